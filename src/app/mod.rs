@@ -1,0 +1,1 @@
+//! Builds every task from a configuration; reloads, drains and stops them.

@@ -1,0 +1,1 @@
+//! Reads the main file and everything it includes.

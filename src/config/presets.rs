@@ -1,0 +1,1 @@
+//! The shipped lists of domains an ecosystem downloads from.

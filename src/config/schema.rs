@@ -1,0 +1,1 @@
+//! The JSON schema for editors and the tables of `docs/config.md`.

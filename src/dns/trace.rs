@@ -1,0 +1,114 @@
+//! The story of one query: a line per stage with what it saw, what it decided and why.
+//!
+//! The same trace feeds `truename query --trace`, the debug log and, later, `explain`, so they cannot disagree.
+//! A trace that nobody asked for is off and costs one branch per stage.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Steps a trace keeps; an alias chain of 11 hops stays far below.
+const MAX_STEPS: usize = 256;
+
+/// A stage of the pipeline, in its order.
+#[allow(missing_docs, reason = "architecture.md names them")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Access,
+    View,
+    Cache,
+    Zone,
+    Route,
+    Exchange,
+    Guard,
+    Compose,
+    Store,
+    Respond,
+}
+
+impl Stage {
+    /// Returns the word used in output and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::View => "view",
+            Self::Cache => "cache",
+            Self::Zone => "zone",
+            Self::Route => "route",
+            Self::Exchange => "exchange",
+            Self::Guard => "guard",
+            Self::Compose => "compose",
+            Self::Store => "store",
+            Self::Respond => "respond",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What one stage saw, decided, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Which stage speaks.
+    pub stage: Stage,
+    /// Time since the query came in.
+    pub at: Duration,
+    /// What it looked at.
+    pub saw: String,
+    /// What it decided.
+    pub decided: String,
+    /// Why.
+    pub because: String,
+}
+
+/// The steps of one query, or nothing at all when switched off.
+#[derive(Debug, Default)]
+pub struct Trace {
+    steps: Option<Vec<Step>>,
+    /// Time since the query came in, set by `pipeline/mod.rs`, the one place there that may read a clock.
+    pub elapsed: Duration,
+}
+
+impl Trace {
+    /// A trace that records nothing.
+    #[must_use]
+    pub fn off() -> Self {
+        Self::default()
+    }
+
+    /// A trace that records.
+    #[must_use]
+    pub fn on() -> Self {
+        Self { steps: Some(Vec::new()), elapsed: Duration::ZERO }
+    }
+
+    /// Tells whether steps are recorded.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.steps.is_some()
+    }
+
+    /// Records a step; `line` makes what was seen, decided, and why, and runs only when the trace is on.
+    pub fn step<S, D, B>(&mut self, stage: Stage, line: impl FnOnce() -> (S, D, B))
+    where
+        S: Into<String>,
+        D: Into<String>,
+        B: Into<String>,
+    {
+        let at = self.elapsed;
+        if let Some(steps) = self.steps.as_mut().filter(|steps| steps.len() < MAX_STEPS) {
+            let (saw, decided, because) = line();
+            steps.push(Step { stage, at, saw: saw.into(), decided: decided.into(), because: because.into() });
+        }
+    }
+
+    /// Returns what was recorded.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        self.steps.as_deref().unwrap_or_default()
+    }
+}

@@ -1,0 +1,1 @@
+//! Sockets bound here.

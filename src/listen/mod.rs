@@ -1,0 +1,6 @@
+//! Clients in.
+
+pub mod bind;
+pub mod limits;
+pub mod tcp;
+pub mod udp;

@@ -1,0 +1,1 @@
+//! UDP workers and the fast path.

@@ -1,0 +1,1 @@
+//! Stages 3 and 9: answers kept as bytes.

@@ -1,0 +1,1 @@
+//! Stage 8: what is kept of a reply: the alias chain, within its bailiwick.

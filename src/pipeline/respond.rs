@@ -1,0 +1,1 @@
+//! Stage 10: an answer fitted to the client who asked.

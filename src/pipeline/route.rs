@@ -1,0 +1,1 @@
+//! Stage 5: which upstream group a name goes to, and under which policy.

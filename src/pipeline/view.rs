@@ -1,0 +1,1 @@
+//! Stage 2: which view a client is in.

@@ -1,0 +1,138 @@
+//! Counters: what happened, how often. Names and help texts stand here and nowhere else.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($variant:ident $name:literal $help:literal,)*) => {
+        /// Everything that is counted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Counter { $(#[doc = $help] $variant,)* }
+
+        impl Counter {
+            /// Every counter, in the order of its cells.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Returns the stable name.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// Returns what it counts, in one sentence.
+            #[must_use]
+            pub fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help),* }
+            }
+        }
+    };
+}
+
+counters! {
+    QueriesUdp "queries_udp_total" "Datagrams received from clients, whatever they held.",
+    QueriesTcp "queries_tcp_total" "Frames received from clients over TCP.",
+    AnswersZone "answers_zone_total" "Answers from local zones.",
+    AnswersHosts "answers_hosts_total" "Answers from hosts files.",
+    AnswersSpecial "answers_special_total" "Answers for special-use names.",
+    AnswersRewrite "answers_rewrite_total" "Answers from rewrites.",
+    AnswersCache "answers_cache_total" "Fresh answers from the cache.",
+    AnswersStale "answers_stale_total" "Stale answers from the cache.",
+    AnswersUpstream "answers_upstream_total" "Answers from upstreams.",
+    AnswersOwn "answers_own_total" "Answers of our own: refusals, failures, protocol errors.",
+    DroppedSilent "dropped_silent_total" "Datagrams not answered: shorter than a header, or themselves responses.",
+    SendFailed "send_failed_total" "Answers the kernel did not take.",
+    Refused "refused_total" "Questions refused by the access list.",
+    Malformed "malformed_total" "Questions answered FORMERR, NOTIMP or BADVERS.",
+    InFlightFull "in_flight_full_total" "Questions answered SERVFAIL because max_in_flight was reached.",
+    PanicsCaught "panics_total" "Questions whose work panicked; each ended that question only.",
+    BudgetExceeded "budget_exceeded_total" "Questions answered SERVFAIL because the time budget was over.",
+    Merged "merged_total" "Questions that waited for an identical one in flight.",
+    CacheInserted "cache_inserted_total" "Answers stored in the cache.",
+    CacheEvicted "cache_evicted_total" "Answers put out of the cache by its bounds.",
+    UpstreamQueries "upstream_queries_total" "Queries sent to upstreams, repeats included.",
+    UpstreamHedges "upstream_hedges_total" "Queries sent to a second upstream because the first was late.",
+    UpstreamTimeouts "upstream_timeouts_total" "Attempts that ended without a reply.",
+    UpstreamErrors "upstream_errors_total" "Attempts that ended with an ICMP or connection error.",
+    UpstreamFailures "upstream_failures_total" "Replies that said SERVFAIL, REFUSED, NOTIMP, or were empty without SOA.",
+    UpstreamUnmatched "upstream_unmatched_total" "Datagrams from upstreams that matched no question and were ignored.",
+    UpstreamTcpRetries "upstream_tcp_retries_total" "Truncated replies asked again over TCP.",
+    UpstreamLoops "upstream_loops_total" "Upstreams disabled because they lead back to us.",
+    PrivateDropped "private_dropped_total" "Replies refused because public servers gave private addresses.",
+    Scrubbed "scrubbed_total" "Replies from which records outside the alias chain were taken.",
+    TcpConnections "tcp_connections_total" "TCP connections accepted.",
+    TcpEvicted "tcp_evicted_total" "TCP connections closed for being the oldest idle one at the cap.",
+    TcpIdleClosed "tcp_idle_closed_total" "TCP connections closed for being idle too long.",
+    AcceptErrors "accept_errors_total" "Failed accepts (out of file descriptors and the like), each followed by a pause.",
+    ReloadsOk "reloads_ok_total" "Reloads that took effect.",
+    ReloadsFailed "reloads_failed_total" "Reloads refused because of errors in a file.",
+    HostsConflicts "hosts_conflicts_total" "Hosts lines that stand against a public name, at the last load.",
+    LogSuppressed "log_suppressed_total" "Log lines left out by the rate limit.",
+}
+
+impl Counter {
+    /// Returns the counter of answers from an origin.
+    #[must_use]
+    pub fn answers(origin: crate::dns::Origin) -> Self {
+        use crate::dns::Origin;
+        match origin {
+            Origin::Zone => Self::AnswersZone,
+            Origin::Hosts => Self::AnswersHosts,
+            Origin::Special => Self::AnswersSpecial,
+            Origin::Rewrite => Self::AnswersRewrite,
+            Origin::Cache => Self::AnswersCache,
+            Origin::Stale => Self::AnswersStale,
+            Origin::Upstream => Self::AnswersUpstream,
+            Origin::Own => Self::AnswersOwn,
+        }
+    }
+}
+
+/// One set of counters. Shared by all threads; every cell is a relaxed atomic.
+#[derive(Debug)]
+pub struct Stats {
+    cells: Box<[AtomicU64]>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self { cells: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl Stats {
+    /// Counts one.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts `n`.
+    pub fn add(&self, counter: Counter, n: u64) {
+        self.cells[counter as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Sets a counter that is a state rather than a sum.
+    pub fn set(&self, counter: Counter, n: u64) {
+        self.cells[counter as usize].store(n, Ordering::Relaxed);
+    }
+
+    /// Reads one counter.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.cells[counter as usize].load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_cells_are_apart() {
+        let mut names: Vec<_> = Counter::ALL.iter().map(|counter| counter.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Counter::ALL.len());
+        let stats = Stats::default();
+        stats.add(Counter::Merged, 2);
+        assert_eq!((stats.get(Counter::Merged), stats.get(Counter::Refused)), (2, 0));
+    }
+}

@@ -1,0 +1,1 @@
+//! Other programs' files: what the machine already has.

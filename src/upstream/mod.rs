@@ -1,0 +1,1 @@
+//! Resolvers out: choosing, asking, retrying.
