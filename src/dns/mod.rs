@@ -4,6 +4,7 @@
 //! panics on foreign bytes. A message travels through truename as the bytes it arrived in; what is decoded
 //! is decoded in place ([`wire`]), and what truename says itself is written by [`encode`].
 
+pub mod address;
 pub mod answer;
 pub mod encode;
 pub mod name;

@@ -1,1 +1,435 @@
-//! Stage 8: what is kept of a reply: the alias chain, within its bailiwick.
+//! Stage 8: what is kept of a reply.
+//!
+//! Only records on the alias chain from the question are believed (promises: cache poisoning by extra records), the
+//! additional section never is, and private addresses are taken out where the policy says so. A reply that needs no
+//! change goes on as the bytes it came in, so that unknown types and signatures survive; only a reply that loses
+//! records is written anew.
+
+use crate::config::PrivateAnswers;
+use crate::dns::address::{self, AddressKind};
+use crate::dns::encode::MessageBuilder;
+use crate::dns::wire::{Message, RecordAt, Section, WireError, flag, u16_at};
+use crate::dns::{Answer, Ede, Name, Origin, QuestionKey, Rcode, Record, Rtype};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Aliases followed for one question, in one reply and over all hops (architecture.md).
+pub const MAX_ALIASES: usize = 11;
+
+/// What to do with addresses of a reply.
+#[derive(Debug, Clone, Copy)]
+pub struct AddressPolicy {
+    /// The route's word.
+    pub private_answers: PrivateAnswers,
+    /// Whether the server that replied has a private address itself.
+    pub server_is_private: bool,
+}
+
+impl AddressPolicy {
+    /// Tells whether an address must not reach the client.
+    fn drops(self, address: IpAddr) -> bool {
+        match (self.private_answers, address::kind(address)) {
+            (PrivateAnswers::Allow, _) | (_, AddressKind::Public) => false,
+            (PrivateAnswers::Drop, _) | (_, AddressKind::OwnMachine) => true,
+            (PrivateAnswers::Auto, AddressKind::Private) => !self.server_is_private,
+        }
+    }
+}
+
+/// A reply reduced to what is believed.
+#[derive(Debug)]
+pub struct Composed {
+    /// The answer, complete as far as this reply goes.
+    pub answer: Answer,
+    /// The names of the alias chain behind the question's own name, in order.
+    pub aliases: Vec<Name>,
+    /// The chain ends in a name for which the reply has neither records nor an SOA: ask for it.
+    pub broken: bool,
+    /// Records were left out.
+    pub scrubbed: bool,
+}
+
+/// Reduces a reply to the alias chain from the question, within the address policy.
+///
+/// AD is passed on only when `keep_ad` is set: the channel was authenticated.
+///
+/// # Errors
+/// When records or names of the reply are malformed.
+pub fn compose(
+    question: &QuestionKey,
+    reply: &[u8],
+    policy: AddressPolicy,
+    keep_ad: bool,
+) -> Result<Composed, WireError> {
+    let message = Message::parse(reply)?;
+    message.validate()?;
+    let chain = alias_chain(&message, question)?;
+    let last = chain.last().cloned().unwrap_or_else(|| question.qname.clone());
+    let mut kept = Vec::new();
+    let mut scrubbed = false;
+    let mut answers_end = message.question_end();
+    let mut final_records = false;
+    for at in message.section(Section::Answer) {
+        answers_end = at.rdata.end;
+        let owner = message.owner(&at)?.to_name();
+        if belongs(&message, &at, &owner, question, &chain) && !is_dropped(&message, &at, policy) {
+            final_records |= owner == last && (at.rtype == question.qtype || question.qtype == Rtype::ANY);
+            kept.push(at);
+        } else {
+            scrubbed = true;
+        }
+    }
+    let answers = kept.len();
+    let mut soa = false;
+    let mut authority_dropped = false;
+    let mut end = answers_end;
+    for at in message.section(Section::Authority) {
+        let owner = message.owner(&at)?.to_name();
+        if authority_belongs(&at, &owner, &last, final_records, question.dnssec_ok) {
+            soa |= at.rtype == Rtype::SOA;
+            end = at.rdata.end;
+            kept.push(at);
+        } else {
+            authority_dropped = true;
+        }
+    }
+    let in_order = kept.len() == answers || !authority_dropped;
+    let counts = (answers, kept.len() - answers);
+    let mut bytes =
+        if scrubbed || !in_order { rewritten(&message, question, &kept, counts.0)? } else { reply[..end].to_vec() };
+    set_header(&mut bytes, &message, counts, keep_ad);
+    let rcode = message.rcode();
+    let broken = !final_records && !soa && rcode == Rcode::NOERROR && !chain.is_empty();
+    let ede = message.edns().ok().flatten().and_then(|edns| upstream_ede(edns.option(15)?));
+    let answer = Answer { message: bytes.into(), origin: Origin::Upstream, ede };
+    Ok(Composed { answer, aliases: chain, broken, scrubbed })
+}
+
+/// Tells whether the address policy leaves nothing of the addresses a reply holds, so that another server should be
+/// asked: filtered to nothing is no answer.
+#[must_use]
+pub fn is_filtered_to_nothing(message: &Message<'_>, policy: AddressPolicy) -> bool {
+    let mut dropped = false;
+    for at in message.section(Section::Answer) {
+        if is_dropped(message, &at, policy) {
+            dropped = true;
+        } else if matches!(at.rtype, Rtype::A | Rtype::AAAA | Rtype::HTTPS | Rtype::SVCB) {
+            return false;
+        }
+    }
+    dropped
+}
+
+/// Takes a chain apart behind one of its aliases: the records that lead to `alias`, for an answer whose tail comes
+/// from elsewhere.
+#[must_use]
+pub fn records_up_to(answer: &Answer, alias: &Name) -> Vec<Record> {
+    let mut records = answer.records(Section::Answer);
+    let leads = |record: &Record| record.rtype == Rtype::CNAME && record.target().as_ref() == Some(alias);
+    let Some(leader) = records.iter().position(leads) else { return Vec::new() };
+    let owner = records[leader].owner.clone();
+    // Records of one chain come in its order, DNAMEs and signatures next to what they are about.
+    let end = records.iter().rposition(|record| record.owner == owner).unwrap_or(leader);
+    records.truncate(end.max(leader) + 1);
+    records
+}
+
+/// Puts the records of earlier hops in front of the last hop's answer.
+#[must_use]
+pub fn join(question: &QuestionKey, before: &[Record], last: &Answer, authentic_before: bool) -> Answer {
+    let mut builder = MessageBuilder::response(&question.qname, question.qtype, last.rcode());
+    if authentic_before && last.view().has(flag::AD) {
+        builder.or_flags(flag::AD);
+    }
+    for record in before {
+        builder.push(Section::Answer, record);
+    }
+    for record in last.records(Section::Answer) {
+        builder.push(Section::Answer, &record);
+    }
+    for record in last.records(Section::Authority) {
+        builder.push(Section::Authority, &record);
+    }
+    Answer { message: builder.finish(), origin: last.origin, ede: last.ede.clone() }
+}
+
+/// Follows CNAMEs (and the CNAMEs that DNAMEs make, RFC 6672 section 3.1) from the question's name.
+fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<Vec<Name>, WireError> {
+    let mut chain: Vec<Name> = Vec::new();
+    if matches!(question.qtype, Rtype::CNAME | Rtype::ANY) {
+        return Ok(chain);
+    }
+    while chain.len() < MAX_ALIASES {
+        let current = chain.last().unwrap_or(&question.qname);
+        let mut next = None;
+        for at in message.section(Section::Answer).filter(|at| at.rtype == Rtype::CNAME && at.class == 1) {
+            if message.owner(&at)?.to_name() == *current {
+                next = Some(message.target(&at)?.to_name());
+                break;
+            }
+        }
+        match next {
+            Some(target) if target != question.qname && !chain.contains(&target) => chain.push(target.to_lower()),
+            Some(_) | None => break,
+        }
+    }
+    Ok(chain)
+}
+
+/// Tells whether an answer record stands on the chain.
+fn belongs(message: &Message<'_>, at: &RecordAt, owner: &Name, question: &QuestionKey, chain: &[Name]) -> bool {
+    if at.class != 1 {
+        return false;
+    }
+    let mut names = std::iter::once(&question.qname).chain(chain);
+    let covered = signed_type(message, at).unwrap_or(at.rtype);
+    if covered == Rtype::DNAME && question.qtype != Rtype::DNAME {
+        return names.any(|name| name != owner && name.is_at_or_below(owner));
+    }
+    let on_chain = names.any(|name| name == owner);
+    on_chain
+        && (question.qtype == Rtype::ANY
+            || covered == question.qtype
+            || covered == Rtype::CNAME
+            || at.rtype == question.qtype)
+}
+
+/// Returns the type an RRSIG covers (RFC 4034 section 3.1.1).
+fn signed_type(message: &Message<'_>, at: &RecordAt) -> Option<Rtype> {
+    (at.rtype == Rtype::RRSIG).then(|| u16_at(message.rdata(at), 0)).flatten().map(Rtype)
+}
+
+/// Tells whether an authority record is kept: the SOA of a negative answer (RFC 2308 section 3), and what proves
+/// things to clients that validate. NS records never are: a forwarder's client has no use for them, and they are
+/// what ghost-domain and delegation attacks are made of.
+fn authority_belongs(at: &RecordAt, owner: &Name, last: &Name, positive: bool, dnssec_ok: bool) -> bool {
+    match at.rtype {
+        Rtype::SOA => !positive && last.is_at_or_below(owner),
+        Rtype::NSEC | Rtype::NSEC3 | Rtype::RRSIG => dnssec_ok,
+        _ => false,
+    }
+}
+
+/// Tells whether a record holds an address that must not reach the client.
+fn is_dropped(message: &Message<'_>, at: &RecordAt, policy: AddressPolicy) -> bool {
+    let rdata = message.rdata(at);
+    match at.rtype {
+        Rtype::A => <[u8; 4]>::try_from(rdata).is_ok_and(|octets| policy.drops(Ipv4Addr::from(octets).into())),
+        Rtype::AAAA => <[u8; 16]>::try_from(rdata).is_ok_and(|octets| policy.drops(Ipv6Addr::from(octets).into())),
+        Rtype::HTTPS | Rtype::SVCB => svcb_hints(rdata).any(|address| policy.drops(address)),
+        _ => false,
+    }
+}
+
+/// Returns the addresses in the ipv4hint and ipv6hint parameters of an SVCB or HTTPS record (RFC 9460 section 7.3).
+fn svcb_hints(rdata: &[u8]) -> impl Iterator<Item = IpAddr> {
+    let name_end = crate::dns::name::wire_len(rdata.get(2..).unwrap_or_default()).map_or(rdata.len(), |len| 2 + len);
+    let mut rest = &rdata[name_end.min(rdata.len())..];
+    let params = std::iter::from_fn(move || {
+        let (key, len) = (u16_at(rest, 0)?, usize::from(u16_at(rest, 2)?));
+        let value = rest.get(4..4 + len)?;
+        rest = &rest[4 + len..];
+        Some((key, value))
+    });
+    params.flat_map(|(key, value)| {
+        let size = match key {
+            4 => 4,
+            6 => 16,
+            _ => usize::MAX,
+        };
+        let count = value.len() / size;
+        (0..count).filter_map(move |i| {
+            let octets = &value[i * size..(i + 1) * size];
+            match key {
+                4 => <[u8; 4]>::try_from(octets).ok().map(|o| IpAddr::V4(o.into())),
+                _ => <[u8; 16]>::try_from(octets).ok().map(|o| IpAddr::V6(o.into())),
+            }
+        })
+    })
+}
+
+/// Writes a message anew with only the kept records; `answers` of them stand in the answer section.
+fn rewritten(
+    message: &Message<'_>,
+    question: &QuestionKey,
+    kept: &[RecordAt],
+    answers: usize,
+) -> Result<Vec<u8>, WireError> {
+    let mut builder = MessageBuilder::response(&question.qname, question.qtype, message.rcode());
+    for (index, at) in kept.iter().enumerate() {
+        let section = if index < answers { Section::Answer } else { Section::Authority };
+        builder.push(section, &Record::from_message(message, at)?);
+    }
+    Ok(builder.finish().into())
+}
+
+/// Sets id, flags and counts of a reply that goes on as an answer of ours.
+fn set_header(bytes: &mut [u8], message: &Message<'_>, counts: (usize, usize), keep_ad: bool) {
+    let authentic = if keep_ad && message.has(flag::AD) { flag::AD } else { 0 };
+    let flags = flag::QR | flag::RA | authentic | message.rcode().0;
+    let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).to_be_bytes();
+    bytes[..2].fill(0);
+    bytes[2..4].copy_from_slice(&flags.to_be_bytes());
+    bytes[6..8].copy_from_slice(&count(counts.0));
+    bytes[8..10].copy_from_slice(&count(counts.1));
+    bytes[10..12].fill(0);
+}
+
+/// Reads an upstream's extended error so that it survives the hop.
+fn upstream_ede(option: &[u8]) -> Option<Ede> {
+    let code = u16_at(option, 0)?;
+    let text = String::from_utf8_lossy(&option[2..]).chars().filter(|c| !c.is_control()).take(96).collect::<String>();
+    Some(Ede { code, text: text.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY_ADDRESS: AddressPolicy =
+        AddressPolicy { private_answers: PrivateAnswers::Allow, server_is_private: false };
+    const AUTO: AddressPolicy = AddressPolicy { private_answers: PrivateAnswers::Auto, server_is_private: false };
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn question(qname: &str, qtype: Rtype) -> QuestionKey {
+        QuestionKey { qname: name(qname), qtype, dnssec_ok: false, checking_disabled: false }
+    }
+
+    fn a(owner: &str, address: [u8; 4]) -> Record {
+        Record { owner: name(owner), rtype: Rtype::A, class: 1, ttl: 60, rdata: Box::new(address) }
+    }
+
+    fn cname(owner: &str, target: &str) -> Record {
+        Record { owner: name(owner), rtype: Rtype::CNAME, class: 1, ttl: 60, rdata: name(target).as_wire().into() }
+    }
+
+    fn soa(owner: &str) -> Record {
+        let mut rdata = vec![0, 0];
+        rdata.extend_from_slice(&[0; 20]);
+        Record { owner: name(owner), rtype: Rtype::SOA, class: 1, ttl: 60, rdata: rdata.into() }
+    }
+
+    fn reply(question: &QuestionKey, answers: &[Record], authority: &[Record]) -> Vec<u8> {
+        let mut builder = MessageBuilder::response(&question.qname, question.qtype, Rcode::NOERROR);
+        for record in answers {
+            builder.push(Section::Answer, record);
+        }
+        for record in authority {
+            builder.push(Section::Authority, record);
+        }
+        builder.finish().into()
+    }
+
+    #[test]
+    fn a_clean_reply_goes_on_as_the_bytes_it_came_in() {
+        let q = question("www.example.com", Rtype::A);
+        let bytes = reply(&q, &[cname("www.example.com", "a.cdn.net"), a("a.cdn.net", [9, 9, 9, 9])], &[]);
+        let composed = compose(&q, &bytes, AUTO, false).unwrap();
+        assert_eq!(&composed.answer.message[..], &bytes[..]);
+        assert_eq!(composed.aliases, vec![name("a.cdn.net")]);
+        assert!(!composed.broken && !composed.scrubbed);
+    }
+
+    #[test]
+    fn records_outside_the_alias_chain_are_scrubbed() {
+        let q = question("www.example.com", Rtype::A);
+        let bytes = reply(&q, &[a("www.example.com", [9, 9, 9, 9]), a("bank.example", [6, 6, 6, 6])], &[]);
+        let composed = compose(&q, &bytes, AUTO, false).unwrap();
+        assert!(composed.scrubbed);
+        assert_eq!(composed.answer.records(Section::Answer), vec![a("www.example.com", [9, 9, 9, 9])]);
+    }
+
+    #[test]
+    fn an_unrelated_soa_and_name_servers_are_not_kept() {
+        let q = question("www.example.com", Rtype::A);
+        let ns = Record { rtype: Rtype::NS, ..cname("example.com", "ns.evil.example") };
+        let composed = compose(&q, &reply(&q, &[], &[ns, soa("other.org")]), AUTO, false).unwrap();
+        assert!(composed.answer.records(Section::Authority).is_empty());
+        let composed = compose(&q, &reply(&q, &[], &[soa("example.com")]), AUTO, false).unwrap();
+        assert_eq!(composed.answer.records(Section::Authority).len(), 1);
+        assert!(!composed.broken);
+    }
+
+    #[test]
+    fn a_chain_that_ends_in_nothing_is_broken() {
+        let q = question("www.example.com", Rtype::A);
+        let composed = compose(&q, &reply(&q, &[cname("www.example.com", "gone.cdn.net")], &[]), AUTO, false).unwrap();
+        assert!(composed.broken);
+    }
+
+    #[test]
+    fn private_addresses_of_public_servers_are_dropped() {
+        let q = question("www.example.com", Rtype::A);
+        let bytes = reply(&q, &[a("www.example.com", [10, 0, 0, 1]), a("www.example.com", [9, 9, 9, 9])], &[]);
+        let left = compose(&q, &bytes, AUTO, false).unwrap().answer.records(Section::Answer);
+        assert_eq!(left, vec![a("www.example.com", [9, 9, 9, 9])]);
+        let only = reply(&q, &[a("www.example.com", [10, 0, 0, 1])], &[]);
+        let message = Message::parse(&only).unwrap();
+        assert!(is_filtered_to_nothing(&message, AUTO));
+        assert!(!is_filtered_to_nothing(&message, AddressPolicy { server_is_private: true, ..AUTO }));
+        assert!(!is_filtered_to_nothing(&message, ANY_ADDRESS));
+    }
+
+    #[test]
+    fn loopback_is_dropped_whoever_says_it() {
+        let q = question("www.example.com", Rtype::A);
+        let only = reply(&q, &[a("www.example.com", [127, 0, 0, 1])], &[]);
+        let policy = AddressPolicy { server_is_private: true, ..AUTO };
+        assert!(is_filtered_to_nothing(&Message::parse(&only).unwrap(), policy));
+    }
+
+    #[test]
+    fn addresses_hidden_in_service_hints_are_found() {
+        let q = question("www.example.com", Rtype::HTTPS);
+        let rdata: Vec<u8> = [&[0, 1, 0][..], &[0, 4, 0, 4, 10, 0, 0, 1]].concat();
+        let https = Record { rtype: Rtype::HTTPS, rdata: rdata.into(), ..a("www.example.com", [0; 4]) };
+        let bytes = reply(&q, &[https], &[]);
+        assert!(is_filtered_to_nothing(&Message::parse(&bytes).unwrap(), AUTO));
+    }
+
+    #[test]
+    fn a_chain_is_cut_behind_the_alias_that_another_zone_owns() {
+        let q = question("www.example.com", Rtype::A);
+        let bytes = reply(
+            &q,
+            &[cname("www.example.com", "in.corp.test"), cname("in.corp.test", "x.net"), a("x.net", [9, 9, 9, 9])],
+            &[],
+        );
+        let composed = compose(&q, &bytes, AUTO, false).unwrap();
+        let before = records_up_to(&composed.answer, &name("in.corp.test"));
+        assert_eq!(before, vec![cname("www.example.com", "in.corp.test")]);
+        let inner = question("in.corp.test", Rtype::A);
+        let tail =
+            compose(&inner, &reply(&inner, &[a("in.corp.test", [10, 1, 1, 1])], &[]), ANY_ADDRESS, false).unwrap();
+        let joined = join(&q, &before, &tail.answer, false);
+        assert_eq!(
+            joined.records(Section::Answer),
+            vec![cname("www.example.com", "in.corp.test"), a("in.corp.test", [10, 1, 1, 1])]
+        );
+    }
+
+    #[test]
+    fn ad_from_a_plain_channel_is_cleared() {
+        let q = question("www.example.com", Rtype::A);
+        let mut bytes = reply(&q, &[a("www.example.com", [9, 9, 9, 9])], &[]);
+        bytes[3] |= 0x20;
+        assert!(!compose(&q, &bytes, AUTO, false).unwrap().answer.view().has(flag::AD));
+        assert!(compose(&q, &bytes, AUTO, true).unwrap().answer.view().has(flag::AD));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_reply_makes_it_panic(tail in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..120), at in 0usize..80, bytes in proptest::prelude::any::<[u8; 4]>()) {
+            let q = question("www.example.com", Rtype::A);
+            let mut reply = reply(&q, &[cname("www.example.com", "b.net"), a("b.net", [9, 9, 9, 9])], &[soa("net")]);
+            let at = at.min(reply.len() - 4);
+            reply[at..at + 4].copy_from_slice(&bytes);
+            reply.extend_from_slice(&tail);
+            if let Ok(composed) = compose(&q, &reply, AUTO, false) {
+                Message::parse(&composed.answer.message).unwrap().validate().unwrap();
+            }
+        }
+    }
+}
