@@ -40,6 +40,14 @@ impl MessageBuilder {
         builder
     }
 
+    /// Sets the question's class; IN without it. Only right before the first record.
+    #[must_use]
+    pub fn class(mut self, class: u16) -> Self {
+        let at = self.bytes.len() - 2;
+        self.bytes[at..].copy_from_slice(&class.to_be_bytes());
+        self
+    }
+
     /// Sets AA.
     #[must_use]
     pub fn authoritative(mut self) -> Self {

@@ -5,5 +5,6 @@ pub mod cache;
 pub mod compose;
 pub mod respond;
 pub mod route;
+pub mod special_types;
 pub mod view;
 pub mod zone;
