@@ -1,0 +1,191 @@
+//! Identical questions in flight: the first asks, the others wait for what it gets.
+//!
+//! A table and nothing more: who waits is the caller's type, usually the sending half of a channel. One query in
+//! flight per question is also what makes a birthday attack on ids pointless (CVE-2020-25686, RebirthDay).
+
+use super::key::{KeyBuf, Keyed};
+use hashbrown::HashMap;
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Parts of the table, each with a lock of its own: more than the workers there can be at most.
+const SHARDS: usize = 16;
+/// Waiters one question may have. `max_in_flight` bounds all questions together; this keeps one name from taking
+/// all of it while its upstream is slow.
+pub const MAX_WAITERS: usize = 1024;
+
+type Shard<W> = Mutex<HashMap<Key, Vec<W>, foldhash::fast::RandomState>>;
+
+/// The table. Clones share it.
+#[derive(Debug)]
+pub struct InFlight<W> {
+    shards: Arc<[Shard<W>]>,
+    hasher: foldhash::fast::RandomState,
+}
+
+/// What a question is among those like it.
+#[derive(Debug)]
+pub enum Role<W> {
+    /// The first: ask, then give everybody the answer. Its own waiter comes back unused.
+    Leader(Guard<W>, W),
+    /// Somebody is asking; the waiter was put in line.
+    Follower,
+    /// Somebody is asking and the line is full; the waiter comes back.
+    Full(W),
+}
+
+/// The right to ask a question. Dropped without [`Guard::finish`] (a panic, a cancelled task), it removes the
+/// question and drops its waiters, which a channel's receiving end sees at once.
+#[derive(Debug)]
+pub struct Guard<W> {
+    table: InFlight<W>,
+    key: Option<Key>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Key(Box<[u8]>);
+
+impl Keyed for Key {
+    fn prefix(&self) -> &[u8] {
+        &self.0[..super::key::PREFIX_BYTES]
+    }
+
+    fn question(&self) -> &[u8] {
+        &self.0[super::key::PREFIX_BYTES..]
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self as &dyn Keyed).hash(state);
+    }
+}
+
+impl<'a> Borrow<dyn Keyed + 'a> for Key {
+    fn borrow(&self) -> &(dyn Keyed + 'a) {
+        self
+    }
+}
+
+impl<W> Clone for InFlight<W> {
+    fn clone(&self) -> Self {
+        Self { shards: Arc::clone(&self.shards), hasher: self.hasher.clone() }
+    }
+}
+
+impl<W> Default for InFlight<W> {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: foldhash::fast::RandomState::default() }
+    }
+}
+
+impl<W> InFlight<W> {
+    /// Joins those who wait for a question, or becomes the one who asks it.
+    #[must_use]
+    pub fn join(&self, key: &KeyBuf, waiter: W) -> Role<W> {
+        let mut shard = self.shard(key);
+        if let Some(waiters) = shard.get_mut(key as &dyn Keyed) {
+            if waiters.len() >= MAX_WAITERS {
+                return Role::Full(waiter);
+            }
+            waiters.push(waiter);
+            return Role::Follower;
+        }
+        let owned = || Key(key.as_bytes().into());
+        shard.insert(owned(), Vec::new());
+        Role::Leader(Guard { table: self.clone(), key: Some(owned()) }, waiter)
+    }
+
+    /// Counts the questions in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Tells whether no question is in flight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, key: &dyn Keyed) -> MutexGuard<'_, HashMap<Key, Vec<W>, foldhash::fast::RandomState>> {
+        let hash = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0);
+        lock(&self.shards[hash % SHARDS])
+    }
+}
+
+impl<W> Guard<W> {
+    /// Ends the question and returns who waits for its answer.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<W> {
+        self.take()
+    }
+
+    fn take(&mut self) -> Vec<W> {
+        let Some(key) = self.key.take() else { return Vec::new() };
+        self.table.shard(&key).remove(&key).unwrap_or_default()
+    }
+}
+
+impl<W> Drop for Guard<W> {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
+/// Locks a shard. A panic while it was held cannot leave it half-changed: each change is one call.
+fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{PlaceId, ViewId};
+    use crate::dns::{Name, Query, Rtype};
+    use std::sync::mpsc;
+
+    fn key(text: &str) -> KeyBuf {
+        let question = Query::local(Name::parse(text).unwrap(), Rtype::A).question();
+        KeyBuf::of(PlaceId(0), ViewId(0), &question)
+    }
+
+    #[test]
+    fn the_first_leads_and_gets_the_waiters_back() {
+        let table = InFlight::default();
+        let Role::Leader(guard, 0) = table.join(&key("a.example"), 0) else { panic!("not the leader") };
+        assert!(matches!(table.join(&key("A.example"), 1), Role::Follower));
+        assert!(matches!(table.join(&key("a.example"), 2), Role::Follower));
+        assert!(matches!(table.join(&key("b.example"), 3), Role::Leader(_, 3)));
+        assert_eq!(guard.finish(), [1, 2]);
+        assert!(table.is_empty());
+        assert!(matches!(table.join(&key("a.example"), 4), Role::Leader(_, 4)));
+    }
+
+    #[test]
+    fn a_panicking_leader_strands_nobody() {
+        let table = InFlight::default();
+        let Role::Leader(guard, _) = table.join(&key("a.example"), mpsc::channel::<()>().0) else { panic!() };
+        let (sender, receiver) = mpsc::channel();
+        assert!(matches!(table.join(&key("a.example"), sender), Role::Follower));
+        let leader = std::thread::spawn(move || {
+            let _guard = guard;
+            panic!("on purpose");
+        });
+        assert!(leader.join().is_err());
+        assert_eq!(receiver.recv(), Err(mpsc::RecvError));
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn the_line_has_an_end() {
+        let table = InFlight::default();
+        let Role::Leader(guard, _) = table.join(&key("a.example"), 0) else { panic!() };
+        for waiter in 0..MAX_WAITERS {
+            assert!(matches!(table.join(&key("a.example"), waiter), Role::Follower));
+        }
+        assert!(matches!(table.join(&key("a.example"), 7), Role::Full(7)));
+        assert_eq!(guard.finish().len(), MAX_WAITERS);
+    }
+}

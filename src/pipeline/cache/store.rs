@@ -1,0 +1,374 @@
+//! The cache itself: shards of least-recently-used entries, bounded by number and by memory.
+//!
+//! Each shard has its share of both budgets and counts what it holds itself, under its own lock, so that no total
+//! can drift and no thread waits for another's eviction. Entries of ours (zones, hosts) and forwarded ones are kept
+//! in separate lists: forwarded ones go first, unless ours fill half of the shard; then the oldest of ours goes
+//! (random names under a local wildcard must not push out everything else).
+//!
+//! A lock is held for a lookup and a copy, or for one insertion; never for a walk over more than one shard.
+
+use super::entry::{self, Birth, Head, Slot};
+use super::key::{KeyBuf, Keyed};
+use super::ttl::{self, FAILURE_MEMORY_S, Lifetime};
+use crate::clock::Tick;
+use crate::config;
+use crate::dns::wire::{flag, u16_at};
+use crate::dns::{Answer, Name, Origin, encode, name};
+use lru::LruCache;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The most shards: many times the workers there can be, so that two rarely meet.
+const MAX_SHARDS: usize = 64;
+/// Entries a shard has at least: with fewer, chance would fill one while others are empty.
+const MIN_ENTRIES_PER_SHARD: usize = 1024;
+/// Memory of an entry besides its own bytes: a list node of 64 octets (glibc's size for 56) and its part of the hash
+/// table, 17 octets a bucket at a load between 7/16 and 7/8.
+const OVERHEAD_BYTES: usize = 64 + 28;
+/// Allocations come in multiples of this, with [`ALLOC_HEADER_BYTES`] of their own (glibc, 64 bit).
+const ALLOC_STEP_BYTES: usize = 16;
+/// See [`ALLOC_STEP_BYTES`].
+const ALLOC_HEADER_BYTES: usize = 8;
+/// Local entries may take one part in this many of a shard before they push each other out.
+const LOCAL_SHARE: usize = 2;
+
+type List = LruCache<Slot, Head, foldhash::fast::RandomState>;
+
+/// Answers by place, view and question. Shared by all workers.
+#[derive(Debug)]
+pub struct Cache {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: foldhash::fast::RandomState,
+    epoch: AtomicU32,
+    max_ttl_s: u32,
+}
+
+/// An answer found by the slow path.
+#[derive(Debug, Clone)]
+pub struct Cached {
+    /// The answer, its TTLs aged.
+    pub answer: Answer,
+    /// The decision it was stored under.
+    pub fingerprint: u64,
+    /// It was stored, or revalidated, under the configuration of the present.
+    pub current: bool,
+    /// How old it is.
+    pub age: Duration,
+}
+
+/// Under what terms an answer is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// How long, as [`ttl::lifetime`] says.
+    pub lifetime: Lifetime,
+    /// The decision behind it; its low 32 bits are kept.
+    pub fingerprint: u64,
+    /// The epoch of the configuration that made it, read before the work began.
+    pub epoch: u32,
+    /// The moment.
+    pub now: Tick,
+}
+
+/// What an insertion did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Inserted {
+    /// The answer is in the cache.
+    pub stored: bool,
+    /// Entries that the bounds put out for it.
+    pub evicted: u64,
+}
+
+/// What to remove.
+#[derive(Debug, Clone, Copy)]
+pub enum Flush<'a> {
+    /// Everything.
+    All,
+    /// All types of one name, in all views.
+    Name(&'a Name),
+    /// A name and all below it.
+    Suffix(&'a Name),
+}
+
+impl Cache {
+    /// Makes an empty cache. `max_entries = 0` or `max_bytes = 0` makes one that keeps nothing.
+    #[must_use]
+    pub fn new(policy: &config::Cache) -> Self {
+        let shards = (policy.max_entries / MIN_ENTRIES_PER_SHARD).next_power_of_two().clamp(1, MAX_SHARDS);
+        let max_bytes = usize::try_from(policy.max_bytes).unwrap_or(usize::MAX) / shards;
+        let hasher = foldhash::fast::RandomState::default();
+        let shard = || Mutex::new(Shard::new(policy.max_entries / shards, max_bytes, &hasher));
+        Self {
+            shards: (0..shards).map(|_| shard()).collect(),
+            epoch: AtomicU32::new(0),
+            max_ttl_s: u32::try_from(policy.max_ttl.as_secs()).unwrap_or(u32::MAX),
+            hasher,
+        }
+    }
+
+    /// Appends the answer for a client to `out` if a fresh one of the present configuration is there, and returns
+    /// what the hit counts as. Allocates nothing as long as `out` has room.
+    pub fn answer_into(
+        &self,
+        key: &KeyBuf,
+        now: Tick,
+        shape: &encode::ClientShape<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<Origin> {
+        let epoch = self.epoch();
+        let mut shard = self.shard(key);
+        let (slot, head) = shard.get(key)?;
+        if head.epoch != epoch || !head.is_fresh(now) {
+            return None;
+        }
+        let start = out.len();
+        encode::fit(out, slot.message(head), shape, slot.ede(head));
+        // What was cut has no TTLs left; where they were, OPT stands.
+        let cut = u16_at(out, start + 2).is_none_or(|flags| flags & flag::TC != 0);
+        let age_s = ttl::age_seconds(head.born, now);
+        if !cut && age_s > 0 && !head.is_local() {
+            slot.ttl_offsets(head).for_each(|at| ttl::age_ttl(out, start + at, age_s));
+        }
+        Some(head.origin_of_hit())
+    }
+
+    /// Copies a fresh answer out, also one of an older epoch: then `current` is false and it may be used only after
+    /// [`Cache::revalidate`].
+    #[must_use]
+    pub fn get(&self, key: &KeyBuf, now: Tick) -> Option<Cached> {
+        let epoch = self.epoch();
+        let mut shard = self.shard(key);
+        let (slot, head) = shard.get(key).filter(|(_, head)| head.is_fresh(now))?;
+        Some(Cached {
+            answer: slot.to_answer(head, ttl::age_seconds(head.born, now)),
+            fingerprint: u64::from(head.fingerprint),
+            current: head.epoch == epoch,
+            age: now.since(head.born),
+        })
+    }
+
+    /// Makes an entry current if the present configuration decides the same about it, and removes it if not.
+    /// Returns whether there is such an entry, current by now.
+    pub fn revalidate(&self, key: &KeyBuf, fingerprint: u64) -> bool {
+        let epoch = self.epoch();
+        let mut shard = self.shard(key);
+        match shard.peek_mut(key) {
+            Some(head) if head.fingerprint == low_half(fingerprint) => {
+                head.epoch = epoch;
+                true
+            }
+            Some(_) => {
+                shard.remove(key);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Stores an answer in place of the one there may be. Refused when the configuration has changed since
+    /// `terms.epoch`, when the answer is not one to the key's question, and when it alone is over the shard's budget.
+    pub fn insert(&self, key: &KeyBuf, answer: &Answer, terms: &Terms) -> Inserted {
+        if terms.epoch != self.epoch() {
+            return Inserted::default();
+        }
+        let failures = match terms.lifetime {
+            Lifetime::Failure => self.failures_before(key, terms.now).saturating_add(1),
+            Lifetime::Positive(_) | Lifetime::Negative(_) | Lifetime::Local => 0,
+        };
+        let (life_s, ttl_cap_s) = match terms.lifetime {
+            Lifetime::Positive(life_s) => (life_s, self.max_ttl_s),
+            Lifetime::Negative(life_s) => (life_s, life_s),
+            Lifetime::Failure => {
+                let life_s = ttl::failure_seconds(failures - 1);
+                (life_s, life_s)
+            }
+            Lifetime::Local => (u32::MAX, u32::MAX),
+        };
+        let fingerprint = low_half(terms.fingerprint);
+        let birth = Birth { born: terms.now, life_s, epoch: terms.epoch, fingerprint, failures, ttl_cap_s };
+        match entry::make(key, answer, &birth) {
+            Some((slot, head)) => self.shard(key).insert(slot, head),
+            None => Inserted::default(),
+        }
+    }
+
+    /// Returns the present epoch.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Starts a new epoch: every entry must be revalidated before it is served again. Returns it.
+    pub fn next_epoch(&self) -> u32 {
+        self.epoch.fetch_add(1, Ordering::AcqRel).wrapping_add(1)
+    }
+
+    /// Removes entries, one shard after the other, and returns how many.
+    pub fn flush(&self, what: Flush<'_>) -> usize {
+        self.shards.iter().map(|shard| lock(shard).flush(what)).sum()
+    }
+
+    /// Counts the entries, expired ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Tells whether nothing is stored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the memory the entries take, in octets.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).bytes()).sum()
+    }
+
+    fn shard(&self, key: &KeyBuf) -> MutexGuard<'_, Shard> {
+        // The upper half: the lower one chooses the bucket inside the shard, and shards would be filled unevenly.
+        let hash = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0);
+        lock(&self.shards[hash & (self.shards.len() - 1)])
+    }
+
+    /// Returns how often this question failed in a row until now.
+    fn failures_before(&self, key: &KeyBuf, now: Tick) -> u8 {
+        let mut shard = self.shard(key);
+        let Some(head) = shard.peek_mut(key) else { return 0 };
+        let forgotten = u64::from(head.life_s) + FAILURE_MEMORY_S;
+        if now.since(head.born).as_secs() <= forgotten { head.failures() } else { 0 }
+    }
+}
+
+/// One shard: two lists and what they take.
+#[derive(Debug)]
+struct Shard {
+    forwarded: List,
+    local: List,
+    forwarded_bytes: usize,
+    local_bytes: usize,
+    max_entries: usize,
+    max_bytes: usize,
+}
+
+impl Shard {
+    fn new(max_entries: usize, max_bytes: usize, hasher: &foldhash::fast::RandomState) -> Self {
+        // Unbounded lists grow as they fill; `insert` holds the bounds.
+        let list = || LruCache::unbounded_with_hasher(hasher.clone());
+        Self { forwarded: list(), local: list(), forwarded_bytes: 0, local_bytes: 0, max_entries, max_bytes }
+    }
+
+    fn get(&mut self, key: &KeyBuf) -> Option<(&Slot, &Head)> {
+        let key = key as &dyn Keyed;
+        if !self.local.is_empty() && self.local.contains(key) {
+            return self.local.get_key_value(key);
+        }
+        self.forwarded.get_key_value(key)
+    }
+
+    fn peek_mut(&mut self, key: &KeyBuf) -> Option<&mut Head> {
+        let key = key as &dyn Keyed;
+        match self.local.peek_mut(key) {
+            Some(head) => Some(head),
+            None => self.forwarded.peek_mut(key),
+        }
+    }
+
+    fn remove(&mut self, key: &dyn Keyed) {
+        if let Some((slot, _)) = self.forwarded.pop_entry(key) {
+            self.forwarded_bytes -= cost(&slot);
+        }
+        if let Some((slot, _)) = self.local.pop_entry(key) {
+            self.local_bytes -= cost(&slot);
+        }
+    }
+
+    fn insert(&mut self, slot: Slot, head: Head) -> Inserted {
+        let bytes = cost(&slot);
+        if self.max_entries == 0 || bytes > self.max_bytes {
+            self.remove(&slot);
+            return Inserted::default();
+        }
+        self.remove(&slot);
+        let mut evicted = 0;
+        while self.len() + 1 > self.max_entries || self.bytes() + bytes > self.max_bytes {
+            if !self.evict() {
+                break;
+            }
+            evicted += 1;
+        }
+        if head.is_local() {
+            self.local_bytes += bytes;
+            self.local.put(slot, head);
+        } else {
+            self.forwarded_bytes += bytes;
+            self.forwarded.put(slot, head);
+        }
+        Inserted { stored: true, evicted }
+    }
+
+    /// Puts out the entry that is missed least; returns whether there was one.
+    fn evict(&mut self) -> bool {
+        let local_is_over = self.local.len() > self.max_entries / LOCAL_SHARE
+            || self.local_bytes > self.max_bytes / LOCAL_SHARE
+            || self.forwarded.is_empty();
+        if local_is_over {
+            let Some((slot, _)) = self.local.pop_lru() else { return false };
+            self.local_bytes -= cost(&slot);
+        } else {
+            let Some((slot, _)) = self.forwarded.pop_lru() else { return false };
+            self.forwarded_bytes -= cost(&slot);
+        }
+        true
+    }
+
+    fn flush(&mut self, what: Flush<'_>) -> usize {
+        let before = self.len();
+        let keep = |slot: &Slot| match what {
+            Flush::All => false,
+            Flush::Name(name) => !slot.qname().eq_ignore_ascii_case(name.as_wire()),
+            Flush::Suffix(suffix) => !name::is_at_or_below(slot.qname(), suffix.as_wire()),
+        };
+        for (list, bytes) in
+            [(&mut self.forwarded, &mut self.forwarded_bytes), (&mut self.local, &mut self.local_bytes)]
+        {
+            list.retain(|slot, _| {
+                let kept = keep(slot);
+                if !kept {
+                    *bytes -= cost(slot);
+                }
+                kept
+            });
+        }
+        before - self.len()
+    }
+
+    fn len(&self) -> usize {
+        self.forwarded.len() + self.local.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.forwarded_bytes + self.local_bytes
+    }
+}
+
+/// Returns what an entry takes, in octets.
+fn cost(slot: &Slot) -> usize {
+    (slot.len() + ALLOC_HEADER_BYTES).next_multiple_of(ALLOC_STEP_BYTES) + OVERHEAD_BYTES
+}
+
+fn low_half(fingerprint: u64) -> u32 {
+    u32::try_from(fingerprint & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+/// Locks a shard. A panic under the lock can at worst leave bytes counted that are gone, which only makes the
+/// shard smaller.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
