@@ -1,7 +1,12 @@
-//! Octets as text inside RDATA: character-strings, hexadecimal, base64.
+//! Small pieces of text in records: durations, character-strings, hexadecimal, base64.
 
 /// The alphabet of base64 (RFC 4648 section 4).
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Reads a duration as master files write it: `3600`, `1h30m` (RFC 1035 knows only seconds; every server reads units).
+pub(super) fn seconds(text: &str) -> Option<u32> {
+    hickory_proto::serialize::txt::parse_ttl(text).ok()
+}
 
 /// Turns `\X` and `\DDD` of a master file (RFC 1035 section 5.1) into octets; `None` when an escape is bad.
 pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
@@ -46,7 +51,7 @@ pub(super) fn push_quoted(out: &mut String, octets: &[u8]) {
 /// Reads hexadecimal digits; `None` for anything else or an odd number of them.
 pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
@@ -61,7 +66,7 @@ pub(super) fn to_hex(octets: &[u8]) -> String {
 /// Reads padded base64; `None` for anything else.
 pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let bytes = text.as_bytes();
-    if bytes.len() % 4 != 0 {
+    if !bytes.len().is_multiple_of(4) {
         return None;
     }
     let padding = bytes.iter().rev().take(2).take_while(|byte| **byte == b'=').count();

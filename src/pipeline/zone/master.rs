@@ -2,6 +2,7 @@
 //!
 //! All errors of a file are collected. What a zone as a whole must satisfy is checked in `lint.rs`.
 
+use super::encoding::seconds;
 use super::generate;
 use super::rdata::{self, CLASS_IN, RdataError};
 use super::token::{Entries, Entry, Token};
@@ -339,11 +340,6 @@ impl Master {
         problem.hint.clone_from(&error.hint);
         self.report(problem);
     }
-}
-
-/// Reads a duration as master files write it: `3600`, `1h30m` (RFC 1035 knows only seconds; every server reads units).
-pub(super) fn seconds(text: &str) -> Option<u32> {
-    hickory_proto::serialize::txt::parse_ttl(text).ok()
 }
 
 /// Tells whether a word is a class.

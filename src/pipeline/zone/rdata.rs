@@ -5,7 +5,7 @@
 //! used for the others because it takes no origin for relative names, reads `\DDD` as something else than a decimal
 //! octet, and knows neither DNAME nor DS (docs/decisions/0001-zone-store.md).
 
-use super::encoding::{from_base64, from_hex, unescape};
+use super::encoding::{from_base64, from_hex, seconds, unescape};
 use super::token::Token;
 use crate::dns::{Name, Rtype, wire};
 use hickory_proto::rr::{RData, RecordType};
@@ -178,23 +178,19 @@ fn by_shape(fields: &[Field], tokens: &[Token<'_>], origin: &Name) -> Result<Vec
         let Some(token) = tokens.get(at) else {
             return Err(RdataError::at(at, format!("{} more", describe(*field))));
         };
-        match field {
-            Field::Texts => {
-                for (offset, token) in tokens[at..].iter().enumerate() {
-                    put_text(token, at + offset, &mut out)?;
-                }
-                at = tokens.len();
+        if *field == Field::Texts {
+            for (offset, token) in tokens[at..].iter().enumerate() {
+                put_text(token, at + offset, &mut out)?;
             }
-            Field::Hex | Field::Base64 => {
-                let all: String = tokens[at..].iter().map(|token| token.raw).collect();
-                let octets = if *field == Field::Hex { from_hex(&all) } else { from_base64(&all) };
-                out.extend(octets.ok_or_else(|| RdataError::at(at, describe(*field)))?);
-                at = tokens.len();
-            }
-            _ => {
-                put_field(*field, token, at, origin, &mut out)?;
-                at += 1;
-            }
+            at = tokens.len();
+        } else if matches!(field, Field::Hex | Field::Base64) {
+            let all: String = tokens[at..].iter().map(|token| token.raw).collect();
+            let octets = if *field == Field::Hex { from_hex(&all) } else { from_base64(&all) };
+            out.extend(octets.ok_or_else(|| RdataError::at(at, describe(*field)))?);
+            at = tokens.len();
+        } else {
+            put_field(*field, token, at, origin, &mut out)?;
+            at += 1;
         }
     }
     match tokens.get(at) {
@@ -203,20 +199,14 @@ fn by_shape(fields: &[Field], tokens: &[Token<'_>], origin: &Name) -> Result<Vec
     }
 }
 
-fn put_field(
-    field: Field,
-    token: &Token<'_>,
-    at: usize,
-    origin: &Name,
-    out: &mut Vec<u8>,
-) -> Result<(), RdataError> {
+fn put_field(field: Field, token: &Token<'_>, at: usize, origin: &Name, out: &mut Vec<u8>) -> Result<(), RdataError> {
     let wrong = || RdataError::at(at, describe(field));
     let text = token.raw;
     match field {
         Field::U8 => out.push(text.parse().map_err(|_| wrong())?),
         Field::U16 => out.extend(text.parse::<u16>().map_err(|_| wrong())?.to_be_bytes()),
         Field::U32 => out.extend(text.parse::<u32>().map_err(|_| wrong())?.to_be_bytes()),
-        Field::Seconds => out.extend(super::master::seconds(text).ok_or_else(wrong)?.to_be_bytes()),
+        Field::Seconds => out.extend(seconds(text).ok_or_else(wrong)?.to_be_bytes()),
         Field::A => out.extend(text.parse::<Ipv4Addr>().map_err(|_| wrong())?.octets()),
         Field::Aaaa => out.extend(text.parse::<Ipv6Addr>().map_err(|_| wrong())?.octets()),
         Field::Name => {
