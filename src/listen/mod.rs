@@ -1,6 +1,224 @@
 //! Clients in.
+//!
+//! ```text
+//!  thread dns-0 ─┬─ 127.0.0.1:53 udp ──▶ recvmmsg ─▶ each datagram ─▶ sendmmsg
+//!                ├─ 127.0.0.1:53 tcp ──▶ all frames of one read ─▶ one write
+//!                └─ [::1]:53 …                         │
+//!  thread dns-1 ── the same, own sockets               ├─ malformed, not allowed: answered here
+//!  …                                                   ├─ Answerer::answer_cached: bytes in, bytes out
+//!                                                      └─ Answerer::answer: a task on the same thread, bounded
+//! ```
+//!
+//! This folder decides what is answered at all, in what order, and what happens at every bound; what the answer is,
+//! the [`Answerer`] decides. A question stays on the thread that received it: handing it to another costs more than
+//! answering it. No timer runs while nobody asks.
 
 pub mod bind;
 pub mod limits;
-pub mod tcp;
-pub mod udp;
+mod reply;
+mod tcp;
+mod udp;
+mod worker;
+
+pub use bind::{BindError, Holder};
+
+use crate::clock::Tick;
+use crate::config;
+use crate::dns::wire::ParsedQuery;
+use crate::dns::{Origin, Query, Transport};
+use crate::stats::Stats;
+use limits::Limits;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use worker::{Command, Shared};
+
+/// Beyond the grace given to [`Running::drain`], for writing the last answers and ending the threads.
+const JOIN_TIMEOUT: Duration = Duration::from_millis(150);
+
+/// What knows the answers. The pipeline is one; tests have smaller ones.
+pub trait Answerer: Send + Sync + 'static {
+    /// Appends the whole answer and returns its origin, or `None` when it needs work. Never blocks, never allocates.
+    fn answer_cached(
+        &self,
+        parsed: &ParsedQuery<'_>,
+        client: SocketAddr,
+        local: SocketAddr,
+        transport: Transport,
+        now: Tick,
+        out: &mut Vec<u8>,
+    ) -> Option<Origin>;
+
+    /// Works out an answer, fitted to the client, and returns where it came from and its bytes. Always answers within
+    /// its own budget. Runs on the worker's own thread, so the future need not be `Send`. May be dropped at any await.
+    fn answer(self: Arc<Self>, query: Query) -> impl Future<Output = (Origin, Vec<u8>)>;
+
+    /// Tells whether this client may ask.
+    fn allows(&self, client: IpAddr) -> bool;
+
+    /// Reads the moment.
+    fn now(&self) -> Tick;
+
+    /// Returns the largest datagram to send, which our OPT announces.
+    fn udp_payload_bytes(&self) -> u16;
+}
+
+/// One address that is listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// As configured; the port may be 0.
+    pub configured: SocketAddr,
+    /// With the port that clients use.
+    pub actual: SocketAddr,
+}
+
+/// Binds every address of the configuration and starts the workers, threads named `dns-0`, `dns-1`, ….
+///
+/// # Errors
+/// When an address cannot be bound; nothing is left running then. `::1` on a machine without IPv6 is left out with a
+/// warning as long as there is another address.
+pub fn start<A: Answerer>(
+    config: &config::Server,
+    answerer: Arc<A>,
+    stats: Arc<Stats>,
+    holder: Holder<'_>,
+) -> Result<Running, BindError> {
+    start_within(config, Limits::new(config), answerer, stats, holder)
+}
+
+fn start_within<A: Answerer>(
+    config: &config::Server,
+    limits: Limits,
+    answerer: Arc<A>,
+    stats: Arc<Stats>,
+    holder: Holder<'_>,
+) -> Result<Running, BindError> {
+    let count = config.workers.max(1);
+    let bound = bind::bind_all(&config.listen, count, holder)?;
+    let limits = Arc::new(limits);
+    let mut running = Running { workers: Vec::new(), addresses: Vec::new(), limits: Arc::clone(&limits) };
+    for index in 0..count {
+        let shared = Shared { answerer: Arc::clone(&answerer), stats: Arc::clone(&stats), limits: Arc::clone(&limits) };
+        let worker = worker::start(index, shared).map_err(|source| BindError {
+            address: config.listen.first().copied().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+            protocol: Transport::Udp,
+            source,
+            holder: None,
+        })?;
+        running.workers.push(worker);
+    }
+    running.add(bound);
+    Ok(running)
+}
+
+/// One thread and how to talk to it.
+#[derive(Debug)]
+struct Worker {
+    commands: mpsc::UnboundedSender<Command>,
+    ended: oneshot::Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+/// The listeners at work. Dropping it stops them at once.
+#[derive(Debug)]
+pub struct Running {
+    workers: Vec<Worker>,
+    addresses: Vec<Address>,
+    limits: Arc<Limits>,
+}
+
+/// How a [`Running::drain`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Questions in work when it began.
+    pub in_flight: usize,
+    /// Threads that did not end in time and were left behind.
+    pub stuck_threads: usize,
+}
+
+impl Running {
+    /// Returns the addresses listened on, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Returns how many questions are being worked on.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.limits.in_flight()
+    }
+
+    /// Takes over a new configuration: limits at once, new addresses bound, those gone closed after what they have
+    /// received is answered, kept ones not touched. The number of workers stays as started.
+    ///
+    /// # Errors
+    /// When a new address cannot be bound; nothing has changed then.
+    pub fn reconfigure(&mut self, config: &config::Server, holder: Holder<'_>) -> Result<(), BindError> {
+        let added: Vec<SocketAddr> =
+            config.listen.iter().copied().filter(|address| !self.listens_on(*address)).collect();
+        let bound = bind::bind_all(&added, self.workers.len(), holder).or_else(|error| {
+            // `::1` on a machine without IPv6, left out at the start: nothing new either.
+            if error.is_missing_ipv6_loopback() && !self.addresses.is_empty() { Ok(Vec::new()) } else { Err(error) }
+        })?;
+        self.limits.reconfigure(config);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            self.addresses.iter().partition(|address| config.listen.contains(&address.configured));
+        self.addresses = kept;
+        self.add(bound);
+        for address in gone {
+            tracing::info!(address = %address.actual, "no longer listening");
+            for worker in &self.workers {
+                let _ended = worker.commands.send(Command::Remove(address.actual));
+            }
+        }
+        let place = |address: &Address| config.listen.iter().position(|listed| *listed == address.configured);
+        self.addresses.sort_by_key(place);
+        Ok(())
+    }
+
+    fn listens_on(&self, configured: SocketAddr) -> bool {
+        self.addresses.iter().any(|address| address.configured == configured)
+    }
+
+    fn add(&mut self, bound: Vec<bind::Bound>) {
+        for bind::Bound { configured, actual, sockets } in bound {
+            self.addresses.push(Address { configured, actual });
+            for protocol in [Transport::Udp, Transport::Tcp] {
+                tracing::info!(address = %actual, %protocol, "listening");
+            }
+            for (worker, (udp, tcp)) in self.workers.iter().zip(sockets) {
+                // A worker that has ended closes the sockets; it can only have ended because of a drain.
+                let _ended = worker.commands.send(Command::Add { actual, udp, tcp });
+            }
+        }
+    }
+
+    /// Stops: what has been received is answered, for `grace` long; what is in work then gets SERVFAIL with EDE 14.
+    /// Returns when all threads have ended, at the latest 150 ms after `grace`.
+    pub async fn drain(self, grace: Duration) -> Drained {
+        let in_flight = self.limits.in_flight();
+        for worker in &self.workers {
+            let _ended = worker.commands.send(Command::Drain(grace));
+        }
+        let deadline = tokio::time::Instant::now() + grace + JOIN_TIMEOUT;
+        let mut stuck_threads = 0;
+        for worker in self.workers {
+            // The sender is dropped when the thread's work is over; only its return is left to join.
+            match tokio::time::timeout_at(deadline, worker.ended).await {
+                Ok(_dropped) => {
+                    if worker.thread.join().is_err() {
+                        tracing::error!("a listener thread had panicked");
+                    }
+                }
+                Err(_) => stuck_threads += 1,
+            }
+        }
+        Drained { in_flight, stuck_threads }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,465 @@
 //! DNS over TCP (RFC 7766).
+//!
+//! All whole frames of one read are answered into one write; what needs work is answered when it is ready, in any
+//! order (section 7). Buffers for reading and answering belong to the worker, so that an idle connection holds
+//! none. A connection is read only as long as its client takes the answers.
+
+use super::Answerer;
+use super::limits::{MAX_CONNECTION_IN_FLIGHT, Permit};
+use super::worker::{Arrival, Busy, Phase, Sight, Tally, Worker};
+use crate::clock::Tick;
+use crate::dns::wire::{HEADER_BYTES, flag, u16_at};
+use crate::dns::{Query, Rcode, Transport};
+use crate::stats::Counter;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Octets read at once: some 500 questions, enough for the system calls' share to vanish.
+const READ_BYTES: usize = 16 << 10;
+/// Octets of a question kept; a longer one is answered FORMERR and its octets are skipped.
+const MAX_QUESTION_BYTES: usize = 4096;
+/// Unwritten octets beyond which no further frame of the connection is looked at: one answer of the largest size.
+const MAX_UNWRITTEN_BYTES: usize = 64 << 10;
+/// Unwritten octets, answers of questions already in work included, beyond which the connection is closed.
+const CLOSE_UNWRITTEN_BYTES: usize = 1 << 20;
+/// Reads before other tasks of the thread get their turn.
+const READS_PER_TURN: usize = 4;
+/// Pauses after a failed accept: the first, and the longest after doubling.
+const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// The buffers of one worker, used by its connections in turn.
+pub(super) struct Scratch {
+    input: Box<[u8]>,
+    out: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { input: vec![0; READ_BYTES].into(), out: Vec::new() }
+    }
+}
+
+/// The connections of one worker.
+#[derive(Default)]
+pub(super) struct Connections {
+    open: RefCell<BTreeMap<u64, Rc<Peer>>>,
+    next: Cell<u64>,
+}
+
+impl Connections {
+    fn add(&self, peer: &Rc<Peer>) -> u64 {
+        let id = self.next.get();
+        self.next.set(id + 1);
+        self.open.borrow_mut().insert(id, Rc::clone(peer));
+        id
+    }
+
+    /// Closes the connection idle longest; one with questions in work only when all have some. Tells whether there
+    /// was one.
+    fn evict(&self) -> bool {
+        let open = self.open.borrow();
+        let oldest = open
+            .values()
+            .filter(|peer| !peer.closing.get())
+            .min_by_key(|peer| (peer.in_flight.get() > 0, peer.last_frame.get()));
+        if let Some(peer) = oldest {
+            peer.close();
+        }
+        oldest.is_some()
+    }
+
+    /// Lets every connection look at what phase the worker is in.
+    pub(super) fn wake_all(&self) {
+        for peer in self.open.borrow().values() {
+            peer.wake.notify_one();
+        }
+    }
+}
+
+/// What the task of a connection shares with the tasks of its questions.
+struct Peer {
+    arrival: Arrival,
+    wake: Notify,
+    /// Answers, framed, not written yet.
+    out: RefCell<Vec<u8>>,
+    in_flight: Cell<usize>,
+    last_frame: Cell<Instant>,
+    closing: Cell<bool>,
+}
+
+impl Peer {
+    fn close(&self) {
+        self.closing.set(true);
+        self.wake.notify_one();
+    }
+
+    /// Takes the answer of a task; tells whether it can be sent.
+    fn push(&self, answer: &[u8]) -> bool {
+        self.in_flight.set(self.in_flight.get() - 1);
+        let mut out = self.out.borrow_mut();
+        let length = u16::try_from(answer.len()).ok().filter(|_| !self.closing.get());
+        if let Some(length) = length {
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(answer);
+        }
+        if out.len() > CLOSE_UNWRITTEN_BYTES {
+            self.closing.set(true);
+        }
+        self.wake.notify_one();
+        length.is_some()
+    }
+}
+
+/// Accepts until it is aborted.
+pub(super) async fn accept<A: Answerer>(worker: Rc<Worker<A>>, listener: TcpListener, local: SocketAddr) {
+    let (first_pause, longest_pause) = ACCEPT_PAUSE;
+    let mut pause = first_pause;
+    loop {
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                pause = first_pause;
+                admit(&worker, stream, Arrival { client, local, transport: Transport::Tcp });
+            }
+            // The client left before it was served; nothing is short.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                worker.stats.count(Counter::AcceptErrors);
+                tracing::debug!(address = %local, %error, "accept failed");
+                // Out of file descriptors, most likely: one that nobody uses is better spent on somebody new.
+                if worker.connections.evict() {
+                    worker.stats.count(Counter::TcpEvicted);
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest_pause);
+            }
+        }
+    }
+}
+
+fn admit<A: Answerer>(worker: &Rc<Worker<A>>, stream: TcpStream, arrival: Arrival) {
+    worker.stats.count(Counter::TcpConnections);
+    let permit = worker.limits.admit_connection().or_else(|| {
+        worker.stats.count(Counter::TcpEvicted);
+        // Without one of this worker's to close, the newcomer is the one that goes.
+        worker.connections.evict().then(|| worker.limits.admit_replacement())
+    });
+    let Some(permit) = permit else { return };
+    // Answers leave at once, also while earlier ones are not yet acknowledged.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let now = Instant::now();
+    let peer = Rc::new(Peer {
+        arrival,
+        wake: Notify::new(),
+        out: RefCell::default(),
+        in_flight: Cell::new(0),
+        last_frame: Cell::new(now),
+        closing: Cell::new(false),
+    });
+    // Known before its task runs: the next accept may already have to choose it.
+    let id = worker.connections.add(&peer);
+    let connection = Connection {
+        worker: Rc::clone(worker),
+        peer,
+        stream,
+        rest: Vec::new(),
+        skip: 0,
+        stalled: false,
+        input_ended: false,
+        partial_since: now,
+        blocked_since: None,
+    };
+    tokio::task::spawn_local(serve(worker.busy(), connection, id, permit));
+}
+
+async fn serve<A: Answerer>(worker: Busy<A>, connection: Connection<A>, id: u64, _permit: Permit) {
+    let peer = Rc::clone(&connection.peer);
+    if let Err(error) = connection.run().await {
+        tracing::debug!(client = %peer.arrival.client, %error, "connection ended");
+    }
+    peer.closing.set(true);
+    worker.connections.open.borrow_mut().remove(&id);
+}
+
+struct Connection<A> {
+    worker: Rc<Worker<A>>,
+    peer: Rc<Peer>,
+    stream: TcpStream,
+    /// What was read and not yet looked at: the beginning of a frame, or frames for which there is no room yet.
+    rest: Vec<u8>,
+    /// Octets still to come of a frame that is too long.
+    skip: usize,
+    /// `rest` may hold whole frames.
+    stalled: bool,
+    /// Nothing more is read: the client has finished sending, or the worker is stopping.
+    input_ended: bool,
+    partial_since: Instant,
+    blocked_since: Option<Instant>,
+}
+
+impl<A: Answerer> Connection<A> {
+    async fn run(mut self) -> io::Result<()> {
+        let mut timer = pin!(tokio::time::sleep_until(self.deadline(Instant::now())));
+        let peer = Rc::clone(&self.peer);
+        let mut reads = 0;
+        loop {
+            self.advance()?;
+            if self.worker.phase() > Phase::Serving && !self.input_ended {
+                // What lies in the socket has been received; closing over it would also reset the connection.
+                self.read()?;
+                self.input_ended = true;
+                continue;
+            }
+            if self.is_over() {
+                return Ok(());
+            }
+            let deadline = self.deadline(Instant::now());
+            if deadline < timer.deadline() {
+                timer.as_mut().reset(deadline);
+            }
+            tokio::select! {
+                biased;
+                () = peer.wake.notified() => {}
+                ready = self.stream.writable(), if self.blocked_since.is_some() => ready?,
+                ready = self.stream.readable(), if self.wants_input() => {
+                    ready?;
+                    self.read()?;
+                    reads += 1;
+                    if reads % READS_PER_TURN == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                () = &mut timer => {
+                    let now = Instant::now();
+                    let deadline = self.deadline(now);
+                    if deadline <= now {
+                        self.worker.stats.count(Counter::TcpIdleClosed);
+                        return Ok(());
+                    }
+                    timer.as_mut().reset(deadline);
+                }
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let answered = self.peer.in_flight.get() == 0 && !self.stalled && self.peer.out.borrow().is_empty();
+        self.peer.closing.get() || (self.input_ended && answered)
+    }
+
+    /// A client is read as long as it takes its answers.
+    fn wants_input(&self) -> bool {
+        !self.input_ended && !self.stalled && self.blocked_since.is_none() && !self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.peer.in_flight.get() >= MAX_CONNECTION_IN_FLIGHT
+    }
+
+    /// When the connection is closed if nothing happens.
+    fn deadline(&self, now: Instant) -> Instant {
+        let idle = self.worker.limits.idle_timeout();
+        if let Some(since) = self.blocked_since {
+            return since + idle;
+        }
+        if self.peer.in_flight.get() > 0 || self.stalled {
+            // Never while there is work: questions have their own budget.
+            return now + idle;
+        }
+        if !self.rest.is_empty() || self.skip > 0 {
+            return self.partial_since + idle.min(self.worker.limits.partial_frame_timeout);
+        }
+        self.peer.last_frame.get() + idle
+    }
+
+    /// Writes what is there to write, and looks at frames that had to wait for it.
+    fn advance(&mut self) -> io::Result<()> {
+        loop {
+            self.write_waiting()?;
+            if !self.stalled || self.blocked_since.is_some() || self.is_full() {
+                return Ok(());
+            }
+            let worker = Rc::clone(&self.worker);
+            let mut scratch = worker.frames.borrow_mut();
+            let input = std::mem::take(&mut self.rest);
+            self.take(&input, &mut scratch.out)?;
+        }
+    }
+
+    fn write_waiting(&mut self) -> io::Result<()> {
+        let mut out = self.peer.out.borrow_mut();
+        if out.is_empty() {
+            return Ok(());
+        }
+        let written = write(&self.stream, &out)?;
+        if written == out.len() {
+            // Not kept: an idle connection holds no buffers.
+            *out = Vec::new();
+            self.blocked_since = None;
+        } else {
+            out.drain(..written);
+            if written > 0 || self.blocked_since.is_none() {
+                self.blocked_since = Some(Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once and answers the frames that are whole.
+    fn read(&mut self) -> io::Result<()> {
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.frames.borrow_mut();
+        let Scratch { input, out } = &mut *scratch;
+        let count = match self.stream.try_read(input) {
+            Ok(0) => {
+                self.input_ended = true;
+                return Ok(());
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if self.rest.is_empty() {
+            if self.skip == 0 {
+                self.partial_since = Instant::now();
+            }
+            return self.take(&input[..count], out);
+        }
+        let mut joined = std::mem::take(&mut self.rest);
+        joined.extend_from_slice(&input[..count]);
+        self.take(&joined, out)
+    }
+
+    /// Answers the whole frames of `input` with one write and keeps the rest.
+    fn take(&mut self, input: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        out.clear();
+        let (used, frames) = self.answer_frames(input, out);
+        let now = Instant::now();
+        if frames > 0 {
+            self.peer.last_frame.set(now);
+            self.partial_since = now;
+        }
+        self.rest.extend_from_slice(&input[used..]);
+        if out.is_empty() {
+            return Ok(());
+        }
+        let mut waiting = self.peer.out.borrow_mut();
+        let written = if waiting.is_empty() { write(&self.stream, out)? } else { 0 };
+        waiting.extend_from_slice(&out[written..]);
+        if !waiting.is_empty() && self.blocked_since.is_none() {
+            self.blocked_since = Some(now);
+        }
+        if out.capacity() > 2 * MAX_UNWRITTEN_BYTES {
+            out.shrink_to(MAX_UNWRITTEN_BYTES);
+        }
+        Ok(())
+    }
+
+    /// Appends the answers to the whole frames of `input`, as long as there is room; returns how many octets were
+    /// used and how many frames they held.
+    fn answer_frames(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, u64) {
+        let now = self.worker.answerer.now();
+        let mut tally = Tally::default();
+        let (mut used, mut frames) = (0, 0);
+        self.stalled = false;
+        loop {
+            let skipped = self.skip.min(input.len() - used);
+            self.skip -= skipped;
+            used += skipped;
+            let Some(length) = u16_at(input, used).map(usize::from) else { break };
+            if out.len() >= MAX_UNWRITTEN_BYTES || self.is_full() {
+                self.stalled = true;
+                break;
+            }
+            if length > MAX_QUESTION_BYTES {
+                let Some(header) = input.get(used + 2..used + 2 + HEADER_BYTES) else { break };
+                self.skip = length;
+                used += 2;
+                self.answer_too_long(header, out, &mut tally);
+            } else {
+                let Some(frame) = input.get(used + 2..used + 2 + length) else { break };
+                used += 2 + length;
+                self.answer_frame(frame, now, out, &mut tally);
+            }
+            frames += 1;
+        }
+        self.worker.stats.add(Counter::QueriesTcp, frames);
+        tally.publish(&self.worker.stats);
+        (used, frames)
+    }
+
+    fn answer_frame(&self, frame: &[u8], now: Tick, out: &mut Vec<u8>, tally: &mut Tally) {
+        let start = out.len();
+        out.extend_from_slice(&[0, 0]);
+        match self.worker.look(frame, &self.peer.arrival, now, out) {
+            Sight::Answered(origin) => {
+                tally.count(origin);
+                self.put_length(out, start);
+            }
+            Sight::Silent => {
+                out.truncate(start);
+                self.worker.stats.count(Counter::DroppedSilent);
+            }
+            Sight::Work(query, permit) => {
+                out.truncate(start);
+                self.peer.in_flight.set(self.peer.in_flight.get() + 1);
+                tokio::task::spawn_local(work(self.worker.busy(), Rc::clone(&self.peer), query, permit));
+            }
+        }
+    }
+
+    fn answer_too_long(&self, header: &[u8], out: &mut Vec<u8>, tally: &mut Tally) {
+        if u16_at(header, 2).is_none_or(|flags| flags & flag::QR != 0) {
+            self.worker.stats.count(Counter::DroppedSilent);
+            return;
+        }
+        let start = out.len();
+        out.extend_from_slice(&[0, 0]);
+        if let Sight::Answered(origin) = self.worker.fault(out, header, Rcode::FORMERR, false) {
+            tally.count(origin);
+        }
+        self.put_length(out, start);
+    }
+
+    /// Writes the length of the answer behind `start`, or takes out one that no frame can hold.
+    fn put_length(&self, out: &mut Vec<u8>, start: usize) {
+        match u16::try_from(out.len() - start - 2) {
+            Ok(length) => out[start..start + 2].copy_from_slice(&length.to_be_bytes()),
+            Err(_) => {
+                out.truncate(start);
+                self.worker.stats.count(Counter::SendFailed);
+            }
+        }
+    }
+}
+
+/// Writes as much as the socket takes.
+fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match stream.try_write(&bytes[written..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}
+
+/// Works on one question and hands its answer to its connection.
+async fn work<A: Answerer>(worker: Busy<A>, peer: Rc<Peer>, query: Box<Query>, _permit: Permit) {
+    let answer = worker.work(query).await;
+    if !peer.push(&answer) {
+        worker.stats.count(Counter::SendFailed);
+    }
+}

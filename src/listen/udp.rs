@@ -1,1 +1,278 @@
 //! UDP workers and the fast path.
+//!
+//! A wake-up reads up to 64 datagrams with one system call, answers what it can into one buffer and sends all of it
+//! with another. Nothing is allocated on that way. What needs work becomes a task on the same thread; answers of
+//! tasks that end together leave together.
+
+use super::Answerer;
+use super::limits::Permit;
+use super::worker::{Arrival, Busy, Sight, Tally, Worker};
+use crate::dns::{Query, Rcode, Transport};
+use crate::stats::{Counter, Stats};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::task::Poll;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Datagrams read, and sent, at once: beyond 32 the system calls' share is no longer measurable.
+const BATCH: usize = 64;
+/// Octets of a question read; a longer one is malformed. Questions fit an Ethernet frame with every option known.
+const MAX_QUESTION_BYTES: usize = 2048;
+/// Batches read before other tasks of the thread get their turn: about half a millisecond of hits.
+const BATCHES_PER_TURN: usize = 4;
+/// Batches read from a socket that is being closed: what its buffer may reasonably hold, and a bound in a flood.
+const LAST_BATCHES: usize = 64;
+/// Room for a full batch of answers of the default payload size, so that the buffer never grows under load.
+const OUT_BYTES: usize = BATCH * 1232;
+
+/// The buffers of one worker, used by its sockets in turn.
+pub(super) struct Batch {
+    input: Box<[u8]>,
+    out: Vec<u8>,
+    /// Where each answer in `out` ends.
+    ends: Vec<usize>,
+    /// Whom each answer is for.
+    peers: Vec<Option<SockaddrStorage>>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            input: vec![0; BATCH * MAX_QUESTION_BYTES].into(),
+            out: Vec::with_capacity(OUT_BYTES),
+            ends: Vec::with_capacity(BATCH),
+            peers: Vec::with_capacity(BATCH),
+        }
+    }
+}
+
+/// One worker's socket of one address.
+pub(super) struct Socket {
+    fd: AsyncFd<UdpSocket>,
+    local: SocketAddr,
+    receiving: RefCell<MultiHeaders<SockaddrStorage>>,
+    sending: RefCell<MultiHeaders<SockaddrStorage>>,
+    /// Answers of tasks, to be sent together. As long as the permits in it at most.
+    waiting: RefCell<VecDeque<Waiting>>,
+}
+
+struct Waiting {
+    peer: SockaddrStorage,
+    answer: Vec<u8>,
+    _permit: Permit,
+}
+
+impl Socket {
+    /// Registers a socket with the runtime of this thread.
+    pub(super) fn new(socket: UdpSocket, local: SocketAddr) -> io::Result<Self> {
+        // READABLE only: with WRITABLE every answer that leaves the kernel would wake the thread.
+        #[expect(deprecated, reason = "its successor is unsafe; a `UdpSocket` keeps its descriptor, as that asks for")]
+        let fd = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        Ok(Self {
+            fd,
+            local,
+            receiving: RefCell::new(MultiHeaders::preallocate(BATCH, None)),
+            sending: RefCell::new(MultiHeaders::preallocate(BATCH, None)),
+            waiting: RefCell::default(),
+        })
+    }
+
+    /// Sends up to a batch of answers. What the kernel does not take is counted and lost: a datagram may be, and
+    /// waiting for one peer's route or a full queue would hold up everybody.
+    fn send(&self, peers: &[Option<SockaddrStorage>], answers: &[[IoSlice<'_>; 1]], stats: &Stats) {
+        let mut sending = self.sending.borrow_mut();
+        let mut at = 0;
+        while at < peers.len() {
+            let fd = self.fd.get_ref().as_raw_fd();
+            let sent = sendmmsg(fd, &mut sending, &answers[at..], &peers[at..], [], MsgFlags::MSG_DONTWAIT)
+                .map(Iterator::count);
+            match sent {
+                Ok(sent) if sent > 0 => at += sent,
+                Err(Errno::EINTR) => {}
+                // The queue is full: the rest would fail too.
+                Err(Errno::EAGAIN | Errno::ENOBUFS) => {
+                    stats.add(Counter::SendFailed, u64::try_from(peers.len() - at).unwrap_or(0));
+                    return;
+                }
+                // This one cannot be sent (no route, too long, refused by a filter); the others can.
+                Ok(_) | Err(_) => {
+                    stats.count(Counter::SendFailed);
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// Sends the answers of all tasks that have ended.
+    fn send_waiting(&self, stats: &Stats) {
+        let mut waiting = self.waiting.borrow_mut();
+        while !waiting.is_empty() {
+            let count = waiting.len().min(BATCH);
+            let mut peers = [const { None }; BATCH];
+            let mut answers = [[IoSlice::new(&[])]; BATCH];
+            for ((item, peer), answer) in waiting.iter().zip(&mut peers).zip(&mut answers) {
+                *peer = Some(item.peer);
+                *answer = [IoSlice::new(&item.answer)];
+            }
+            self.send(&peers[..count], &answers[..count], stats);
+            waiting.drain(..count);
+        }
+    }
+}
+
+/// Reads and answers until it is aborted; every await is a safe place for that.
+pub(super) async fn read<A: Answerer>(worker: Rc<Worker<A>>, socket: Rc<Socket>) {
+    loop {
+        let mut ready = match socket.fd.readable().await {
+            Ok(ready) => ready,
+            Err(error) => {
+                tracing::error!(address = %socket.local, %error, "a socket cannot be waited for");
+                return;
+            }
+        };
+        let mut drained = false;
+        for _ in 0..BATCHES_PER_TURN {
+            drained = match read_batch(&worker, &socket) {
+                // Fewer than asked for: the kernel had no more, which is what EAGAIN would say at another call's cost.
+                Ok(count) => count < BATCH,
+                Err(Errno::EINTR) => false,
+                Err(Errno::EAGAIN) => true,
+                // An error of an earlier send, reported here; it is taken back by being read.
+                Err(error) => {
+                    tracing::debug!(address = %socket.local, %error, "receiving failed");
+                    false
+                }
+            };
+            if drained {
+                ready.clear_ready();
+                break;
+            }
+        }
+        if !drained {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Answers what a socket already holds.
+pub(super) fn read_last<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) {
+    for _ in 0..LAST_BATCHES {
+        if read_batch(worker, socket).is_ok_and(|count| count < BATCH) {
+            return;
+        }
+    }
+}
+
+/// Reads one batch and answers it; returns how many datagrams there were.
+fn read_batch<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) -> Result<usize, Errno> {
+    let mut batch = worker.datagrams.borrow_mut();
+    let Batch { input, out, ends, peers } = &mut *batch;
+    out.clear();
+    ends.clear();
+    peers.clear();
+
+    let mut receiving = socket.receiving.borrow_mut();
+    let mut rooms = input.chunks_exact_mut(MAX_QUESTION_BYTES);
+    let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+        std::array::from_fn(|_| [IoSliceMut::new(rooms.next().expect("the input has room for a whole batch"))]);
+    let fd = socket.fd.get_ref().as_raw_fd();
+    let datagrams = recvmmsg(fd, &mut receiving, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+
+    let now = worker.answerer.now();
+    let mut tally = Tally::default();
+    let (mut count, mut silent) = (0_u64, 0);
+    for datagram in datagrams {
+        count += 1;
+        let Some((peer, client)) = datagram.address.and_then(|peer| Some((peer, client_address(&peer)?))) else {
+            silent += 1;
+            continue;
+        };
+        let bytes = datagram.iovs().next().unwrap_or_default();
+        let arrival = Arrival { client, local: socket.local, transport: Transport::Udp };
+        let sight = if datagram.flags.contains(MsgFlags::MSG_TRUNC) && !is_response(bytes) {
+            worker.fault(out, bytes, Rcode::FORMERR, false)
+        } else {
+            worker.look(bytes, &arrival, now, out)
+        };
+        match sight {
+            Sight::Silent => silent += 1,
+            Sight::Answered(origin) => {
+                tally.count(origin);
+                ends.push(out.len());
+                peers.push(Some(peer));
+            }
+            Sight::Work(query, permit) => {
+                tokio::task::spawn_local(work(worker.busy(), Rc::clone(socket), query, peer, permit));
+            }
+        }
+    }
+    worker.stats.add(Counter::QueriesUdp, count);
+    if silent > 0 {
+        worker.stats.add(Counter::DroppedSilent, silent);
+    }
+    if !ends.is_empty() {
+        let mut answers = [[IoSlice::new(&[])]; BATCH];
+        let mut start = 0;
+        for (end, answer) in ends.iter().zip(&mut answers) {
+            *answer = [IoSlice::new(&out[start..*end])];
+            start = *end;
+        }
+        // Counted first, so that nobody holds an answer that the counters do not know.
+        tally.publish(&worker.stats);
+        socket.send(peers, &answers[..peers.len()], &worker.stats);
+    }
+    Ok(usize::try_from(count).unwrap_or(BATCH))
+}
+
+/// A cut question is malformed, but a cut response is still met with silence.
+fn is_response(bytes: &[u8]) -> bool {
+    bytes.get(2).is_none_or(|flags| flags & 0x80 != 0)
+}
+
+fn client_address(peer: &SockaddrStorage) -> Option<SocketAddr> {
+    if let Some(v4) = peer.as_sockaddr_in() {
+        return Some(SocketAddr::from(*v4));
+    }
+    peer.as_sockaddr_in6().map(|v6| SocketAddr::from(*v6))
+}
+
+/// Works on one question and sends its answer, together with those of tasks that end in the same turn.
+async fn work<A: Answerer>(
+    worker: Busy<A>,
+    socket: Rc<Socket>,
+    query: Box<Query>,
+    peer: SockaddrStorage,
+    permit: Permit,
+) {
+    let answer = worker.work(query).await;
+    let first = {
+        let mut waiting = socket.waiting.borrow_mut();
+        waiting.push_back(Waiting { peer, answer, _permit: permit });
+        waiting.len() == 1
+    };
+    if first {
+        // To the end of the thread's run queue: whoever is ready too puts its answer beside this one.
+        next_turn().await;
+        socket.send_waiting(&worker.stats);
+    }
+}
+
+/// Lets every task that is ready run once. Unlike `yield_now` it does not go through the poller.
+async fn next_turn() {
+    let mut passed = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut passed, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,1 +1,239 @@
-//! Stage 4: what truename answers by itself: rewrites, hosts files, local zones, special-use names.
+//! Stage 4: what truename answers by itself.
+//!
+//!     question ─▶ rewrites ─▶ hosts files ─▶ local zones, longest apex first ─▶ made PTRs ─▶ special-use names ─▶ not ours
+//!
+//! The first that decides wins: what a person wrote for one name beats what stands for a whole zone, and both beat
+//! what is true of every network. A zone with `fallthrough` that lacks a name and type lets the next one decide.
+//!
+//! Pure: files are read at load only, nothing here waits, and the routes are seen through [`Context`] alone.
+//!
+//! Delegations inside a zone: a referral is of no use to a stub resolver, so names at or below a zone cut are left to
+//! the routes. Without a route of their own, and with private addresses among their glue, they may go only to private
+//! servers of the group `system`, so that a zone behind private servers does not leak.
+
+mod encoding;
+mod generate;
+mod hosts;
+mod lint;
+mod load;
+mod master;
+mod outcome;
+pub mod presentation;
+mod rdata;
+mod reverse;
+mod rewrite;
+mod soa;
+mod special;
+mod store;
+#[cfg(test)]
+mod tests;
+mod token;
+
+pub use hosts::HostsConflict;
+pub use outcome::{Context, LocalAnswer, Outcome};
+
+use crate::config::{Config, Diagnostic, Location, OnConflict, ViewId};
+use crate::dns::name::suffixes;
+use crate::dns::{Name, NameBuf, Origin, Rcode, Rtype};
+use hashbrown::HashMap;
+use hosts::{Hosts, Said};
+use load::LoadedZone;
+use reverse::Reverse;
+use rewrite::Rewrites;
+use special::Special;
+use std::hash::{Hash, Hasher};
+use store::Found;
+
+/// Everything truename answers by itself.
+#[derive(Debug)]
+pub struct Zones {
+    rewrites: Rewrites,
+    hosts: Hosts,
+    zones: Vec<LoadedZone>,
+    /// Lower-cased apex to indices into `zones`, those with views first.
+    by_apex: HashMap<Box<[u8]>, Vec<usize>, foldhash::fast::RandomState>,
+    reverse: Reverse,
+}
+
+/// One zone, for listings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apex {
+    /// Its name.
+    pub name: Name,
+    /// The views it is for; `None` is all.
+    pub views: Option<Vec<ViewId>>,
+    /// Records read from its file and its inline list.
+    pub records: usize,
+    /// Where it was written.
+    pub at: Location,
+}
+
+impl Zones {
+    /// Reads all zones, hosts files and rewrites; `now_unix` is the serial of zones without a file date.
+    ///
+    /// The value is complete as far as the texts were right. When a diagnostic is an error, it must not be served.
+    #[must_use]
+    pub fn load(config: &Config, now_unix: u64) -> (Self, Vec<Diagnostic>) {
+        let mut diagnostics = Vec::new();
+        let rewrites = Rewrites::load(&config.rewrites, &mut diagnostics);
+        let hosts = Hosts::load(&config.hosts, &mut diagnostics);
+        let zones: Vec<LoadedZone> =
+            config.zones.iter().map(|zone| load::load(zone, now_unix, &mut diagnostics)).collect();
+        let mut by_apex: HashMap<Box<[u8]>, Vec<usize>, foldhash::fast::RandomState> = HashMap::default();
+        for (at, zone) in zones.iter().enumerate() {
+            by_apex.entry(zone.store.apex.as_wire().into()).or_default().push(at);
+        }
+        for same in by_apex.values_mut() {
+            same.sort_by_key(|&at| (zones[at].views.is_none(), at));
+        }
+        let reverse = Reverse::make(&zones);
+        (Self { rewrites, hosts, zones, by_apex, reverse }, diagnostics)
+    }
+
+    /// Answers a question, or says who may.
+    #[must_use]
+    pub fn answer(&self, view: ViewId, qname: &Name, qtype: Rtype, dnssec_ok: bool, context: &dyn Context) -> Outcome {
+        if let Some(answer) = self.rewrites.answer(view, qname, qtype) {
+            return Outcome::Local(answer);
+        }
+        let said = match self.hosts.answer(qname, qtype) {
+            Said::Nothing => Said::Nothing,
+            _ if self.hosts.on_conflict == OnConflict::Ignore && self.is_conflict(qname, context) => Said::Nothing,
+            said @ (Said::Answer(_) | Said::Exists) => said,
+        };
+        let in_hosts = match said {
+            Said::Answer(answer) => return Outcome::Local(answer),
+            Said::Exists => true,
+            Said::Nothing => false,
+        };
+        let mut outcome = self.zones_or_special(view, qname, qtype, dnssec_ok, context);
+        if let Outcome::Local(answer) = &mut outcome
+            && in_hosts
+        {
+            Hosts::soften(answer);
+        }
+        outcome
+    }
+
+    /// Makes the answer for a name that may go only to private servers, when there are none.
+    #[must_use]
+    pub fn withheld(qname: &Name) -> LocalAnswer {
+        special::withheld(qname)
+    }
+
+    /// Returns a hash that changes when what decides a name here changes, the same over reloads of the same data;
+    /// 0 when nothing does. Special-use names are constant, so they are 0 as well.
+    #[must_use]
+    pub fn fingerprint(&self, view: ViewId, qname: &Name) -> u64 {
+        let mut state = hosts::stable_hasher();
+        let mut any = self.rewrites.hash_name(view, qname, &mut state);
+        any |= self.hosts.hash_name(qname, &mut state);
+        for zone in self.covering(view, qname) {
+            zone.hash.hash(&mut state);
+            any = true;
+        }
+        any |= self.reverse.hash_name(&self.zones, view, qname, &mut state);
+        if any { state.finish().max(1) } else { 0 }
+    }
+
+    /// Lists the zones in file order.
+    pub fn apexes(&self) -> impl Iterator<Item = Apex> {
+        self.zones.iter().map(|zone| Apex {
+            name: zone.store.apex.clone(),
+            views: zone.views.clone(),
+            records: zone.records,
+            at: zone.at.clone(),
+        })
+    }
+
+    /// Counts the names of all hosts files.
+    #[must_use]
+    pub fn hosts_names(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Lists the hosts lines for names that public servers answer too.
+    #[must_use]
+    pub fn hosts_conflicts(&self, context: &dyn Context) -> Vec<HostsConflict> {
+        self.hosts.conflicts(|name| self.is_public(name, context))
+    }
+
+    /// Returns the zones a name is in as a view sees them, the deciding one first; one without `fallthrough` ends
+    /// the list.
+    fn covering(&self, view: ViewId, qname: &Name) -> Vec<&LoadedZone> {
+        let mut lower = NameBuf::default();
+        lower.set_lower(qname.as_wire());
+        let mut found = Vec::new();
+        for suffix in suffixes(lower.as_wire()) {
+            let same = self.by_apex.get(suffix).map(Vec::as_slice).unwrap_or_default();
+            for zone in same.iter().map(|&at| &self.zones[at]).filter(|zone| zone.is_for(view)) {
+                found.push(zone);
+                if !zone.store.is_overlay() {
+                    return found;
+                }
+            }
+        }
+        found
+    }
+
+    fn zones_or_special(
+        &self,
+        view: ViewId,
+        qname: &Name,
+        qtype: Rtype,
+        dnssec_ok: bool,
+        context: &dyn Context,
+    ) -> Outcome {
+        let mut decided = None;
+        for zone in self.covering(view, qname) {
+            match zone.store.lookup(qname, qtype, dnssec_ok) {
+                Found::Answer(answer) => {
+                    decided = Some(*answer);
+                    break;
+                }
+                Found::Delegated { private } => {
+                    let kept_in = private && !context.explicitly_routed(qname);
+                    return if kept_in { Outcome::PrivateSystemOnly } else { Outcome::NotOurs };
+                }
+                Found::NotHere => {}
+            }
+        }
+        let is_negative = decided.as_ref().is_none_or(|answer| answer.answers.is_empty());
+        if let Some(answer) = is_negative.then(|| self.made_ptr(view, qname, qtype)).flatten() {
+            return Outcome::Local(answer);
+        }
+        if let Some(answer) = decided {
+            return Outcome::Local(answer);
+        }
+        if context.explicitly_routed(qname) {
+            return Outcome::NotOurs;
+        }
+        match special::answer(qname, qtype) {
+            Special::Answer(answer) => Outcome::Local(answer),
+            Special::PrivateOnly => Outcome::PrivateSystemOnly,
+            Special::Nothing => Outcome::NotOurs,
+        }
+    }
+
+    /// Makes the PTR answer of a reverse name that a zone with `reverse = true` has an address for.
+    fn made_ptr(&self, view: ViewId, qname: &Name, qtype: Rtype) -> Option<LocalAnswer> {
+        let (records, apex) = self.reverse.records(&self.zones, view, qname)?;
+        let source = format!("made from an address in zone {apex}");
+        Some(if matches!(qtype, Rtype::PTR | Rtype::ANY) {
+            LocalAnswer::records(Origin::Zone, records, source)
+        } else {
+            let soa = soa::for_negative(qname, soa::MADE_MINIMUM_SECONDS);
+            LocalAnswer::negative(Origin::Zone, Rcode::NOERROR, soa, source)
+        })
+    }
+
+    fn is_conflict(&self, qname: &Name, context: &dyn Context) -> bool {
+        self.is_public(self.hosts.reverse_target(qname).unwrap_or(qname), context)
+    }
+
+    /// Tells whether public servers are who would answer a name, were it not for the hosts file.
+    fn is_public(&self, name: &Name, context: &dyn Context) -> bool {
+        let in_zone = suffixes(name.to_lower().as_wire()).any(|suffix| self.by_apex.contains_key(suffix));
+        !special::is_special(name) && !in_zone && !context.private_route(name)
+    }
+}

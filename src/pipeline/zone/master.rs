@@ -1,0 +1,512 @@
+//! Master files (RFC 1035 section 5): entries to records, each with the file and line it came from.
+//!
+//! All errors of a file are collected. What a zone as a whole must satisfy is checked in `lint.rs`.
+
+use super::encoding::seconds;
+use super::generate;
+use super::rdata::{self, CLASS_IN, RdataError};
+use super::token::{Entries, Entry, Token};
+use crate::config::{Diagnostic, Location};
+use crate::dns::{Name, Record, Rtype};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// `$INCLUDE`s within each other; also what ends a file that includes itself.
+const MAX_INCLUDE_DEPTH: usize = 8;
+/// Octets of one file: 100,000 records take about 5 MiB.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+/// Records of one zone, `$GENERATE` included.
+pub(super) const MAX_RECORDS: usize = 4_000_000;
+/// Errors listed per zone; the rest is counted as one line.
+const MAX_DIAGNOSTICS: usize = 100;
+/// The largest TTL (RFC 2181 section 8).
+const MAX_TTL_SECONDS: u32 = i32::MAX.unsigned_abs();
+
+/// A record and where it was written.
+#[derive(Debug, Clone)]
+pub(super) struct Located {
+    pub(super) record: Record,
+    /// Index into [`Master::files`].
+    pub(super) file: u16,
+    /// Line, from 1.
+    pub(super) line: u32,
+}
+
+/// Everything read of one zone.
+#[derive(Debug)]
+pub(super) struct Master {
+    pub(super) apex: Name,
+    pub(super) files: Vec<Arc<Path>>,
+    pub(super) records: Vec<Located>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+    default_ttl: u32,
+    left_out: usize,
+}
+
+/// What directives and earlier records of a file have set.
+#[derive(Debug, Clone)]
+struct State {
+    file: u16,
+    origin: Name,
+    ttl: Option<u32>,
+    last_ttl: Option<u32>,
+    owner: Option<Name>,
+    depth: usize,
+}
+
+impl Master {
+    /// Starts a zone without records.
+    pub(super) fn new(apex: Name, default_ttl: u32) -> Self {
+        Self { apex, files: Vec::new(), records: Vec::new(), diagnostics: Vec::new(), default_ttl, left_out: 0 }
+    }
+
+    /// Reads a file; `named_at` is where the configuration names it.
+    pub(super) fn read_file(&mut self, path: &Path, named_at: &Location) {
+        match read_text(path) {
+            Ok(text) => self.read_text(path, &text),
+            Err(reason) => {
+                let found = path.display().to_string();
+                self.report(Diagnostic::error("zone-file", named_at.clone(), reason).key("file").found(found));
+            }
+        }
+    }
+
+    /// Reads a text as if it stood in the file `path`.
+    pub(super) fn read_text(&mut self, path: &Path, text: &str) {
+        let Some(file) = self.add_file(path) else { return };
+        let origin = self.apex.clone();
+        self.entries(text, &mut State { file, origin, ttl: None, last_ttl: None, owner: None, depth: 0 });
+    }
+
+    /// Notes a file and returns its index.
+    pub(super) fn add_file(&mut self, path: &Path) -> Option<u16> {
+        if let Some(at) = self.files.iter().position(|file| &**file == path) {
+            return u16::try_from(at).ok();
+        }
+        let at = u16::try_from(self.files.len()).ok()?;
+        self.files.push(path.into());
+        Some(at)
+    }
+
+    /// Adds a problem, up to the bound.
+    pub(super) fn report(&mut self, diagnostic: Diagnostic) {
+        if self.diagnostics.len() < MAX_DIAGNOSTICS {
+            self.diagnostics.push(diagnostic);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// Returns the place a record was written at.
+    pub(super) fn location(&self, file: u16, line: u32, column: u32) -> Location {
+        let file = self.files.get(usize::from(file)).cloned().unwrap_or_else(|| Path::new("").into());
+        Location { file, line, column }
+    }
+
+    /// Ends the list of problems: says how many more there are.
+    pub(super) fn finish_diagnostics(&mut self, zone_at: &Location) -> Vec<Diagnostic> {
+        let mut all = std::mem::take(&mut self.diagnostics);
+        all.sort_by(|a, b| a.at.cmp(&b.at));
+        if self.left_out > 0 {
+            let text = format!("{} more problems in zone {} are not shown", self.left_out, self.apex);
+            all.push(Diagnostic::error("too-many-problems", zone_at.clone(), text));
+        }
+        all
+    }
+
+    fn entries(&mut self, text: &str, state: &mut State) {
+        let mut entries = Entries::new(text);
+        let mut entry = Entry::default();
+        while let Some(result) = entries.next_into(&mut entry) {
+            match result {
+                Ok(()) => self.entry(entry.blank, &entry.tokens, state),
+                Err(error) => {
+                    let at = self.location(state.file, error.line, error.column);
+                    self.report(Diagnostic::error("zone-syntax", at, error.expected));
+                }
+            }
+            if self.records.len() > MAX_RECORDS {
+                return;
+            }
+        }
+    }
+
+    fn entry(&mut self, blank: bool, tokens: &[Token<'_>], state: &mut State) {
+        let first = tokens[0];
+        if blank || first.quoted || !first.raw.starts_with('$') {
+            return self.record(blank, tokens, state);
+        }
+        let args = &tokens[1..];
+        match first.raw.to_ascii_uppercase().as_str() {
+            "$ORIGIN" => {
+                if let Some(origin) = self.one_name(&first, args, state) {
+                    state.origin = origin;
+                }
+            }
+            "$TTL" => match args {
+                [one] if seconds(one.raw).is_some_and(|ttl| ttl <= MAX_TTL_SECONDS) => state.ttl = seconds(one.raw),
+                _ => self.wrong(args.first().unwrap_or(&first), state, "one duration, such as 3600 or 1h"),
+            },
+            "$INCLUDE" => self.include(&first, args, state),
+            "$GENERATE" => self.generate(&first, args, state),
+            _ => {
+                let at = self.location(state.file, first.line, first.column);
+                let problem = Diagnostic::error("zone-directive", at, "$ORIGIN, $TTL, $INCLUDE or $GENERATE")
+                    .found(first.raw)
+                    .hint(format!("a name that starts with $ is written \\{}", first.raw));
+                self.report(problem);
+            }
+        }
+    }
+
+    fn one_name(&mut self, directive: &Token<'_>, args: &[Token<'_>], state: &State) -> Option<Name> {
+        let [arg] = args else {
+            self.wrong(args.get(1).unwrap_or(directive), state, "one domain name");
+            return None;
+        };
+        self.name(arg, state)
+    }
+
+    fn name(&mut self, token: &Token<'_>, state: &State) -> Option<Name> {
+        match Name::parse_relative(token.raw, &state.origin) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                self.wrong(token, state, &format!("a domain name; this one has {error}"));
+                None
+            }
+        }
+    }
+
+    fn include(&mut self, directive: &Token<'_>, args: &[Token<'_>], state: &State) {
+        let (Some(file), None) = (args.first(), args.get(2)) else {
+            return self.wrong(directive, state, "a file, and maybe an origin, after $INCLUDE");
+        };
+        let origin = match args.get(1) {
+            Some(origin) => match self.name(origin, state) {
+                Some(origin) => origin,
+                None => return,
+            },
+            None => state.origin.clone(),
+        };
+        if state.depth + 1 >= MAX_INCLUDE_DEPTH {
+            return self.wrong(file, state, "no more than 8 files that include one another");
+        }
+        let folder = self.files.get(usize::from(state.file)).and_then(|file| file.parent().map(Path::to_path_buf));
+        let path: PathBuf = folder.unwrap_or_default().join(file.raw);
+        match read_text(&path) {
+            Err(reason) => self.wrong(file, state, &reason),
+            Ok(text) => {
+                let Some(index) = self.add_file(&path) else {
+                    return self.wrong(file, state, "fewer files in one zone");
+                };
+                // RFC 1035 section 5.1: what an included file sets does not change the including one.
+                let depth = state.depth + 1;
+                self.entries(&text, &mut State { file: index, origin, depth, ..state.clone() });
+            }
+        }
+    }
+
+    fn generate(&mut self, directive: &Token<'_>, args: &[Token<'_>], state: &mut State) {
+        let Some((range, template)) = args.split_first().filter(|(_, rest)| rest.len() >= 3) else {
+            return self.wrong(directive, state, "a range, an owner, a type and data after $GENERATE");
+        };
+        let values = match generate::range(range.raw) {
+            Ok(values) => values,
+            Err(expected) => return self.wrong(range, state, expected),
+        };
+        for value in values {
+            let mut texts = Vec::with_capacity(template.len());
+            for token in template {
+                match generate::substitute(token.raw, value) {
+                    Ok(text) => texts.push(text),
+                    Err(expected) => return self.wrong(token, state, expected),
+                }
+            }
+            let tokens: Vec<Token<'_>> =
+                template.iter().zip(&texts).map(|(token, text)| Token { raw: text, ..*token }).collect();
+            let problems = self.diagnostics.len() + self.left_out;
+            self.record(false, &tokens, state);
+            // One wrong template is one problem, not one a number.
+            if self.diagnostics.len() + self.left_out > problems || self.records.len() > MAX_RECORDS {
+                return;
+            }
+        }
+    }
+
+    fn record(&mut self, blank: bool, tokens: &[Token<'_>], state: &mut State) {
+        let first = tokens[0];
+        let mut at = usize::from(!blank);
+        let owner = if blank {
+            state.owner.clone()
+        } else {
+            let name = self.name(&first, state);
+            // A line with a bad owner must not hand its records to the owner before.
+            state.owner = name.clone();
+            if name.is_none() {
+                return;
+            }
+            name
+        };
+        let Some(owner) = owner else {
+            return self.wrong(&first, state, "an owner name: there is none above to take over");
+        };
+        let mut ttl = None;
+        let mut class = None;
+        while let Some(token) = tokens.get(at).filter(|token| !token.quoted) {
+            if class.is_none() && is_class(token.raw) {
+                if !token.raw.eq_ignore_ascii_case("IN") && !token.raw.eq_ignore_ascii_case("CLASS1") {
+                    return self.wrong(token, state, "class IN: no other is served");
+                }
+                class = Some(());
+            } else if ttl.is_none() && token.raw.starts_with(|c: char| c.is_ascii_digit()) {
+                ttl = seconds(token.raw).filter(|ttl| *ttl <= MAX_TTL_SECONDS);
+                if ttl.is_none() {
+                    return self.wrong(token, state, "a TTL of at most 2147483647 seconds, such as 3600 or 1h");
+                }
+            } else {
+                break;
+            }
+            at += 1;
+        }
+        let Some(token) = tokens.get(at) else {
+            return self.wrong(tokens.last().unwrap_or(&first), state, "a record type and data after this");
+        };
+        let Ok(rtype) = token.raw.parse::<Rtype>() else { return self.unknown_type(token, state) };
+        if rtype.is_meta() || rtype == Rtype(0) || rtype == Rtype::NULL {
+            return self.wrong(token, state, "a type that can stand in a zone");
+        }
+        if !owner.is_at_or_below(&self.apex) {
+            let at = self.location(state.file, first.line, first.column);
+            let problem = Diagnostic::error("out-of-zone", at, format!("a name at or below {}", self.apex))
+                .found(owner.to_string())
+                .hint("names without a last dot are relative to $ORIGIN; the others are absolute");
+            return self.report(problem);
+        }
+        if ttl.is_some() {
+            state.last_ttl = ttl;
+        }
+        let ttl = ttl.or(state.ttl).or(state.last_ttl).unwrap_or(self.default_ttl);
+        let data = &tokens[at + 1..];
+        match rdata::parse(rtype, data, &state.origin) {
+            Ok(rdata) => self.push(Record { owner, rtype, class: CLASS_IN, ttl, rdata }, state.file, first.line),
+            Err(error) => self.wrong_rdata(rtype, &error, data, token, state),
+        }
+    }
+
+    /// Adds a record, up to the bound.
+    pub(super) fn push(&mut self, record: Record, file: u16, line: u32) {
+        if self.records.len() == MAX_RECORDS {
+            let at = self.location(file, line, 1);
+            self.report(Diagnostic::error("zone-too-large", at, format!("at most {MAX_RECORDS} records in a zone")));
+        }
+        self.records.push(Located { record, file, line });
+    }
+
+    fn wrong(&mut self, token: &Token<'_>, state: &State, expected: &str) {
+        let at = self.location(state.file, token.line, token.column);
+        self.report(Diagnostic::error("zone-record", at, expected).found(excerpt(token.raw)));
+    }
+
+    fn unknown_type(&mut self, token: &Token<'_>, state: &State) {
+        let at = self.location(state.file, token.line, token.column);
+        let upper = token.raw.to_ascii_uppercase();
+        let nearest = crate::dns::rtype::MNEMONICS
+            .iter()
+            .map(|(text, _)| (strsim::damerau_levenshtein(text, &upper), *text))
+            .min()
+            .filter(|(distance, _)| *distance <= 2);
+        let mut problem =
+            Diagnostic::error("record-type", at, "a record type such as AAAA, or TYPE and a number (RFC 3597)")
+                .found(excerpt(token.raw));
+        if let Some((_, text)) = nearest {
+            problem = problem.hint(format!("did you mean {text}?"));
+        }
+        self.report(problem);
+    }
+
+    fn wrong_rdata(
+        &mut self,
+        rtype: Rtype,
+        error: &RdataError,
+        data: &[Token<'_>],
+        rtype_token: &Token<'_>,
+        state: &State,
+    ) {
+        let token = data.get(error.token);
+        let place = token.or_else(|| data.last()).unwrap_or(rtype_token);
+        let at = self.location(state.file, place.line, place.column);
+        let mut problem = Diagnostic::error("record-data", at, format!("{} ({rtype} record)", error.expected))
+            .found(token.map(|token| excerpt(token.raw)).unwrap_or_default());
+        problem.hint.clone_from(&error.hint);
+        self.report(problem);
+    }
+}
+
+/// Tells whether a word is a class.
+fn is_class(word: &str) -> bool {
+    let upper = word.to_ascii_uppercase();
+    matches!(upper.as_str(), "IN" | "CH" | "HS" | "CS")
+        || upper.strip_prefix("CLASS").is_some_and(|digits| digits.parse::<u16>().is_ok())
+}
+
+/// Cuts what is shown of a wrong word.
+fn excerpt(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// Reads a whole file, or says why not.
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
+    let meta = std::fs::metadata(path).map_err(|error| format!("a file that can be read ({error})"))?;
+    if !meta.is_file() {
+        return Err("a regular file".to_owned());
+    }
+    if meta.len() > MAX_FILE_BYTES {
+        return Err("a file of at most 256 MiB".to_owned());
+    }
+    let bytes = std::fs::read(path).map_err(|error| format!("a file that can be read ({error})"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let upto = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..upto].iter().filter(|byte| **byte == b'\n').count();
+        format!("text in UTF-8; line {line} is not (write octets as \\DDD)")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Master {
+        let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
+        master.read_text(Path::new("lab.zone"), text);
+        master
+    }
+
+    fn lines(master: &Master) -> Vec<String> {
+        assert_eq!(master.diagnostics, []);
+        let line = |l: &Located| format!("{}:{}", l.line, super::super::presentation::record_line(&l.record));
+        master.records.iter().map(line).collect()
+    }
+
+    #[test]
+    fn owners_ttls_and_classes_are_taken_over_as_the_rfc_says() {
+        let master = read(
+            "a 5m IN A 192.0.2.1\n IN 7 A 192.0.2.2\n\tA 192.0.2.3\n$TTL 1h30m\nb A 192.0.2.4\n$ORIGIN sub\nc IN 9 A \
+             192.0.2.5\n@ A 192.0.2.6\n",
+        );
+        assert_eq!(
+            lines(&master),
+            [
+                "1:a.lab.example. 300 IN A 192.0.2.1",
+                "2:a.lab.example. 7 IN A 192.0.2.2",
+                "3:a.lab.example. 7 IN A 192.0.2.3",
+                "5:b.lab.example. 5400 IN A 192.0.2.4",
+                "7:c.sub.lab.example. 9 IN A 192.0.2.5",
+                "8:sub.lab.example. 5400 IN A 192.0.2.6",
+            ]
+        );
+    }
+
+    #[test]
+    fn names_that_look_like_ttls_or_types_are_owners_at_the_start() {
+        let master = read("10 A 192.0.2.1\nA A 192.0.2.2\nIN A 192.0.2.3\n");
+        assert_eq!(master.records[0].record.owner.to_string(), "10.lab.example.");
+        assert_eq!(master.records[1].record.owner.to_string(), "A.lab.example.");
+        assert_eq!(master.records[2].record.owner.to_string(), "IN.lab.example.");
+    }
+
+    #[test]
+    fn generate_makes_one_record_a_number() {
+        let master = read("$GENERATE 1-5/2 host-${0,3,d} 30 A 192.0.2.$\n$GENERATE 10-11 ${0,2,x} PTR h\\$$.\n");
+        assert_eq!(
+            lines(&master),
+            [
+                "1:host-001.lab.example. 30 IN A 192.0.2.1",
+                "1:host-003.lab.example. 30 IN A 192.0.2.3",
+                "1:host-005.lab.example. 30 IN A 192.0.2.5",
+                "2:0a.lab.example. 30 IN PTR h\\$10.",
+                "2:0b.lab.example. 30 IN PTR h\\$11.",
+            ]
+        );
+    }
+
+    #[test]
+    fn all_errors_are_listed_with_their_place() {
+        let master = read("a A 300.0.0.1\nb AAAAA ::1\n$FOO\nwww.other.example. A 192.0.2.1\nc CH A 192.0.2.1\nd A\n");
+        let places: Vec<_> = master.diagnostics.iter().map(|d| (d.code, d.at.line, d.at.column)).collect();
+        assert_eq!(
+            places,
+            [
+                ("record-data", 1, 5),
+                ("record-type", 2, 3),
+                ("zone-directive", 3, 1),
+                ("out-of-zone", 4, 1),
+                ("zone-record", 5, 3),
+                ("record-data", 6, 3),
+            ]
+        );
+        assert_eq!(master.diagnostics[1].hint.as_deref(), Some("did you mean AAAA?"));
+    }
+
+    #[test]
+    fn a_bad_owner_does_not_hand_its_lines_to_the_owner_before() {
+        let master = read("a A 192.0.2.1\nb..c A 192.0.2.2\n A 192.0.2.3\n");
+        assert_eq!(master.records.len(), 1);
+        assert_eq!(master.diagnostics.len(), 2);
+    }
+
+    #[test]
+    fn errors_of_a_hopeless_file_are_bounded() {
+        let mut master = read(&"bad line here\n".repeat(5_000));
+        let all = master.finish_diagnostics(&Location::file(Path::new("t.toml")));
+        assert_eq!(all.len(), MAX_DIAGNOSTICS + 1);
+        assert!(all[MAX_DIAGNOSTICS].expected.starts_with("4900 more"));
+    }
+
+    #[test]
+    fn includes_are_relative_and_do_not_leak_their_state() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        std::fs::write(dir.path().join("sub/inner"), "$TTL 9\n$ORIGIN deep\nx A 192.0.2.1\n$INCLUDE more\n").unwrap();
+        std::fs::write(dir.path().join("sub/more"), "y A 192.0.2.2\n").unwrap();
+        std::fs::write(dir.path().join("zone"), "a A 192.0.2.9\n$INCLUDE sub/inner in\n A 192.0.2.3\n").unwrap();
+        let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
+        master.read_file(&dir.path().join("zone"), &Location::file(Path::new("t.toml")));
+        assert_eq!(
+            lines(&master),
+            [
+                "1:a.lab.example. 60 IN A 192.0.2.9",
+                "3:x.deep.in.lab.example. 9 IN A 192.0.2.1",
+                "1:y.deep.in.lab.example. 9 IN A 192.0.2.2",
+                "3:a.lab.example. 60 IN A 192.0.2.3",
+            ]
+        );
+        assert_eq!(&*master.files[2], dir.path().join("sub/more"));
+    }
+
+    #[test]
+    fn a_file_that_includes_itself_is_one_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("zone");
+        std::fs::write(&path, "$INCLUDE zone\n").unwrap();
+        let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
+        master.read_file(&path, &Location::file(Path::new("t.toml")));
+        assert_eq!(master.diagnostics.len(), 1);
+        assert_eq!(master.diagnostics[0].at.line, 1);
+    }
+
+    #[test]
+    fn a_missing_file_is_reported_where_the_configuration_names_it() {
+        let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
+        let at = Location { file: Path::new("t.toml").into(), line: 7, column: 8 };
+        master.read_file(Path::new("/nonexistent/zone"), &at);
+        assert_eq!(master.diagnostics[0].at, at);
+        assert_eq!(master.diagnostics[0].code, "zone-file");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "([a-c@$.\\\\ \\n\\t\"();0-9]|IN|A |TXT |SVCB |HTTPS |\\$GENERATE 1-3 |alpn=|CERT ){0,40}") {
+            read(&text);
+        }
+    }
+}
