@@ -1,1 +1,185 @@
-//! Stage 5: which upstream group a name goes to, and under which policy.
+//! Which upstream group a name goes to, and what else is true of it on its way.
+//!
+//! The rule (`docs/config.md`, "Names in routes"): more labels win; at equal labels `=name` over `name` over `*.name`;
+//! then file order. A name that a route excludes goes to the next best one, and a route limited to views does not
+//! exist for clients of others. Names no route takes go to the default of the client's view.
+//!
+//! The domains a network gave us to search (DHCP, VPN) are private routes to `system` by themselves. Any route the
+//! user wrote comes before them, however short its pattern, except `.`: a network must not be able to pull
+//! `api.example.org` out of the user's own route for `example.org` by calling it a search domain.
+//!
+//! Decides; asks nobody. A reload makes new [`Routes`]; see [`load`] for how.
+
+mod index;
+mod list;
+mod load;
+mod unreachable;
+
+use crate::config::{DefaultRoute, GroupId, Location, OnFailure, PrivateAnswers, Scope, ViewId};
+use crate::dns::Name;
+use index::Index;
+
+/// All routes of a configuration. Immutable.
+#[derive(Debug)]
+pub struct Routes {
+    index: Index,
+    search: Index,
+    routes: Box<[RouteInfo]>,
+    /// The route that the patterns in `search` stand for.
+    search_route: RouteInfo,
+    /// By view; 0 is everybody no `[[view]]` matches.
+    defaults: Box<[Default]>,
+}
+
+/// What is known of one route.
+#[derive(Debug, Clone)]
+pub struct RouteInfo {
+    /// Its name.
+    pub name: String,
+    /// Where it was written; `None` for the one made of search domains.
+    pub at: Option<Location>,
+    /// The group asked.
+    pub group: GroupId,
+    /// Whether its names are private.
+    pub private: bool,
+    /// What follows when the group is down.
+    pub on_failure: OnFailure,
+    /// `None`: what the default of the view says.
+    private_answers: Option<PrivateAnswers>,
+    views: Option<Box<[ViewId]>>,
+    /// It has `exclude` patterns or a list with such.
+    has_excludes: bool,
+    meaning: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Default {
+    route: DefaultRoute,
+    meaning: u64,
+}
+
+/// What was decided for a name.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'a> {
+    /// The route; `None` for the default.
+    pub route: Option<&'a RouteInfo>,
+    /// The group to ask.
+    pub group: GroupId,
+    /// The name must never reach a public server.
+    pub private: bool,
+    /// What follows when the group is down. For the default, which has nothing behind it, `Servfail`.
+    pub on_failure: OnFailure,
+    /// What happens to private addresses in answers.
+    pub private_answers: PrivateAnswers,
+    /// Stands for all that may change an answer: group, servers, policies. Equal over reloads and restarts for equal
+    /// decisions, so that cached answers outlive a reload that does not concern them.
+    pub fingerprint: u64,
+    pattern: Option<(&'a [u8], Scope)>,
+}
+
+impl Routes {
+    /// Decides for a name in lower case and wire form. Costs one look-up for each number of labels that patterns have,
+    /// twice that for routes with `exclude`; allocates nothing.
+    #[must_use]
+    pub fn find<'a>(&'a self, view: ViewId, qname: &'a [u8]) -> Choice<'a> {
+        let default = self.default_of(view);
+        let written = self.index.find(qname, |item| self.routes[usize::from(item.route)].is_for(view));
+        if written.is_none_or(|(pattern, _)| pattern.len() == 1)
+            && self.search.len() > 0
+            && let Some((pattern, item)) = self.search.find(qname, |_| true)
+        {
+            return choice(&self.search_route, (pattern, item.scope), default);
+        }
+        match written {
+            Some((pattern, item)) => choice(&self.routes[usize::from(item.route)], (pattern, item.scope), default),
+            None => Choice {
+                route: None,
+                group: default.route.upstream,
+                private: false,
+                on_failure: OnFailure::Servfail,
+                private_answers: default.route.private_answers,
+                fingerprint: load::mix(&[default.meaning]),
+                pattern: None,
+            },
+        }
+    }
+
+    /// Tells whether the user wrote a route for a name, `.` not counted: that is what opens special-use names.
+    /// Search domains do not count, nobody wrote them.
+    #[must_use]
+    pub fn explicitly_routed(&self, view: ViewId, qname: &[u8]) -> bool {
+        let found = self.index.find(qname, |item| self.routes[usize::from(item.route)].is_for(view));
+        found.is_some_and(|(pattern, _)| pattern.len() > 1)
+    }
+
+    /// Returns the routes in file order.
+    #[must_use]
+    pub fn routes(&self) -> &[RouteInfo] {
+        &self.routes
+    }
+
+    /// Counts the patterns, search domains included.
+    #[must_use]
+    pub fn patterns(&self) -> usize {
+        self.index.len() + self.search.len()
+    }
+
+    fn default_of(&self, view: ViewId) -> &Default {
+        self.defaults.get(usize::from(view.0)).unwrap_or(&self.defaults[0])
+    }
+}
+
+fn choice<'a>(route: &'a RouteInfo, pattern: (&'a [u8], Scope), default: &Default) -> Choice<'a> {
+    let private_answers = route.private_answers.unwrap_or(default.route.private_answers);
+    let behind = match route.on_failure {
+        OnFailure::Servfail => 0,
+        OnFailure::Default => default.meaning,
+    };
+    Choice {
+        route: Some(route),
+        group: route.group,
+        private: route.private,
+        on_failure: route.on_failure,
+        private_answers,
+        fingerprint: load::mix(&[route.meaning, load::meaning_of(private_answers), behind]),
+        pattern: Some(pattern),
+    }
+}
+
+impl RouteInfo {
+    /// Tells whether the route exists for clients of a view.
+    #[must_use]
+    pub fn is_for(&self, view: ViewId) -> bool {
+        self.views.as_ref().is_none_or(|views| views.contains(&view))
+    }
+}
+
+impl Choice<'_> {
+    /// Returns the pattern that decided, as one writes it; `None` for the default.
+    #[must_use]
+    pub fn pattern(&self) -> Option<String> {
+        self.pattern.map(|(name, scope)| pattern_text(name, scope))
+    }
+
+    /// Says why, for people: the route and its pattern.
+    #[must_use]
+    pub fn because(&self) -> String {
+        let (Some(route), Some(pattern)) = (self.route, self.pattern()) else {
+            return "no route has the name".to_owned();
+        };
+        let place = route.at.as_ref().map(|at| format!(" ({at})")).unwrap_or_default();
+        format!("route {} has {pattern}{place}", route.name)
+    }
+}
+
+fn pattern_text(name: &[u8], scope: Scope) -> String {
+    let name = Name::from_wire(name).unwrap_or_else(|_| Name::root());
+    match scope {
+        Scope::Below => format!("*.{name}"),
+        Scope::NameAndBelow => name.to_string(),
+        Scope::Only => format!("={name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
