@@ -88,3 +88,177 @@ impl Diagnostic {
         self.severity == Severity::Error
     }
 }
+
+/// How diagnostics are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Four parts on lines of their own, and a summary.
+    Human,
+    /// One line each, as compilers write them, for editors.
+    Gcc,
+    /// A JSON array.
+    Json,
+}
+
+/// Shows diagnostics; every line ends with a newline, and foreign control characters are escaped.
+#[must_use]
+pub fn render(diagnostics: &[Diagnostic], format: Format) -> String {
+    match format {
+        Format::Human => human(diagnostics),
+        Format::Gcc => gcc(diagnostics),
+        Format::Json => json(diagnostics),
+    }
+}
+
+/// Shows each problem in four parts (where, found, expected, what to do), then the summary.
+#[must_use]
+pub fn human(diagnostics: &[Diagnostic]) -> String {
+    let mut text = String::new();
+    for problem in diagnostics {
+        text.push_str(&head(problem));
+        if problem.key.is_empty() {
+            text.pop();
+            text.pop();
+        }
+        text.push('\n');
+        let hint = problem.hint.as_deref().unwrap_or_default();
+        for (word, part) in [("found", problem.found.as_str()), ("expected", &problem.expected), ("hint", hint)] {
+            if !part.is_empty() {
+                text.push_str(&format!("  {word:<8}  {}\n", escape(part)));
+            }
+        }
+    }
+    if !diagnostics.is_empty() {
+        text.push_str(&summary(diagnostics));
+        text.push('\n');
+    }
+    text
+}
+
+/// Shows one line each: `file:line:column: severity: key: expected …, found … (hint) [code]`.
+#[must_use]
+pub fn gcc(diagnostics: &[Diagnostic]) -> String {
+    let mut text = String::new();
+    for problem in diagnostics {
+        text.push_str(&format!("{}: {}: ", escape(&problem.at.to_string()), problem.severity));
+        if !problem.key.is_empty() {
+            text.push_str(&format!("{}: ", escape(&problem.key)));
+        }
+        text.push_str(&format!("expected {}", escape(&problem.expected)));
+        if !problem.found.is_empty() {
+            text.push_str(&format!(", found {}", escape(&problem.found)));
+        }
+        if let Some(hint) = &problem.hint {
+            text.push_str(&format!(" ({})", escape(hint)));
+        }
+        text.push_str(&format!(" [{}]\n", problem.code));
+    }
+    text
+}
+
+/// Shows a JSON array of objects with `severity`, `code`, `file`, `line`, `column`, `key`, `found`, `expected`, `hint`.
+#[must_use]
+pub fn json(diagnostics: &[Diagnostic]) -> String {
+    let object = |problem: &Diagnostic| {
+        serde_json::json!({
+            "severity": problem.severity.to_string(),
+            "code": problem.code,
+            "file": problem.at.file.display().to_string(),
+            "line": problem.at.line,
+            "column": problem.at.column,
+            "key": problem.key,
+            "found": problem.found,
+            "expected": problem.expected,
+            "hint": problem.hint,
+        })
+    };
+    let list: Vec<serde_json::Value> = diagnostics.iter().map(object).collect();
+    let mut text = String::new();
+    // JSON itself escapes C0 controls only; the others can move a terminal's cursor, too.
+    for c in format!("{:#}", serde_json::Value::from(list)).chars() {
+        match u32::from(c) {
+            code if c != '\n' && is_hostile(c) => text.push_str(&format!("\\u{code:04x}")),
+            _ => text.push(c),
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// Says how many errors and warnings there are.
+#[must_use]
+pub fn summary(diagnostics: &[Diagnostic]) -> String {
+    let errors = diagnostics.iter().filter(|problem| problem.is_error()).count();
+    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    format!("{}, {}", plural(errors, "error"), plural(diagnostics.len() - errors, "warning"))
+}
+
+fn head(problem: &Diagnostic) -> String {
+    format!("{}: {}: {}", problem.severity, escape(&problem.at.to_string()), escape(&problem.key))
+}
+
+/// Replaces characters that could move a terminal's cursor or turn the direction of writing by visible ones.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hostile(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
+    }
+    safe
+}
+
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn sample() -> Vec<Diagnostic> {
+        let at = |line, column| Location { file: Path::new("truename.toml").into(), line, column };
+        vec![
+            Diagnostic::error("bad-address", at(14, 12), "an IP address, optionally with a port")
+                .key("upstream.office.servers[1]")
+                .found("\"10.0.0.53:5e\"")
+                .hint("a port is a number from 1 to 65535"),
+            Diagnostic::warning("syntax", at(0, 0), "text").found("\u{1b}[2J\u{9b}\u{202e}"),
+        ]
+    }
+
+    #[test]
+    fn people_see_four_parts() {
+        insta::assert_snapshot!(human(&sample()), @r#"
+        error: truename.toml:14:12: upstream.office.servers[1]
+          found     "10.0.0.53:5e"
+          expected  an IP address, optionally with a port
+          hint      a port is a number from 1 to 65535
+        warning: truename.toml
+          found     \u{1b}[2J\u{9b}\u{202e}
+          expected  text
+        1 error, 1 warning
+        "#);
+        assert_eq!(human(&[]), "");
+    }
+
+    #[test]
+    fn editors_see_one_line_each() {
+        insta::assert_snapshot!(gcc(&sample()), @r#"
+        truename.toml:14:12: error: upstream.office.servers[1]: expected an IP address, optionally with a port, found "10.0.0.53:5e" (a port is a number from 1 to 65535) [bad-address]
+        truename.toml: warning: expected text, found \u{1b}[2J\u{9b}\u{202e} [syntax]
+        "#);
+    }
+
+    #[test]
+    fn programs_see_json_without_raw_controls() {
+        let text = json(&sample());
+        assert!(!text.chars().any(|c| c != '\n' && is_hostile(c)));
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value[0]["line"], 14);
+        assert_eq!(value[0]["hint"], "a port is a number from 1 to 65535");
+        assert_eq!(value[1]["found"], "\u{1b}[2J\u{9b}\u{202e}");
+        assert_eq!(value[1]["hint"], serde_json::Value::Null);
+    }
+}

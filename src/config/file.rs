@@ -1,1 +1,490 @@
-//! What a user may write: the text's own shape, key by key.
+//! What a user may write: every table and key with its type, range, default and purpose.
+//!
+//! This is the one source of the reader, of `config/truename.toml`, of the JSON schema and of `docs/config.md`. A key
+//! is added here, and `check.rs` puts its value into the `Config`.
+
+use super::keys::{Key, Kind, Presence, TableDef, Words};
+use super::model::{ListFormat, LogFormat, LogLevel, OnConflict, OnFailure, PrivateAnswers, Strategy, Tristate};
+
+use Presence::{Always, Default, Optional, Required};
+
+/// The format of the file this version reads.
+pub const FORMAT_VERSION: i64 = 1;
+/// RFC 2181 section 8: a TTL is at most 2^31 - 1 seconds.
+const MAX_TTL_MS: u64 = (i32::MAX as u64) * 1000;
+/// A week; no cache entry lives longer (RFC 8767 section 4 calls this the sensible cap).
+const MAX_CACHE_TTL_MS: u64 = 7 * 86_400_000;
+
+/// A TTL.
+const TTL: Kind = Kind::Duration { min_ms: 0, max_ms: MAX_TTL_MS, whole_seconds: true };
+
+/// `upstream.NAME.strategy`.
+pub(crate) const STRATEGY: Words<Strategy> = Words {
+    words: &["fastest", "order", "parallel"],
+    meanings: &[Strategy::Fastest, Strategy::Order, Strategy::Parallel],
+};
+/// `private_answers`.
+pub(crate) const PRIVATE_ANSWERS: Words<PrivateAnswers> = Words {
+    words: &["auto", "drop", "allow"],
+    meanings: &[PrivateAnswers::Auto, PrivateAnswers::Drop, PrivateAnswers::Allow],
+};
+/// `route.private` when it is a word.
+pub(crate) const PRIVATE: Words<Tristate> = Words { words: &["auto"], meanings: &[Tristate::Auto] };
+/// `route.on_failure`.
+pub(crate) const ON_FAILURE: Words<OnFailure> =
+    Words { words: &["servfail", "default"], meanings: &[OnFailure::Servfail, OnFailure::Default] };
+/// `names_from.format`.
+pub(crate) const LIST_FORMAT: Words<ListFormat> = Words {
+    words: &["domains", "hosts", "dnsmasq"],
+    meanings: &[ListFormat::Domains, ListFormat::Hosts, ListFormat::Dnsmasq],
+};
+/// `hosts.on_conflict`.
+pub(crate) const ON_CONFLICT: Words<OnConflict> =
+    Words { words: &["warn", "ignore"], meanings: &[OnConflict::Warn, OnConflict::Ignore] };
+/// `log.level`.
+pub(crate) const LOG_LEVEL: Words<LogLevel> = Words {
+    words: &["error", "warn", "info", "debug", "trace"],
+    meanings: &[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace],
+};
+/// `log.format`.
+pub(crate) const LOG_FORMAT: Words<LogFormat> =
+    Words { words: &["auto", "text", "json"], meanings: &[LogFormat::Auto, LogFormat::Text, LogFormat::Json] };
+
+const PATTERNS: Kind = Kind::List(&Kind::Pattern);
+const IDENTIFIERS: Kind = Kind::List(&Kind::Identifier);
+const VIEWS_DOC: &str = "The views it is for; absent: all.";
+
+/// The whole file.
+pub static ROOT: TableDef = TableDef {
+    doc: "Every line is optional; an empty file is a good configuration.",
+    keys: &[
+        Key {
+            name: "version",
+            kind: Kind::Integer { min: FORMAT_VERSION, max: FORMAT_VERSION },
+            presence: Default("1"),
+            doc: "The format of this file.",
+        },
+        Key {
+            name: "include",
+            kind: Kind::List(&Kind::Text),
+            presence: Default("[]"),
+            doc: "Files read after this one, such as \"conf.d/*.toml\": relative to this file's folder, in name order, \
+                  `*` and `?` in the last part. Tables are merged, a key set twice is an error, [[…]] are appended.",
+        },
+        Key { name: "server", kind: Kind::Table(&SERVER), presence: Always, doc: "" },
+        Key { name: "upstream", kind: Kind::Named(&UPSTREAM), presence: Always, doc: "" },
+        Key { name: "default", kind: Kind::Table(&DEFAULT), presence: Always, doc: "" },
+        Key { name: "route", kind: Kind::Tables(&ROUTE), presence: Optional(""), doc: "" },
+        Key { name: "zone", kind: Kind::Tables(&ZONE), presence: Optional(""), doc: "" },
+        Key { name: "hosts", kind: Kind::Table(&HOSTS), presence: Always, doc: "" },
+        Key { name: "rewrite", kind: Kind::Tables(&REWRITE), presence: Optional(""), doc: "" },
+        Key { name: "cache", kind: Kind::Table(&CACHE), presence: Always, doc: "" },
+        Key { name: "view", kind: Kind::Tables(&VIEW), presence: Optional(""), doc: "" },
+        Key { name: "log", kind: Kind::Table(&LOG), presence: Always, doc: "" },
+    ],
+};
+
+static SERVER: TableDef = TableDef {
+    doc: "Listeners and their limits.",
+    keys: &[
+        Key {
+            name: "listen",
+            kind: Kind::List(&Kind::Listen),
+            presence: Default(r#"["127.0.0.1:53", "[::1]:53"]"#),
+            doc: "Addresses to answer on, UDP and TCP each; port 0 lets the system choose one.",
+        },
+        Key {
+            name: "udp_payload_bytes",
+            // RFC 6891 section 6.2.3: values below 512 mean 512; section 6.2.5 names 4096 as the usual upper end.
+            kind: Kind::Integer { min: 512, max: 4096 },
+            presence: Default("1232"),
+            doc: "The largest UDP answer; longer ones are truncated and asked again over TCP.",
+        },
+        Key {
+            name: "workers",
+            kind: Kind::Either(&Kind::Word(&["auto"]), &Kind::Integer { min: 1, max: 64 }),
+            presence: Default("\"auto\""),
+            doc: "Worker threads; \"auto\": one per core, at most 4.",
+        },
+        Key {
+            name: "max_in_flight",
+            kind: Kind::Integer { min: 1, max: 1_000_000 },
+            presence: Default("4096"),
+            doc: "Questions being worked on at once; beyond it: SERVFAIL with EDE 14, never silence.",
+        },
+        Key {
+            name: "tcp_idle_timeout",
+            kind: Kind::Duration { min_ms: 1000, max_ms: 600_000, whole_seconds: false },
+            presence: Default("\"10s\""),
+            doc: "How long a client's TCP connection may be idle.",
+        },
+        Key {
+            name: "edns_errors",
+            kind: Kind::Boolean,
+            presence: Default("true"),
+            doc: "Say in answers what went wrong (extended DNS errors, RFC 8914).",
+        },
+        Key { name: "access", kind: Kind::Table(&ACCESS), presence: Always, doc: "" },
+    ],
+};
+
+static ACCESS: TableDef = TableDef {
+    doc: "Who may ask.",
+    keys: &[Key {
+        name: "allow",
+        kind: Kind::List(&Kind::Network),
+        presence: Default(r#"["127.0.0.0/8", "::1/128"]"#),
+        doc: "Clients that are answered; anybody else gets REFUSED.",
+    }],
+};
+
+/// `[upstream.NAME]`.
+pub(crate) static UPSTREAM: TableDef = TableDef {
+    doc: "A group of upstream resolvers that may stand in for each other. The group `system` is always there; it asks the \
+          resolvers this machine was given unless it is written otherwise.",
+    keys: &[
+        Key {
+            name: "servers",
+            kind: Kind::List(&Kind::Either(&Kind::Table(&SERVER_ENTRY), &Kind::Server)),
+            presence: Required("[\"auto\"]"),
+            doc: "Its servers: an address, optionally with a port and udp:// or tcp://; \"auto\": the resolvers this \
+                  machine was given; or a table with a name and an address.",
+        },
+        Key {
+            name: "strategy",
+            kind: Kind::Word(STRATEGY.words),
+            presence: Default("\"fastest\""),
+            doc: "How a server is chosen: by round-trip time and success, in the order written, or all at once.",
+        },
+        Key {
+            name: "timeout",
+            kind: Kind::Duration { min_ms: 100, max_ms: 30_000, whole_seconds: false },
+            presence: Default("\"4500ms\""),
+            doc: "All that a question may spend on this group; clients ask again after 5 s.",
+        },
+        Key {
+            name: "fallback",
+            kind: Kind::Identifier,
+            presence: Optional("\"other\""),
+            doc: "The group asked when this one is down; none by default.",
+        },
+    ],
+};
+
+static SERVER_ENTRY: TableDef = TableDef {
+    doc: "One server with a name.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Identifier,
+            presence: Optional("\"dc1\""),
+            doc: "Its name in logs and statistics, as GROUP/NAME; without it the address.",
+        },
+        Key {
+            name: "address",
+            kind: Kind::Server,
+            presence: Required("\"10.0.0.10\""),
+            doc: "Its address, optionally with a port and udp:// or tcp://.",
+        },
+    ],
+};
+
+static DEFAULT: TableDef = TableDef {
+    doc: "Names that no route matches.",
+    keys: &[
+        Key { name: "upstream", kind: Kind::Identifier, presence: Default("\"system\""), doc: "The group asked." },
+        Key { name: "guard", kind: Kind::Word(&["off"]), presence: Default("\"off\""), doc: GUARD_DOC },
+        Key {
+            name: "private_answers",
+            kind: Kind::Word(PRIVATE_ANSWERS.words),
+            presence: Default("\"auto\""),
+            doc: "Private addresses in answers (rebinding): \"auto\" drops them when a public server gave them, and \
+                  loopback ones from any server; \"drop\" always; \"allow\" never.",
+        },
+    ],
+};
+
+const GUARD_DOC: &str = "Judging of replies; only \"off\" in this version.";
+
+static VIEW_DEFAULT: TableDef = TableDef {
+    doc: "Names that no route matches, for clients of this view.",
+    keys: &[
+        Key {
+            name: "upstream",
+            kind: Kind::Identifier,
+            presence: Optional("\"corp\""),
+            doc: "The group asked; absent: that of [default].",
+        },
+        Key {
+            name: "private_answers",
+            kind: Kind::Word(PRIVATE_ANSWERS.words),
+            presence: Optional("\"auto\""),
+            doc: "Private addresses in answers; absent: as [default] says.",
+        },
+    ],
+};
+
+static ROUTE: TableDef = TableDef {
+    doc: "Which names go to which upstream group. The pattern with the most labels wins; at equal labels `=name` over \
+          `name` over `*.name`; then the order in the file. `example.org` is the name and all below, `*.example.org` all \
+          below but not itself, `=example.org` only itself, `.` everything.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Identifier,
+            presence: Optional("\"corp\""),
+            doc: "Its name in logs and explanations; absent: route-1, route-2, … by its place.",
+        },
+        Key { name: "names", kind: PATTERNS, presence: Optional("[\"corp.example\"]"), doc: "Name patterns." },
+        Key {
+            name: "exclude",
+            kind: PATTERNS,
+            presence: Optional("[\"public.corp.example\"]"),
+            doc: "Patterns taken out of this route; the next best route decides about them.",
+        },
+        Key {
+            name: "presets",
+            kind: IDENTIFIERS,
+            presence: Optional("[\"go\", \"git\"]"),
+            doc: "Shipped lists of the domains an ecosystem downloads from.",
+        },
+        Key { name: "views", kind: IDENTIFIERS, presence: Optional("[\"office\"]"), doc: VIEWS_DOC },
+        Key {
+            name: "names_from",
+            kind: Kind::List(&Kind::Table(&NAMES_FROM)),
+            presence: Optional("[{ path = \"inside.txt\", format = \"domains\" }]"),
+            doc: "Files with more names, relative to this file's folder.",
+        },
+        Key { name: "upstream", kind: Kind::Identifier, presence: Required("\"system\""), doc: "The group asked." },
+        Key { name: "guard", kind: Kind::Word(&["off"]), presence: Default("\"off\""), doc: GUARD_DOC },
+        Key {
+            name: "private",
+            kind: Kind::Either(&Kind::Word(PRIVATE.words), &Kind::Boolean),
+            presence: Default("\"auto\""),
+            doc: "Whether its names are private and never reach a public server; \"auto\": when all servers of its group \
+                  have private addresses and its names are not `.`.",
+        },
+        Key {
+            name: "on_failure",
+            kind: Kind::Word(ON_FAILURE.words),
+            presence: Optional("\"servfail\""),
+            doc: "When the group and its fallback are down: SERVFAIL, or ask the default's group; absent: \"servfail\" \
+                  for private routes, \"default\" for others.",
+        },
+        Key {
+            name: "private_answers",
+            kind: Kind::Word(PRIVATE_ANSWERS.words),
+            presence: Optional("\"allow\""),
+            doc: "Private addresses in answers; absent: \"allow\" for private routes, else as the default says.",
+        },
+    ],
+};
+
+static NAMES_FROM: TableDef = TableDef {
+    doc: "A file with names.",
+    keys: &[
+        Key { name: "path", kind: Kind::Text, presence: Required("\"inside.txt\""), doc: "The file." },
+        Key {
+            name: "format",
+            kind: Kind::Word(LIST_FORMAT.words),
+            presence: Default("\"domains\""),
+            doc: "One pattern a line, the names of a hosts file, or dnsmasq's server=/…/ lines.",
+        },
+    ],
+};
+
+static ZONE: TableDef = TableDef {
+    doc: "Names answered here. A zone without SOA gets one made.",
+    keys: &[
+        Key { name: "name", kind: Kind::DomainName, presence: Required("\"lab.example\""), doc: "The zone's apex." },
+        Key { name: "ttl", kind: TTL, presence: Default("\"60s\""), doc: "The TTL of records that give none." },
+        Key {
+            name: "records",
+            kind: Kind::List(&Kind::Table(&RECORD)),
+            presence: Optional(r#"[{ name = "git", type = "A", value = "10.1.0.5" }]"#),
+            doc: "Records; names are relative to the zone unless they end in a dot, `@` is the zone itself.",
+        },
+        Key {
+            name: "file",
+            kind: Kind::Text,
+            presence: Optional("\"zones/lab.example.zone\""),
+            doc: "A zone file (RFC 1035), relative to this file's folder.",
+        },
+        Key {
+            name: "reverse",
+            kind: Kind::Boolean,
+            presence: Default("false"),
+            doc: "Make PTR records from its A and AAAA records.",
+        },
+        Key {
+            name: "fallthrough",
+            kind: Kind::Boolean,
+            presence: Default("false"),
+            doc: "Forward names and types that are not here.",
+        },
+        Key { name: "views", kind: IDENTIFIERS, presence: Optional("[\"office\"]"), doc: VIEWS_DOC },
+    ],
+};
+
+static RECORD: TableDef = TableDef {
+    doc: "One record.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text,
+            presence: Default("\"@\""),
+            doc: "Its owner, relative to the zone unless it ends in a dot.",
+        },
+        Key { name: "type", kind: Kind::RecordType, presence: Required("\"A\""), doc: "Its type." },
+        Key { name: "value", kind: Kind::Text, presence: Required("\"10.1.0.5\""), doc: "Its data as in a zone file." },
+        Key { name: "ttl", kind: TTL, presence: Optional("\"60s\""), doc: "Its TTL; absent: the zone's." },
+    ],
+};
+
+static HOSTS: TableDef = TableDef {
+    doc: "Hosts files.",
+    keys: &[
+        Key {
+            name: "files",
+            kind: Kind::List(&Kind::Text),
+            presence: Default("[\"/etc/hosts\"]"),
+            doc: "Files that are read, in order.",
+        },
+        Key { name: "watch", kind: Kind::Boolean, presence: Default("true"), doc: "Read them again when they change." },
+        Key {
+            name: "on_conflict",
+            kind: Kind::Word(ON_CONFLICT.words),
+            presence: Default("\"warn\""),
+            doc: "A line for a public name: \"warn\" uses and reports it, \"ignore\" leaves it out.",
+        },
+    ],
+};
+
+static REWRITE: TableDef = TableDef {
+    doc: "Names that get one fixed answer.",
+    keys: &[
+        Key {
+            name: "names",
+            kind: PATTERNS,
+            presence: Required("[\"registry.old.example\"]"),
+            doc: "Name patterns, as in routes.",
+        },
+        Key {
+            name: "answer",
+            kind: Kind::Table(&REWRITE_ANSWER),
+            presence: Required(r#"{ type = "CNAME", value = "registry.lab.example." }"#),
+            doc: "The answer: type, value and ttl.",
+        },
+        Key { name: "views", kind: IDENTIFIERS, presence: Optional("[\"office\"]"), doc: VIEWS_DOC },
+    ],
+};
+
+static REWRITE_ANSWER: TableDef = TableDef {
+    doc: "The answer of a rewrite.",
+    keys: &[
+        Key { name: "type", kind: Kind::RecordType, presence: Required("\"CNAME\""), doc: "Its type." },
+        Key {
+            name: "value",
+            kind: Kind::Text,
+            presence: Required("\"registry.lab.example.\""),
+            doc: "Its data as in a zone file; names are absolute.",
+        },
+        Key { name: "ttl", kind: TTL, presence: Default("\"60s\""), doc: "Its TTL." },
+    ],
+};
+
+static CACHE: TableDef = TableDef {
+    doc: "The cache.",
+    keys: &[
+        Key {
+            name: "max_entries",
+            kind: Kind::Integer { min: 0, max: 100_000_000 },
+            presence: Default("50_000"),
+            doc: "Answers kept at most; 0 turns the cache off.",
+        },
+        Key {
+            name: "max_bytes",
+            kind: Kind::Bytes { min: 64 << 10, max: 1 << 40 },
+            presence: Default("\"32 MiB\""),
+            doc: "Memory for them at most.",
+        },
+        Key {
+            name: "min_ttl",
+            kind: Kind::Duration { min_ms: 0, max_ms: 3_600_000, whole_seconds: true },
+            presence: Default("\"0s\""),
+            doc: "Answers are kept at least so long (failures excepted).",
+        },
+        Key {
+            name: "max_ttl",
+            kind: Kind::Duration { min_ms: 1000, max_ms: MAX_CACHE_TTL_MS, whole_seconds: true },
+            presence: Default("\"24h\""),
+            doc: "Answers are kept at most so long.",
+        },
+        Key {
+            name: "negative_ttl_max",
+            kind: Kind::Duration { min_ms: 0, max_ms: 86_400_000, whole_seconds: true },
+            presence: Default("\"5m\""),
+            doc: "Answers that a name or type does not exist are kept at most so long (RFC 2308).",
+        },
+    ],
+};
+
+static VIEW: TableDef = TableDef {
+    doc: "The answers one group of clients sees. Views are tried in file order; the first that matches is the client's.",
+    keys: &[
+        Key { name: "name", kind: Kind::Identifier, presence: Required("\"office\""), doc: "Its name." },
+        Key {
+            name: "clients",
+            kind: Kind::List(&Kind::Network),
+            presence: Optional("[\"10.0.0.0/8\"]"),
+            doc: "Clients that are in it; absent: any.",
+        },
+        Key {
+            name: "listen",
+            kind: Kind::List(&Kind::Listen),
+            presence: Optional("[\"172.17.0.1:53\"]"),
+            doc: "Listeners whose clients are in it; absent: any. They stand in [server] listen, too.",
+        },
+        Key {
+            name: "default",
+            kind: Kind::Table(&VIEW_DEFAULT),
+            presence: Optional("{ upstream = \"system\" }"),
+            doc: "Its own [default]: upstream and private_answers.",
+        },
+    ],
+};
+
+static LOG: TableDef = TableDef {
+    doc: "Logging.",
+    keys: &[
+        Key {
+            name: "level",
+            kind: Kind::Word(LOG_LEVEL.words),
+            presence: Default("\"info\""),
+            doc: "How much is logged.",
+        },
+        Key {
+            name: "format",
+            kind: Kind::Word(LOG_FORMAT.words),
+            presence: Default("\"auto\""),
+            doc: "How lines look; \"auto\": text on a terminal, JSON otherwise.",
+        },
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_has_a_meaning() {
+        assert_eq!(STRATEGY.words.len(), STRATEGY.meanings.len());
+        assert_eq!(PRIVATE_ANSWERS.words.len(), PRIVATE_ANSWERS.meanings.len());
+        assert_eq!(PRIVATE.words.len(), PRIVATE.meanings.len());
+        assert_eq!(ON_FAILURE.words.len(), ON_FAILURE.meanings.len());
+        assert_eq!(LIST_FORMAT.words.len(), LIST_FORMAT.meanings.len());
+        assert_eq!(ON_CONFLICT.words.len(), ON_CONFLICT.meanings.len());
+        assert_eq!(LOG_LEVEL.words.len(), LOG_LEVEL.meanings.len());
+        assert_eq!(LOG_FORMAT.words.len(), LOG_FORMAT.meanings.len());
+    }
+}

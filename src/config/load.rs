@@ -1,1 +1,412 @@
 //! Reads the main file and everything it includes.
+
+use super::check::check;
+use super::diagnostic::Diagnostic;
+use super::document::{Entry, Table, Value};
+use super::file::ROOT;
+use super::keys::Kind;
+use super::model::{Config, Location};
+use super::paths::beside;
+use super::read::{missing_keys, read};
+use super::source::Source;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Octets of one file at most; 100,000 records written inline take about 7 MiB.
+const MAX_FILE_BYTES: u64 = 32 << 20;
+/// Files at most, the included ones counted.
+const MAX_FILES: usize = 1000;
+/// How deep files may include files.
+const MAX_INCLUDE_DEPTH: usize = 8;
+/// Problems reported at most; who has more sees the first ones.
+const MAX_DIAGNOSTICS: usize = 1000;
+
+/// What became of a configuration.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration; none when there is an error.
+    pub config: Option<Config>,
+    /// Everything that is wrong, in the order of the files and their lines.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files read, the main one first.
+    pub files: Vec<PathBuf>,
+}
+
+/// Loads a file and what it includes; without a file, the defaults.
+#[must_use]
+pub fn load(path: Option<&Path>) -> Loaded {
+    let Some(path) = path else { return load_text("default", "") };
+    let mut loader = Loader::new(path);
+    loader.load_file(path, None, 0);
+    loader.finish()
+}
+
+/// Loads a text as if it stood in a file of that name; files it includes are read.
+#[must_use]
+pub fn load_text(file_name: &str, text: &str) -> Loaded {
+    let path = Path::new(file_name);
+    let mut loader = Loader::new(path);
+    loader.files.push(path.to_owned());
+    loader.take_text(path, text.to_owned(), 0);
+    loader.finish()
+}
+
+impl Default for Config {
+    /// What an empty file gives.
+    fn default() -> Self {
+        load(None).config.expect("an empty file is a good configuration; a test loads it")
+    }
+}
+
+struct Loader {
+    root: Table,
+    diagnostics: Vec<Diagnostic>,
+    files: Vec<PathBuf>,
+    /// The same files without links and dots, to find one that is included twice.
+    known: HashSet<PathBuf>,
+    /// Some text was no TOML, so references may point to what was lost.
+    is_broken: bool,
+}
+
+impl Loader {
+    fn new(main: &Path) -> Self {
+        Self {
+            root: Table::empty(&ROOT, String::new(), Location::file(main)),
+            diagnostics: Vec::new(),
+            files: Vec::new(),
+            known: HashSet::new(),
+            is_broken: false,
+        }
+    }
+
+    fn finish(mut self) -> Loaded {
+        missing_keys(&self.root, &mut self.diagnostics);
+        let config = if self.is_broken { None } else { Some(check(&self.root, &mut self.diagnostics)) };
+        let files = &self.files;
+        let order = |at: &Location| files.iter().position(|file| **file == *at.file).unwrap_or(files.len());
+        self.diagnostics.sort_by_cached_key(|problem| (order(&problem.at), problem.at.line, problem.at.column));
+        let is_good = !self.diagnostics.iter().any(Diagnostic::is_error);
+        if self.diagnostics.len() > MAX_DIAGNOSTICS {
+            let left = self.diagnostics.len() - MAX_DIAGNOSTICS;
+            let last = self.diagnostics[MAX_DIAGNOSTICS].at.clone();
+            self.diagnostics.truncate(MAX_DIAGNOSTICS);
+            let problem = Diagnostic::error("too-many-problems", last, "a file with fewer problems");
+            self.diagnostics.push(problem.found(format!("{left} more, from here on")));
+        }
+        Loaded { config: config.filter(|_| is_good), diagnostics: self.diagnostics, files: self.files }
+    }
+
+    /// Reads a file; `named_at` is where it was included.
+    fn load_file(&mut self, path: &Path, named_at: Option<&Location>, depth: usize) {
+        let at = named_at.cloned().unwrap_or_else(|| Location::file(path));
+        let key = if named_at.is_some() { "include" } else { "" };
+        let shown = format!("{:?}", path.display().to_string());
+        let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let (code, expected) = match () {
+            () if self.files.len() >= MAX_FILES => ("too-many-files", format!("at most {MAX_FILES} files")),
+            () if depth > MAX_INCLUDE_DEPTH => {
+                ("include-too-deep", format!("files included at most {MAX_INCLUDE_DEPTH} deep"))
+            }
+            () if self.known.contains(&canonical) => ("included-twice", "each file once".to_owned()),
+            () => {
+                self.known.insert(canonical);
+                self.files.push(path.to_owned());
+                match read_text(path) {
+                    Ok(text) => return self.take_text(path, text, depth),
+                    Err(Unreadable { code, at: place, found, expected }) => {
+                        let at = place.unwrap_or(at);
+                        let problem = Diagnostic::error(code, at, expected).key(key).found(found);
+                        self.diagnostics.push(problem);
+                        self.is_broken = true;
+                        return;
+                    }
+                }
+            }
+        };
+        self.diagnostics.push(Diagnostic::error(code, at, expected).key(key).found(shown));
+    }
+
+    fn take_text(&mut self, path: &Path, text: String, depth: usize) {
+        let source = Source::new(path, text);
+        let mut file = read(&source, &ROOT);
+        drop(source);
+        self.diagnostics.append(&mut file.diagnostics);
+        self.is_broken |= file.is_broken;
+        let includes = file.table.items("include").to_vec();
+        // These two are about one file and not merged.
+        file.table.entries.retain(|entry| entry.name != "version" && entry.name != "include");
+        merge(&mut self.root, file.table, &mut self.diagnostics);
+        for (index, include) in includes.iter().enumerate() {
+            let Some(pattern) = include.as_text() else { continue };
+            for path in self.expand(pattern, index, &include.at) {
+                self.load_file(&path, Some(&include.at), depth + 1);
+            }
+        }
+    }
+
+    /// Returns the files that an `include` means, in name order.
+    fn expand(&mut self, pattern: &str, index: usize, at: &Location) -> Vec<PathBuf> {
+        let full = beside(at, pattern);
+        let (Some(folder), Some(last)) = (full.parent(), full.file_name().and_then(|name| name.to_str())) else {
+            return vec![full];
+        };
+        if !last.contains(['*', '?']) {
+            return vec![full];
+        }
+        let entries = match std::fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }) {
+            Ok(entries) => entries,
+            // A folder that is not there holds no files, as an empty one does.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                let problem = Diagnostic::error("unreadable-folder", at.clone(), "a folder that can be read");
+                let found = format!("{}: {error}", folder.display());
+                self.diagnostics.push(problem.key(format!("include[{index}]")).found(found));
+                return Vec::new();
+            }
+        };
+        let matching = |name: &String| (!name.starts_with('.') || last.starts_with('.')) && matches_glob(last, name);
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(matching);
+        // One more than can be loaded, so that the bound is reported.
+        let mut names: Vec<String> = names.take(MAX_FILES + 1).collect();
+        names.sort();
+        names.into_iter().map(|name| folder.join(name)).collect()
+    }
+}
+
+/// Tells whether a file name fits a pattern of `*` and `?`.
+fn matches_glob(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n) = (0, 0);
+    // Where to go on when a guess was wrong: after the last `*`, one character of the name further.
+    let mut retry: Option<(usize, usize)> = None;
+    while n < name.len() {
+        if p < pattern.len() && pattern[p] == '*' {
+            retry = Some((p + 1, n));
+            p += 1;
+        } else if p < pattern.len() && (pattern[p] == '?' || pattern[p] == name[n]) {
+            (p, n) = (p + 1, n + 1);
+        } else if let Some((after, taken)) = retry {
+            retry = Some((after, taken + 1));
+            (p, n) = (after, taken + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+struct Unreadable {
+    code: &'static str,
+    /// Where in the file, when it could be read that far.
+    at: Option<Location>,
+    found: String,
+    expected: String,
+}
+
+fn read_text(path: &Path) -> Result<String, Unreadable> {
+    let unreadable = |error: std::io::Error| Unreadable {
+        code: "unreadable-file",
+        at: None,
+        found: format!("{}: {error}", path.display()),
+        expected: "a file that can be read".to_owned(),
+    };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(unreadable)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Unreadable {
+            code: "file-too-big",
+            at: Some(Location::file(path)),
+            found: "more".to_owned(),
+            expected: format!("at most {}", super::units::format_bytes(MAX_FILE_BYTES)),
+        });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let bad = error.as_bytes().get(good).copied().unwrap_or_default();
+        let readable = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
+        Unreadable {
+            code: "not-utf8",
+            at: Some(Source::new(path, readable).locate(good)),
+            found: format!("byte 0x{bad:02x}"),
+            expected: "text in UTF-8".to_owned(),
+        }
+    })
+}
+
+/// Puts a file's keys into those of the files before it.
+fn merge(into: &mut Table, from: Table, diagnostics: &mut Vec<Diagnostic>) {
+    for entry in from.entries {
+        let path = into.path_of(&entry.name);
+        let appends = into.def.key(&entry.name).is_some_and(|key| matches!(key.kind, Kind::Tables(_)));
+        let Some(existing) = into.entries.iter_mut().find(|existing| existing.name == entry.name) else {
+            into.entries.push(entry);
+            continue;
+        };
+        match (&mut existing.node.value, entry.node.value) {
+            (Value::Table(old), Value::Table(new)) => {
+                // A table that only stood in for an absent one takes the place of the first that is written.
+                if old.entries.iter().all(|entry| matches!(entry.node.value, Value::Table(_))) {
+                    old.at = new.at.clone();
+                    existing.key_at = entry.key_at;
+                }
+                merge(old, new, diagnostics);
+            }
+            (Value::List(old), Value::List(mut new)) if appends => old.append(&mut new),
+            // What was wrong is reported, and nothing is lost by keeping the other.
+            (Value::Table(_), Value::Bad) => {}
+            (Value::List(_), Value::Bad) if appends => {}
+            _ => diagnostics.push(set_twice(&path, existing, entry.key_at)),
+        }
+    }
+}
+
+fn set_twice(path: &str, first: &Entry, at: Location) -> Diagnostic {
+    Diagnostic::error("duplicate-key", at, "a key that no other file sets")
+        .key(path)
+        .found("a second value")
+        .hint(format!("it is set first at {}", first.key_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{create_dir, write};
+
+    fn codes(loaded: &Loaded) -> Vec<&'static str> {
+        loaded.diagnostics.iter().map(|problem| problem.code).collect()
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_documented_defaults() {
+        let config = Config::default();
+        assert_eq!(config.server.listen, ["127.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()]);
+        assert_eq!(config.server.tcp_idle_timeout.as_secs(), 10);
+        assert_eq!(config.server.max_in_flight, 4096);
+        assert!((1..=4).contains(&config.server.workers));
+        assert_eq!(config.cache.max_entries, 50_000);
+        assert_eq!(config.cache.max_bytes, 32 << 20);
+        assert_eq!(config.cache.max_ttl.as_secs(), 86_400);
+        assert_eq!(config.cache.negative_ttl_max.as_secs(), 300);
+        let system = config.group(config.default.upstream);
+        assert_eq!((system.name.as_str(), system.auto, system.timeout.as_millis()), ("system", true, 4500));
+        assert_eq!(config.hosts.files, [Path::new("/etc/hosts")]);
+    }
+
+    #[test]
+    fn included_files_are_merged_in_name_order() {
+        let folder = tempfile::tempdir().unwrap();
+        create_dir(folder.path().join("conf.d")).unwrap();
+        let main = folder.path().join("main.toml");
+        write(&main, "include = [\"conf.d/*.toml\"]\n[upstream.a]\nservers = [\"10.0.0.1\"]\n").unwrap();
+        let route = |name: &str| {
+            format!("version = 1\n[[route]]\nname = \"{name}\"\nnames = [\"{name}.example\"]\nupstream = \"a\"\n")
+        };
+        write(folder.path().join("conf.d/20.toml"), route("second")).unwrap();
+        write(folder.path().join("conf.d/10.toml"), route("first") + "[upstream.a]\ntimeout = \"1s\"\n").unwrap();
+        write(folder.path().join("conf.d/.hidden.toml"), "nonsense").unwrap();
+        write(folder.path().join("conf.d/other.conf"), "nonsense").unwrap();
+        let loaded = load(Some(&main));
+        assert_eq!(loaded.diagnostics, []);
+        let config = loaded.config.unwrap();
+        assert_eq!(config.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(), ["first", "second"]);
+        assert_eq!(config.groups.iter().find(|group| group.name == "a").unwrap().timeout.as_millis(), 1000);
+        assert_eq!(loaded.files.len(), 3);
+    }
+
+    #[test]
+    fn a_key_set_in_two_files_names_both_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("main.toml");
+        write(&main, "include = [\"more.toml\"]\n[cache]\nmax_entries = 1\n").unwrap();
+        write(folder.path().join("more.toml"), "\n[cache]\n  max_entries = 2\nmin_ttl = \"1s\"\n").unwrap();
+        let loaded = load(Some(&main));
+        assert_eq!(codes(&loaded), ["duplicate-key"]);
+        let problem = &loaded.diagnostics[0];
+        assert!(problem.at.to_string().ends_with("more.toml:3:3"), "{}", problem.at);
+        assert!(problem.hint.as_ref().unwrap().ends_with("main.toml:3:1"), "{problem:?}");
+        assert_eq!(problem.key, "cache.max_entries");
+    }
+
+    #[test]
+    fn includes_that_go_round_or_nowhere_are_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("main.toml");
+        write(&main, "include = [\"./main.toml\", \"gone.toml\", \"none/*.toml\"]\n").unwrap();
+        let loaded = load(Some(&main));
+        assert_eq!(codes(&loaded), ["included-twice", "unreadable-file"]);
+        assert!(loaded.config.is_none());
+    }
+
+    #[test]
+    fn includes_end_at_their_depth() {
+        let folder = tempfile::tempdir().unwrap();
+        for depth in 0..MAX_INCLUDE_DEPTH + 5 {
+            write(folder.path().join(format!("{depth}.toml")), format!("include = [\"{}.toml\"]", depth + 1)).unwrap();
+        }
+        let loaded = load(Some(&folder.path().join("0.toml")));
+        assert_eq!(codes(&loaded), ["include-too-deep"]);
+        assert_eq!(loaded.files.len(), MAX_INCLUDE_DEPTH + 1);
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_say_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.toml");
+        assert_eq!(codes(&load(Some(&file))), ["unreadable-file"]);
+        assert_eq!(codes(&load(Some(folder.path()))), ["unreadable-file"]);
+        write(&file, b"version = 1\n# \xff\n").unwrap();
+        let loaded = load(Some(&file));
+        assert_eq!(codes(&loaded), ["not-utf8"]);
+        assert_eq!((loaded.diagnostics[0].at.line, loaded.diagnostics[0].at.column), (2, 3));
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_they_stand_in() {
+        let loaded = load_text(
+            "/etc/truename/truename.toml",
+            "[[zone]]\nname = \"a.example\"\nfile = \"zones/a\"\n[hosts]\nfiles = [\"h\"]\n",
+        );
+        let config = loaded.config.unwrap();
+        assert_eq!(config.zones[0].file.as_deref(), Some(Path::new("/etc/truename/zones/a")));
+        assert_eq!(config.hosts.files, [Path::new("/etc/truename/h")]);
+    }
+
+    #[test]
+    fn a_hundred_thousand_records_load_quickly_even_on_one_line() {
+        let record = r#"{ name = "host", type = "A", value = "10.0.0.1" }, "#;
+        let text = format!("[[zone]]\nname = \"a.example\"\n# ä\nrecords = [{}]", record.repeat(100_000));
+        let loaded = load_text("x.toml", &text);
+        assert_eq!(loaded.config.unwrap().zones[0].records.len(), 100_000);
+    }
+
+    #[test]
+    fn the_number_of_problems_is_bounded() {
+        let loaded = load_text("x.toml", &(0..5000).map(|n| format!("x{n} = 1\n")).collect::<String>());
+        assert_eq!(loaded.diagnostics.len(), MAX_DIAGNOSTICS + 1);
+        assert_eq!(loaded.diagnostics.last().unwrap().found, "4000 more, from here on");
+    }
+
+    #[test]
+    fn globs_fit_names() {
+        for (pattern, name, fits) in [
+            ("*.toml", "a.toml", true),
+            ("*.toml", "a.tom", false),
+            ("*", "", true),
+            ("a?c*", "abcdef", true),
+            ("a?c*", "ac", false),
+            ("*a*b", "xaxbxab", true),
+            ("*a*b", "xaxbxa", false),
+        ] {
+            assert_eq!(matches_glob(pattern, name), fits, "{pattern} {name}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(\\[|\\]|\\{|\\}|=|\"|,|#|\\.|\n| |route|zone|server|upstream|x|listen|names|records|[0-9]|\\PC){0,60}") {
+            drop(load_text("x.toml", &text));
+        }
+    }
+}

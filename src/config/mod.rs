@@ -1,16 +1,33 @@
 //! Text to [`Config`] or diagnostics.
 //!
-//! Three types, one direction: `file` mirrors what a user may write, `check` turns it into a [`Config`] or into the
-//! list of everything wrong with it, and the program only ever sees [`Config`], which is immutable.
+//! `file` is the table of everything a user may write. `read` turns a text into values by that table, `load` puts
+//! the files together, `check` turns the values into a [`Config`] or into the list of everything wrong with them; the
+//! program only ever sees [`Config`], which is immutable. The default file, the JSON schema and the reference page come
+//! out of the same table (`schema`, `manual`).
+//!
+//! Nothing here reads the files that a configuration names (zones, hosts, lists); that is the pipeline's work.
 
-pub mod check;
+pub mod address;
 pub mod diagnostic;
 pub mod file;
+pub mod keys;
 pub mod load;
+pub mod manual;
 pub mod model;
+pub mod pattern;
 pub mod presets;
 pub mod schema;
+pub mod source;
 pub mod units;
 
+mod check;
+mod document;
+mod get;
+mod nearest;
+mod paths;
+mod read;
+mod resolve;
+
 pub use diagnostic::{Diagnostic, Severity};
+pub use load::{Loaded, load, load_text};
 pub use model::*;
