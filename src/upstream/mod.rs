@@ -1,1 +1,237 @@
-//! Resolvers out: choosing, asking, retrying.
+//! Resolvers out: choosing whom to ask, asking, asking again. Called by the pipeline's exchange stage.
+//!
+//! ```text
+//! ask(group, question) ─▶ group.rs     the plan: order, hedge, failover, patience (pure)
+//!                         health.rs    what is known about each server (pure)
+//!                         exchange.rs  runs the plan over up to eight channels and one timer
+//!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
+//!                         transport/   sockets, or a network played in memory
+//!                         loops.rs     do our questions come back to us?
+//! ```
+//!
+//! What a reply's records mean is not decided here: bytes are handed on as they came, with id 0 and the question in
+//! lower case. Nothing is sent while nobody asks: probes of dead servers ride on questions.
+
+mod exchange;
+mod group;
+mod health;
+mod loops;
+mod reply;
+mod servers;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+pub use health::{Standing, Sums};
+pub use servers::{ServerInfo, ServerStatus, is_private};
+pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies};
+
+use crate::clock::Clock;
+use crate::config::{Config, GroupId, UpstreamTransport};
+use crate::dns::answer::ede;
+use crate::dns::wire::{Message, u16_at};
+use crate::dns::{Ede, QuestionKey, Trace};
+use crate::stats::Stats;
+use servers::Groups;
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+/// Option code of an Extended DNS Error (RFC 8914 section 2).
+const OPTION_EDE: u16 = 15;
+
+/// Every upstream group with its servers and all that is known about them. Shared by all threads.
+#[derive(Debug)]
+pub struct Upstreams(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    groups: Groups,
+    clock: Clock,
+    stats: Arc<Stats>,
+    net: Net,
+    pool: Arc<transport::tcp::Pool>,
+    loops: loops::Loops,
+    lingering: AtomicUsize,
+}
+
+/// One question for a group.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// Whom to ask first; its fallback groups follow.
+    pub group: GroupId,
+    /// The question.
+    pub question: &'a QuestionKey,
+    /// When the question's budget is over.
+    pub deadline: tokio::time::Instant,
+    /// Ask only servers with private addresses, fallback groups included.
+    pub only_private: bool,
+    /// Judges an otherwise good reply; a rejected one counts as a failure of its server for this question.
+    pub acceptable: &'a (dyn Fn(&Message<'_>, &ServerInfo) -> Acceptance + Sync),
+}
+
+impl fmt::Debug for Ask<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask")
+            .field("group", &self.group)
+            .field("question", &self.question)
+            .field("only_private", &self.only_private)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a reply may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acceptance {
+    /// Use it.
+    Accept,
+    /// Ask the next server, for this reason.
+    Reject(&'static str),
+}
+
+/// A reply with everything seen on the wire.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The message: id 0, question in lower case, otherwise as received, OPT included.
+    pub message: Vec<u8>,
+    /// The label of the server.
+    pub server: Arc<str>,
+    /// Its address.
+    pub address: SocketAddr,
+    /// How the reply came.
+    pub transport: UpstreamTransport,
+    /// Time from its query to the reply.
+    pub rtt: Duration,
+    /// Queries sent for the question, to all servers.
+    pub sends: u32,
+}
+
+/// Why there is no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// Nobody answered in time.
+    Timeout,
+    /// No server could be reached.
+    Network,
+    /// Every server answered that it will not or cannot.
+    AllFailed,
+    /// Replies came, and none was acceptable.
+    Filtered,
+    /// There is no server to ask.
+    NoServers,
+    /// Every server leads back to us.
+    Loop,
+}
+
+/// No usable reply.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Why.
+    pub kind: FailureKind,
+    /// The most telling reply that was no answer, such as a SERVFAIL with its extended error. Never a rejected one.
+    pub best: Option<Reply>,
+    /// What happened with each server, in a few words.
+    pub summary: String,
+}
+
+impl Failure {
+    /// Returns the extended error for the client: the upstream's own when it gave one (RFC 8914 section 3).
+    #[must_use]
+    pub fn ede(&self) -> Ede {
+        if let Some(given) = self.best.as_ref().and_then(|best| given_ede(&best.message)) {
+            return given;
+        }
+        match self.kind {
+            FailureKind::Timeout => Ede::new(ede::NO_REACHABLE_AUTHORITY, "no upstream answered in time"),
+            FailureKind::Network => Ede::new(ede::NETWORK_ERROR, "no upstream can be reached"),
+            FailureKind::AllFailed => Ede::new(ede::NO_REACHABLE_AUTHORITY, "every upstream failed"),
+            FailureKind::Filtered => Ede::new(ede::FILTERED, "upstreams gave private addresses for a public name"),
+            FailureKind::NoServers => Ede::new(ede::NETWORK_ERROR, "there is no upstream to ask"),
+            FailureKind::Loop => Ede::new(ede::NO_REACHABLE_AUTHORITY, "the upstreams lead back to truename"),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.ede().text, self.summary)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Reads the extended error of a reply; its text is cut to what is visible, since it goes to logs and terminals.
+fn given_ede(message: &[u8]) -> Option<Ede> {
+    let message = Message::parse(message).ok()?;
+    let data = message.edns().ok().flatten()?.option(OPTION_EDE)?;
+    let text: String = String::from_utf8_lossy(data.get(2..)?).chars().filter(|c| !c.is_control()).collect();
+    Some(Ede { code: u16_at(data, 0)?, text: Cow::Owned(text) })
+}
+
+impl Upstreams {
+    /// Builds the groups of a configuration. `system` are the machine's resolvers, for groups with `"auto"`. What
+    /// `previous` knew about servers of the same label and address is kept.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        system: &[SocketAddr],
+        clock: Clock,
+        stats: Arc<Stats>,
+        net: Net,
+        previous: Option<&Self>,
+    ) -> Self {
+        let groups = Groups::new(config, system, previous.map(|previous| &previous.0.groups));
+        let pool = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.pool));
+        let loops = loops::Loops::default();
+        Self(Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering: AtomicUsize::new(0) }))
+    }
+
+    /// Replaces the machine's resolvers in groups with `"auto"`.
+    pub fn set_system(&self, system: &[SocketAddr]) {
+        self.0.groups.set_system(system);
+    }
+
+    /// Tells which addresses we listen on: servers among them are never asked.
+    pub fn set_own_addresses(&self, own: &[SocketAddr]) {
+        self.0.groups.set_own(own);
+    }
+
+    /// Asks a group and its fallback groups until one acceptable reply came or the budget is over.
+    ///
+    /// Must run inside a tokio runtime; sockets are made on it. Dropping the future ends everything it has under way.
+    ///
+    /// # Errors
+    /// When there is no reply that answers the question.
+    pub async fn ask(&self, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Failure> {
+        exchange::ask(&self.0, ask, trace).await
+    }
+
+    /// Notes that a client asked this question. Must be called for every question before identical ones are merged:
+    /// one that we are asking ourselves at this moment may have come back to us through an upstream.
+    pub fn note_arrival(&self, question: &QuestionKey) {
+        loops::note_arrival(&self.0, question);
+    }
+
+    /// Tells whether a group has servers and all of them have private addresses.
+    #[must_use]
+    pub fn group_is_private(&self, group: GroupId) -> bool {
+        let members = self.0.groups.members(group);
+        !members.is_empty() && members.iter().all(|server| server.info.private)
+    }
+
+    /// Lists the servers of a group.
+    #[must_use]
+    pub fn servers(&self, group: GroupId) -> Vec<ServerInfo> {
+        self.0.groups.members(group).iter().map(|server| server.info.clone()).collect()
+    }
+
+    /// Returns what is known about every server, group by group.
+    #[must_use]
+    pub fn status(&self) -> Vec<ServerStatus> {
+        self.0.groups.status(self.0.clock.now())
+    }
+}

@@ -1,0 +1,677 @@
+//! Runs the plan of a question: sends, waits on all channels and one timer at once, judges what arrives.
+//!
+//! Decides nothing about order or time ([`super::group`]) and nothing about bytes ([`super::reply`]). Fallback groups
+//! follow when a group is down; channels of the group before stay open, so that its late reply still counts. When an
+//! answer is found, what is still owed is listened for in the background for a moment: it teaches which servers live.
+
+use super::group::{self, Next, Plan, Setting, Why};
+use super::health::Standing;
+use super::loops::UnderWay;
+use super::reply::{Match, Poor, Sent, Worth, weigh};
+use super::servers::{GroupState, Server};
+use super::transport::{Channel, udp};
+use super::{Acceptance, Ask, Failure, FailureKind, Inner, Reply};
+use crate::clock::Tick;
+use crate::config::{GroupId, UpstreamTransport};
+use crate::dns::wire::Message;
+use crate::dns::{Rcode, Stage, Trace};
+use crate::stats::Counter;
+use std::fmt::Write as _;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// Groups tried for one question: the group and its chain of fallbacks. Configurations with longer chains exist only
+/// by mistake.
+pub(super) const MAX_GROUPS: usize = 4;
+/// Unmatched datagrams on one socket after which the question also goes over TCP, where a forger must see the path.
+const MAX_UNWANTED: u32 = 50;
+/// Queries to one server, none answered, after which a repeat goes without EDNS: some drop what they cannot read.
+const PLAIN_AFTER: u8 = 2;
+/// How long owed replies are listened for after an answer.
+const LINGER_ANSWERED: Duration = Duration::from_millis(1500);
+/// How long they are listened for, from the start of the question, when there was none: they teach patience.
+const LINGER_FAILED: Duration = Duration::from_millis(4500);
+/// Questions lingering at once; beyond it nothing is learnt.
+const MAX_LINGERING: usize = 512;
+/// The share of the budget a group may use when another stands behind it.
+const FALLBACK_SHARE: f64 = 2.0 / 3.0;
+/// Octets of a failure's summary.
+const MAX_SUMMARY_BYTES: usize = 400;
+
+/// One query under way.
+#[derive(Debug)]
+struct Attempt {
+    server: Arc<Server>,
+    /// Which group of the chain, and which member of it.
+    seat: (GroupId, usize),
+    transport: UpstreamTransport,
+    sent: Sent,
+    channel: Channel,
+    at: Instant,
+    unwanted: u32,
+    late: bool,
+}
+
+/// Something that arrived, already matched.
+enum Arrival {
+    /// The reply.
+    Reply(Vec<u8>),
+    /// A definite error.
+    Broken(io::Error),
+    /// The reply in another letter case.
+    OtherCase,
+    /// The server does not read EDNS.
+    BareRefusal,
+    /// Too much that does not match.
+    Flooded,
+    /// Nothing to act on.
+    Noise,
+}
+
+/// The queries under way.
+#[derive(Debug, Default)]
+struct Attempts {
+    open: Vec<Attempt>,
+    /// Where polling starts: a flood on one socket must not starve the others.
+    turn: usize,
+}
+
+impl Attempts {
+    /// Waits for anything on any channel.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(usize, io::Result<Vec<u8>>)> {
+        let count = self.open.len();
+        for step in 0..count {
+            let at = (self.turn + step) % count;
+            if let Poll::Ready(event) = self.open[at].channel.poll(cx) {
+                self.turn = at + 1;
+                return Poll::Ready((at, event));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Holds what arrived against the query it arrived for.
+    fn sort(&mut self, at: usize, event: io::Result<Vec<u8>>, inner: &Inner) -> Arrival {
+        let attempt = &mut self.open[at];
+        let bytes = match event {
+            Ok(bytes) => bytes,
+            Err(error) if udp::is_definite(&error) || !attempt.channel.continues() => return Arrival::Broken(error),
+            Err(_) => return Arrival::Noise,
+        };
+        match attempt.sent.matches(&bytes) {
+            Match::Exact if Message::parse(&bytes).is_ok() => return Arrival::Reply(bytes),
+            Match::OtherCase => return Arrival::OtherCase,
+            Match::BareRefusal => return Arrival::BareRefusal,
+            Match::Exact | Match::Foreign => {}
+        }
+        inner.stats.count(Counter::UpstreamUnmatched);
+        attempt.unwanted += 1;
+        if attempt.channel.continues() {
+            if attempt.unwanted == MAX_UNWANTED { Arrival::Flooded } else { Arrival::Noise }
+        } else {
+            Arrival::Broken(io::ErrorKind::InvalidData.into())
+        }
+    }
+
+    /// Forgets every query to a server that has spoken.
+    fn close(&mut self, server: &Arc<Server>) {
+        self.open.retain(|attempt| !Arc::ptr_eq(&attempt.server, server));
+    }
+}
+
+/// One question on its way through the groups.
+struct Exchange<'a> {
+    inner: &'a Arc<Inner>,
+    ask: Ask<'a>,
+    trace: &'a mut Trace,
+    trace_base: Duration,
+    attempts: Attempts,
+    start: Instant,
+    start_tick: Tick,
+    sends: u32,
+    seen: Seen,
+}
+
+/// What the question has met so far.
+#[derive(Default)]
+struct Seen {
+    best: Option<(u8, Reply)>,
+    silent: bool,
+    broken: bool,
+    failed: bool,
+    rejected: bool,
+    looping: bool,
+    summary: String,
+}
+
+/// See [`super::Upstreams::ask`].
+pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Failure> {
+    let trace_base = trace.elapsed;
+    let mut exchange = Exchange {
+        inner,
+        ask,
+        trace,
+        trace_base,
+        attempts: Attempts::default(),
+        start: Instant::now(),
+        start_tick: inner.clock.now(),
+        sends: 0,
+        seen: Seen::default(),
+    };
+    let under_way = inner.loops.under_way(ask.question, ask.group);
+    let mut timer = pin!(tokio::time::sleep_until(ask.deadline));
+    let mut sends_left = group::MAX_SENDS;
+    let mut visited = Vec::new();
+    let mut next = Some(ask.group);
+    while let Some(id) = next.filter(|id| !visited.contains(id) && visited.len() < MAX_GROUPS) {
+        visited.push(id);
+        let Some(state) = inner.groups.get(id) else { break };
+        next = state.fallback.filter(|id| !visited.contains(id));
+        if let Some(reply) = exchange.climb(id, state, next.is_some(), &mut sends_left, timer.as_mut()).await {
+            return Ok(exchange.succeed(reply, under_way));
+        }
+    }
+    exchange.fail(under_way)
+}
+
+impl Exchange<'_> {
+    /// Asks one group until it answers or is down.
+    async fn climb(
+        &mut self,
+        id: GroupId,
+        state: &GroupState,
+        has_fallback: bool,
+        sends_left: &mut u8,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Option<Reply> {
+        let members = self.eligible(id);
+        let now = self.inner.clock.now();
+        let snapshots: Vec<_> = members.iter().map(|server| server.health.snapshot(now)).collect();
+        let order = group::order(state.strategy, &snapshots, |below| rand::random_range(0..below));
+        if order.is_empty() {
+            self.seen.looping |= !snapshots.is_empty();
+            return None;
+        }
+        let mut probes: Vec<usize> = Vec::new();
+        if members.len() > 1 || has_fallback {
+            probes.extend(order.iter().skip(1).copied().filter(|&at| members[at].health.claim_probe(now)).take(1));
+        }
+        if has_fallback && order.iter().all(|&at| snapshots[at].standing == Standing::Dead) {
+            self.pass_by(id, state, &members, &order, now, sends_left);
+            return None;
+        }
+        let begun = self.start.elapsed();
+        let left = self.ask.deadline.saturating_duration_since(self.start).saturating_sub(begun);
+        let left = if has_fallback { left.mul_f64(FALLBACK_SHARE) } else { left };
+        let setting = Setting {
+            strategy: state.strategy,
+            alone: members.len() == 1 && !has_fallback,
+            limit: left.min(state.timeout),
+            // A group behind another gets something to ask with even when the first used all.
+            sends_left: if has_fallback { sends_left.saturating_sub(2) } else { *sends_left },
+        };
+        let kept_back = *sends_left - setting.sends_left;
+        let mut plan = Plan::new(&setting, &order, &snapshots, probes);
+        let climbed = loop {
+            let tick = self.start_tick;
+            let heard = || members.iter().any(|server| server.health.answered_since(tick));
+            match plan.next(self.start.elapsed().saturating_sub(begun), heard) {
+                Next::Send { server, why } => self.send(&members[server], (id, server), why, None, &mut plan),
+                Next::AllFailed => break None,
+                Next::TimedOut => {
+                    self.seen.silent = true;
+                    break None;
+                }
+                Next::Wait { until } => {
+                    timer.as_mut().reset(self.start + begun + until);
+                    let event = poll_fn(|cx| match self.attempts.poll(cx) {
+                        Poll::Ready(event) => Poll::Ready(Some(event)),
+                        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+                    });
+                    match event.await {
+                        Some((at, event)) => {
+                            if let Some(reply) = self.arrived(at, event, id, &mut plan) {
+                                break Some(reply);
+                            }
+                        }
+                        None => self.drop_looping(&members, &mut plan),
+                    }
+                }
+            }
+        };
+        *sends_left = plan.sends_left() + kept_back;
+        climbed
+    }
+
+    /// Returns the servers of a group that may be asked this question.
+    fn eligible(&mut self, id: GroupId) -> Arc<Vec<Arc<Server>>> {
+        let members = self.inner.groups.members(id);
+        let allowed = |server: &Arc<Server>| !server.is_own() && (server.info.private || !self.ask.only_private);
+        if members.iter().all(allowed) {
+            return members;
+        }
+        self.seen.looping |= members.iter().any(|server| server.is_own());
+        Arc::new(members.iter().filter(|server| allowed(server)).cloned().collect())
+    }
+
+    /// Goes on to the fallback without waiting for a group known to be dead, asking along whoever is due a probe.
+    fn pass_by(
+        &mut self,
+        id: GroupId,
+        state: &GroupState,
+        members: &[Arc<Server>],
+        order: &[usize],
+        now: Tick,
+        sends_left: &mut u8,
+    ) {
+        self.note("dead", || (format!("group {}", state.name), "go on to its fallback", "every server is dead"));
+        self.seen.silent = true;
+        for &at in order {
+            if *sends_left > 2 && members[at].health.claim_probe(now) {
+                *sends_left -= 1;
+                self.attempt(&members[at], (id, at), Why::Probe, None, true);
+            }
+        }
+    }
+
+    /// Sends one query of the plan; `how` overrides transport and EDNS.
+    fn send(
+        &mut self,
+        server: &Arc<Server>,
+        seat: (GroupId, usize),
+        why: Why,
+        how: Option<(UpstreamTransport, bool)>,
+        plan: &mut Plan,
+    ) {
+        if why == Why::Hedge {
+            self.inner.stats.count(Counter::UpstreamHedges);
+            let now = self.inner.clock.now();
+            for late in self.attempts.open.iter_mut().filter(|attempt| !attempt.late) {
+                late.late = true;
+                late.server.health.late(now);
+            }
+        }
+        // With EDNS unproven and nothing heard, the server may be one that drops what it cannot read.
+        let asked = self.attempts.open.iter().filter(|attempt| Arc::ptr_eq(&attempt.server, server)).count();
+        if !self.attempt(server, seat, why, how, asked < usize::from(PLAIN_AFTER)) {
+            plan.failed(seat.1);
+        }
+    }
+
+    /// Opens a channel and sends; false when that fails.
+    fn attempt(
+        &mut self,
+        server: &Arc<Server>,
+        seat: (GroupId, usize),
+        why: Why,
+        how: Option<(UpstreamTransport, bool)>,
+        edns_wanted: bool,
+    ) -> bool {
+        let now = self.inner.clock.now();
+        let habits = server.health.habits(now);
+        let edns = habits.edns && (edns_wanted || !habits.edns_unproven);
+        let (transport, edns) = how.unwrap_or((server.info.transport, edns));
+        let sent = Sent::new(self.ask.question, edns, habits.mix_case);
+        self.sends += 1;
+        self.inner.stats.count(Counter::UpstreamQueries);
+        server.health.sent();
+        self.note("send", || {
+            let plain = if edns { "" } else { ", without EDNS" };
+            (server.info.label.to_string(), format!("ask over {}{plain}", word(transport)), why.as_str())
+        });
+        match Channel::open(&self.inner.net, &self.inner.pool, server.info.address, transport, &sent.bytes) {
+            Ok(channel) => {
+                let server = Arc::clone(server);
+                let at = Instant::now();
+                self.attempts.open.push(Attempt {
+                    server,
+                    seat,
+                    transport,
+                    sent,
+                    channel,
+                    at,
+                    unwanted: 0,
+                    late: false,
+                });
+                true
+            }
+            Err(error) => {
+                self.broken(server, &error, now);
+                false
+            }
+        }
+    }
+
+    /// Acts on what arrived; returns the reply when it is the answer.
+    fn arrived(&mut self, at: usize, event: io::Result<Vec<u8>>, id: GroupId, plan: &mut Plan) -> Option<Reply> {
+        let arrival = self.attempts.sort(at, event, self.inner);
+        let now = self.inner.clock.now();
+        let (server, seat) = (Arc::clone(&self.attempts.open[at].server), self.attempts.open[at].seat);
+        let transport = self.attempts.open[at].transport;
+        let edns = self.attempts.open[at].sent.edns;
+        match arrival {
+            Arrival::Noise => {}
+            Arrival::Reply(bytes) => return self.replied(at, bytes, now, id, plan),
+            Arrival::Broken(error) => {
+                self.attempts.open.swap_remove(at);
+                // Over TCP only this attempt is known to have failed when the server is one for datagrams.
+                self.broken(&server, &error, now);
+                if seat.0 == id {
+                    plan.failed(seat.1);
+                }
+            }
+            Arrival::OtherCase if server.health.case_missed() => {
+                self.attempts.open.swap_remove(at);
+                self.again(&server, seat, (transport, edns), id, plan);
+            }
+            Arrival::OtherCase => {
+                self.inner.stats.count(Counter::UpstreamUnmatched);
+                self.again(&server, seat, (UpstreamTransport::Tcp, edns), id, plan);
+            }
+            Arrival::Flooded => self.again(&server, seat, (UpstreamTransport::Tcp, edns), id, plan),
+            Arrival::BareRefusal => {
+                if server.health.habits(now).edns_unproven {
+                    self.attempts.open.swap_remove(at);
+                    self.again(&server, seat, (transport, false), id, plan);
+                }
+            }
+        }
+        None
+    }
+
+    /// Asks the same server again in another way; without a query left for it, it counts as failed.
+    fn again(
+        &mut self,
+        server: &Arc<Server>,
+        seat: (GroupId, usize),
+        how: (UpstreamTransport, bool),
+        id: GroupId,
+        plan: &mut Plan,
+    ) {
+        let sent = plan.claim() && self.attempt(server, seat, Why::Failover, Some(how), how.1);
+        let waiting = self.attempts.open.iter().any(|attempt| Arc::ptr_eq(&attempt.server, server));
+        if !sent && !waiting && seat.0 == id {
+            plan.failed(seat.1);
+        }
+    }
+
+    /// Judges a matched reply; returns it when it is the answer.
+    fn replied(&mut self, at: usize, bytes: Vec<u8>, now: Tick, id: GroupId, plan: &mut Plan) -> Option<Reply> {
+        let attempt = self.attempts.open.swap_remove(at);
+        let worth = learn(&attempt, &bytes, now);
+        let server = Arc::clone(&attempt.server);
+        let reply = make_reply(&attempt, bytes, self.sends);
+        if let Worth::Poor(Poor::Code(Rcode::FORMERR | Rcode::NOTIMP | Rcode::BADVERS)) = worth
+            && attempt.sent.edns
+            && server.health.habits(now).edns_unproven
+        {
+            self.again(&server, attempt.seat, (attempt.transport, false), id, plan);
+            self.seen.failed = true;
+            self.seen.keep(1, reply);
+            return None;
+        }
+        let outcome = match worth {
+            Worth::Good => match self.accept(&reply, &server) {
+                Acceptance::Accept => {
+                    let (label, rtt) = (server.info.label.to_string(), reply.rtt);
+                    self.note("reply", || {
+                        (label, format!("answered after {} ms", rtt.as_millis()), "first acceptable reply")
+                    });
+                    self.attempts.close(&server);
+                    return Some(reply);
+                }
+                Acceptance::Reject(why) => {
+                    self.seen.rejected = true;
+                    why.to_owned()
+                }
+            },
+            Worth::Truncated => {
+                if attempt.transport == UpstreamTransport::Udp {
+                    self.inner.stats.count(Counter::UpstreamTcpRetries);
+                    let (sent, seat) = (attempt.sent.edns, attempt.seat);
+                    self.seen.keep(1, reply);
+                    self.attempts.close(&server);
+                    self.again(&server, seat, (UpstreamTransport::Tcp, sent), id, plan);
+                    return None;
+                }
+                self.seen.failed = true;
+                "truncated over TCP".to_owned()
+            }
+            Worth::Poor(poor) => {
+                self.inner.stats.count(Counter::UpstreamFailures);
+                self.seen.failed = true;
+                self.seen.keep(poor_rank(poor, &reply), reply);
+                poor.to_string()
+            }
+        };
+        self.attempts.close(&server);
+        self.seen.tell(&server, &outcome);
+        self.note("reply", || (server.info.label.to_string(), "not an answer".to_owned(), outcome));
+        if attempt.seat.0 == id {
+            plan.failed(attempt.seat.1);
+        }
+        None
+    }
+
+    fn accept(&self, reply: &Reply, server: &Server) -> Acceptance {
+        // `Attempts::sort` lets only parsable messages through.
+        Message::parse(&reply.message)
+            .map_or(Acceptance::Reject("malformed"), |message| (self.ask.acceptable)(&message, &server.info))
+    }
+
+    /// A server cannot be reached, or we cannot ask it.
+    fn broken(&mut self, server: &Arc<Server>, error: &io::Error, now: Tick) {
+        self.inner.stats.count(Counter::UpstreamErrors);
+        // Out of file descriptors or memory says nothing about the server.
+        if udp::is_definite(error) {
+            server.health.errored(now);
+        }
+        self.seen.broken = true;
+        let text = error.kind().to_string();
+        self.seen.tell(server, &text);
+        self.note("error", || (server.info.label.to_string(), "cannot be reached", text));
+    }
+
+    /// Counts servers that were proved to loop meanwhile as failed.
+    fn drop_looping(&mut self, members: &[Arc<Server>], plan: &mut Plan) {
+        let now = self.inner.clock.now();
+        for (at, server) in members.iter().enumerate() {
+            if server.health.snapshot(now).standing == Standing::Looping {
+                self.seen.looping = true;
+                self.attempts.close(server);
+                plan.failed(at);
+            }
+        }
+    }
+
+    fn succeed(mut self, mut reply: Reply, under_way: UnderWay<'_>) -> Reply {
+        drop(under_way);
+        reply.sends = self.sends;
+        self.linger(Instant::now() + LINGER_ANSWERED);
+        reply
+    }
+
+    fn fail(mut self, under_way: UnderWay<'_>) -> Result<Reply, Failure> {
+        drop(under_way);
+        self.linger(self.start + LINGER_FAILED);
+        let sends = self.sends;
+        let seen = self.seen;
+        let best = seen.best.map(|(rank, reply)| (rank, Reply { sends, ..reply }));
+        // When no server has anything but an empty NOERROR, that is what there is: some forwarders leave the SOA out
+        // of every NODATA, and SERVFAIL in its place would break names that merely have no such record.
+        match best {
+            Some((EMPTY_RANK, reply)) if !seen.rejected => return Ok(reply),
+            _ => {}
+        }
+        let kind = if seen.rejected {
+            FailureKind::Filtered
+        } else if seen.failed {
+            FailureKind::AllFailed
+        } else if seen.silent && sends > 0 {
+            FailureKind::Timeout
+        } else if seen.broken {
+            FailureKind::Network
+        } else if seen.looping {
+            FailureKind::Loop
+        } else if sends > 0 {
+            FailureKind::Timeout
+        } else {
+            FailureKind::NoServers
+        };
+        let mut summary = seen.summary;
+        if summary.is_empty() {
+            let _ = write!(summary, "{sends} queries sent, no reply");
+        }
+        Err(Failure { kind, best: best.map(|(_, reply)| reply), summary })
+    }
+
+    /// Listens in the background for what is still owed: a server that is only slow must not count as silent.
+    fn linger(&mut self, until: Instant) {
+        let attempts = std::mem::take(&mut self.attempts);
+        if attempts.open.is_empty() {
+            return;
+        }
+        let inner = Arc::clone(self.inner);
+        if inner.lingering.fetch_add(1, Ordering::Relaxed) >= MAX_LINGERING {
+            inner.lingering.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        // Detached: it holds sockets for a moment, ends by itself, and nothing waits for what it learns.
+        tokio::spawn(listen_on(inner, attempts, until));
+    }
+
+    fn note<A: Into<String>, B: Into<String>, C: Into<String>>(
+        &mut self,
+        event: &'static str,
+        line: impl FnOnce() -> (A, B, C),
+    ) {
+        if !self.trace.is_on() && !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let (saw, decided, because) = line();
+        let (saw, decided, because) = (saw.into(), decided.into(), because.into());
+        tracing::debug!(event, stage = "exchange", upstream = saw, decision = decided, reason = because, "exchange");
+        self.trace.elapsed = self.trace_base + self.start.elapsed();
+        self.trace.step(Stage::Exchange, || (saw, decided, because));
+    }
+}
+
+/// Listens until everything owed has come or time is over.
+async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant) {
+    let mut timer = pin!(tokio::time::sleep_until(until));
+    while !attempts.open.is_empty() {
+        let event = poll_fn(|cx| match attempts.poll(cx) {
+            Poll::Ready(event) => Poll::Ready(Some(event)),
+            Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+        });
+        let Some((at, event)) = event.await else { break };
+        let now = inner.clock.now();
+        match attempts.sort(at, event, &inner) {
+            Arrival::Reply(bytes) => {
+                let attempt = attempts.open.swap_remove(at);
+                learn(&attempt, &bytes, now);
+                attempts.close(&attempt.server);
+            }
+            Arrival::Broken(error) => {
+                let attempt = attempts.open.swap_remove(at);
+                inner.stats.count(Counter::UpstreamErrors);
+                if udp::is_definite(&error) {
+                    attempt.server.health.errored(now);
+                }
+            }
+            // It is alive; what else it is will be learnt by the next question.
+            Arrival::OtherCase => {
+                let attempt = attempts.open.swap_remove(at);
+                attempt.server.health.case_missed();
+            }
+            Arrival::BareRefusal | Arrival::Flooded | Arrival::Noise => {}
+        }
+        // A flood must not hold the socket beyond its time.
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    let mut blamed: Vec<&Arc<Server>> = Vec::new();
+    for attempt in &attempts.open {
+        inner.stats.count(Counter::UpstreamTimeouts);
+        if !blamed.iter().any(|server| Arc::ptr_eq(server, &attempt.server)) {
+            blamed.push(&attempt.server);
+            attempt.server.health.silent();
+        }
+    }
+    inner.lingering.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Takes from a matched reply what it says about its server.
+fn learn(attempt: &Attempt, bytes: &[u8], now: Tick) -> Worth {
+    let health = &attempt.server.health;
+    let worth = Message::parse(bytes).map_or(Worth::Poor(Poor::Malformed), |message| weigh(&message));
+    health.replied(now, attempt.at.elapsed());
+    health.judged(now, matches!(worth, Worth::Poor(_)));
+    if attempt.sent.mixed_case && attempt.transport == UpstreamTransport::Udp {
+        health.case_kept();
+    }
+    match worth {
+        Worth::Poor(Poor::Code(Rcode::FORMERR | Rcode::NOTIMP | Rcode::BADVERS)) => {}
+        Worth::Good | Worth::Truncated | Worth::Poor(_) if attempt.sent.edns => health.edns_works(),
+        // Asked without EDNS because it was silent or refused with EDNS, and it answers.
+        Worth::Good | Worth::Truncated if health.habits(now).edns_unproven => health.edns_broken(now),
+        Worth::Good | Worth::Truncated | Worth::Poor(_) => {}
+    }
+    worth
+}
+
+fn make_reply(attempt: &Attempt, mut bytes: Vec<u8>, sends: u32) -> Reply {
+    attempt.sent.normalize(&mut bytes);
+    Reply {
+        message: bytes,
+        server: Arc::clone(&attempt.server.info.label),
+        address: attempt.server.info.address,
+        transport: attempt.transport,
+        rtt: attempt.at.elapsed(),
+        sends,
+    }
+}
+
+/// Rank of an empty NOERROR among replies that are no answer.
+const EMPTY_RANK: u8 = 4;
+
+/// Ranks replies that are no answer by how much they tell the client; 0 is of no use to it.
+fn poor_rank(poor: Poor, reply: &Reply) -> u8 {
+    match poor {
+        Poor::Empty => EMPTY_RANK,
+        Poor::Code(Rcode::SERVFAIL) if super::given_ede(&reply.message).is_some() => 3,
+        Poor::Code(Rcode::SERVFAIL) => 2,
+        Poor::Code(_) => 1,
+        Poor::Referral | Poor::Malformed => 0,
+    }
+}
+
+impl Seen {
+    /// Keeps a reply when it tells more than the one kept.
+    fn keep(&mut self, rank: u8, reply: Reply) {
+        if rank > self.best.as_ref().map_or(0, |(kept, _)| *kept) {
+            self.best = Some((rank, reply));
+        }
+    }
+
+    fn tell(&mut self, server: &Server, outcome: &str) {
+        if self.summary.len() < MAX_SUMMARY_BYTES {
+            let comma = if self.summary.is_empty() { "" } else { ", " };
+            let _ = write!(self.summary, "{comma}{}: {outcome}", server.info.label);
+        }
+    }
+}
+
+fn word(transport: UpstreamTransport) -> &'static str {
+    match transport {
+        UpstreamTransport::Udp => "UDP",
+        UpstreamTransport::Tcp => "TCP",
+    }
+}

@@ -1,0 +1,180 @@
+//! The plan on a fake timeline.
+
+use super::*;
+
+fn known(ms: u64) -> Snapshot {
+    let srtt = Duration::from_millis(ms);
+    Snapshot {
+        standing: Standing::Good,
+        srtt: Some(srtt),
+        rttvar: Duration::ZERO,
+        cost_us: srtt.as_secs_f64() * 1e6,
+        slowest_recent: Some(srtt),
+    }
+}
+
+fn unknown() -> Snapshot {
+    Snapshot {
+        standing: Standing::Unknown,
+        srtt: None,
+        rttvar: Duration::ZERO,
+        cost_us: 60_000.0,
+        slowest_recent: None,
+    }
+}
+
+fn dead() -> Snapshot {
+    Snapshot { standing: Standing::Dead, ..known(20) }
+}
+
+fn setting(strategy: Strategy) -> Setting {
+    Setting { strategy, alone: false, limit: Duration::from_millis(4500), sends_left: MAX_SENDS }
+}
+
+fn plan(setting: &Setting, servers: &[Snapshot]) -> Plan {
+    Plan::new(setting, &order(setting.strategy, servers, |_| 0), servers, Vec::new())
+}
+
+/// Plays the plan with nobody answering; returns (ms, server) of each send and the ms of the end.
+fn silence(mut plan: Plan, heard: bool) -> (Vec<(u128, usize)>, u128) {
+    let mut now = Duration::ZERO;
+    let mut sends = Vec::new();
+    loop {
+        match plan.next(now, || heard) {
+            Next::Send { server, .. } => sends.push((now.as_millis(), server)),
+            Next::Wait { until } => {
+                assert!(until > now, "a plan must not wait for the past");
+                now = until;
+            }
+            Next::TimedOut => return (sends, now.as_millis()),
+            Next::AllFailed => panic!("nobody failed"),
+        }
+    }
+}
+
+#[test]
+fn six_sends_within_250_ms_on_20_ms_upstreams_and_never_a_storm() {
+    let (sends, end) = silence(plan(&setting(Strategy::Fastest), &[known(20), known(20)]), false);
+    assert_eq!(sends.iter().filter(|(at, _)| *at <= 250).count(), 6, "{sends:?}");
+    assert_eq!(sends.len(), 7, "one more is spread over the rest: {sends:?}");
+    assert_eq!((sends[0], sends[1]), ((0, 0), (30, 1)));
+    assert_eq!(sends.iter().filter(|(_, server)| *server == 0).count(), 4, "in turns: {sends:?}");
+    assert_eq!(end, 1500);
+}
+
+#[test]
+fn nothing_known_races_two() {
+    let (sends, _) = silence(plan(&setting(Strategy::Fastest), &[unknown(), unknown(), unknown()]), false);
+    assert_eq!(&sends[..3], &[(0, 0), (0, 1), (90, 2)]);
+    let (sends, _) = silence(plan(&setting(Strategy::Fastest), &[unknown(), known(20)]), false);
+    assert_eq!(&sends[..2], &[(0, 1), (30, 0)], "the known one first, alone");
+}
+
+#[test]
+fn hedge_is_never_earlier_than_15_ms() {
+    let (sends, _) = silence(plan(&setting(Strategy::Fastest), &[known(1), known(2)]), false);
+    assert_eq!(sends[1], (15, 1));
+}
+
+#[test]
+fn a_single_server_is_waited_for_to_the_end() {
+    let setting = Setting { alone: true, ..setting(Strategy::Fastest) };
+    let (sends, end) = silence(plan(&setting, &[known(20)]), false);
+    assert_eq!(end, 4500);
+    assert_eq!(sends.len(), usize::from(MAX_SENDS));
+    assert!(sends.last().unwrap().0 > 1500, "the last sends are spread: {sends:?}");
+}
+
+#[test]
+fn patience_grows_with_the_slowest_recent_answer_and_ends_at_the_budget() {
+    let slow = |ms| Snapshot { slowest_recent: Some(Duration::from_millis(ms)), ..known(20) };
+    let patience = |ms| silence(plan(&setting(Strategy::Fastest), &[slow(ms), known(20)]), false).1;
+    assert_eq!(patience(1400), 1500);
+    assert_eq!(patience(1600), 2400);
+    assert_eq!(patience(4000), 4500);
+    let heard = silence(plan(&setting(Strategy::Fastest), &[known(20), known(20)]), true).1;
+    assert_eq!(heard, 4500, "a group that answers others is alive");
+}
+
+#[test]
+fn failures_go_on_at_once_and_all_failed_ends_at_once() {
+    let mut plan = plan(&setting(Strategy::Fastest), &[known(20), known(30), known(40)]);
+    let now = Duration::from_millis(3);
+    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 0, why: Why::First });
+    plan.failed(0);
+    assert_eq!(plan.next(now, || false), Next::Send { server: 1, why: Why::Failover });
+    plan.failed(1);
+    assert_eq!(plan.next(now, || false), Next::Send { server: 2, why: Why::Failover });
+    assert!(matches!(plan.next(now, || false), Next::Wait { .. }));
+    plan.failed(2);
+    assert_eq!(plan.next(now, || false), Next::AllFailed);
+}
+
+#[test]
+fn a_failed_server_is_not_asked_again() {
+    let mut plan = plan(&setting(Strategy::Fastest), &[known(20), known(20)]);
+    assert!(matches!(plan.next(Duration::ZERO, || false), Next::Send { server: 0, .. }));
+    plan.failed(0);
+    let (sends, _) = silence(plan, false);
+    assert!(sends.len() > 3 && sends.iter().all(|(_, server)| *server == 1), "{sends:?}");
+}
+
+#[test]
+fn parallel_asks_all_at_once_within_the_bound() {
+    let servers = vec![known(20); 12];
+    let (sends, _) = silence(plan(&setting(Strategy::Parallel), &servers), false);
+    assert_eq!(sends.len(), usize::from(MAX_SENDS));
+    assert!(sends.iter().all(|(at, _)| *at == 0));
+}
+
+#[test]
+fn dead_servers_are_asked_last_and_calmly_when_all_are_dead() {
+    assert_eq!(order(Strategy::Fastest, &[dead(), known(300), known(20)], |_| 0), [2, 1, 0]);
+    assert_eq!(order(Strategy::Order, &[dead(), known(300), known(20)], |_| 0), [1, 2, 0]);
+    let (sends, end) = silence(plan(&setting(Strategy::Fastest), &[dead(), dead()]), false);
+    assert_eq!(end, 1500);
+    assert_eq!(&sends[..3], &[(0, 0), (0, 1), (400, 0)]);
+    assert!(sends.len() <= 4, "{sends:?}");
+}
+
+#[test]
+fn a_probe_rides_along_without_delaying_the_hedge() {
+    let servers = [known(20), known(25), dead()];
+    let setting = setting(Strategy::Fastest);
+    let mut plan = Plan::new(&setting, &order(setting.strategy, &servers, |_| 0), &servers, vec![2]);
+    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 0, why: Why::First });
+    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 2, why: Why::Probe });
+    assert_eq!(plan.next(Duration::ZERO, || false), Next::Wait { until: Duration::from_millis(30) });
+    assert_eq!(plan.next(Duration::from_millis(30), || false), Next::Send { server: 1, why: Why::Hedge });
+}
+
+#[test]
+fn choice_of_two_leaves_far_servers_alone_and_uses_all_near_ones() {
+    let servers = [known(20), known(21), known(22), known(500)];
+    let mut firsts = std::collections::BTreeSet::new();
+    for a in 0..3 {
+        for b in 0..2 {
+            let mut draws = vec![b, a];
+            let order = order(Strategy::Fastest, &servers, |_| draws.pop().unwrap());
+            assert_eq!(order.len(), 4);
+            firsts.insert(order[0]);
+        }
+    }
+    assert_eq!(firsts.into_iter().collect::<Vec<_>>(), [0, 1], "the better of two, never the far one");
+}
+
+#[test]
+fn no_sends_left_means_waiting_not_spinning() {
+    let setting = Setting { sends_left: 1, ..setting(Strategy::Fastest) };
+    let (sends, end) = silence(plan(&setting, &[known(20), known(20)]), false);
+    assert_eq!((sends.len(), end), (1, 1500));
+}
+
+#[test]
+fn looping_servers_are_left_out() {
+    let looping = Snapshot { standing: Standing::Looping, ..known(1) };
+    assert_eq!(order(Strategy::Fastest, &[looping, known(20)], |_| 0), [1]);
+    let setting = setting(Strategy::Fastest);
+    let mut none = Plan::new(&setting, &[], &[looping], Vec::new());
+    assert_eq!(none.next(Duration::ZERO, || false), Next::AllFailed);
+}

@@ -1,0 +1,448 @@
+//! What is known about one upstream: how fast, how reliable, whether alive, which habits. Pure but for its lock.
+//!
+//! Everything is learnt from real questions and from probes that ride on them (the same question to one more server),
+//! so an idle daemon sends nothing. Ages are [`Tick`]s.
+
+use crate::clock::Tick;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Attempts without reply in a row after which a server counts as dead.
+const DEAD_AFTER_SILENT: u8 = 3;
+/// ICMP or connection errors in a row after which a server counts as dead: they are definite, silence is not.
+const DEAD_AFTER_ERRORS: u8 = 2;
+/// The first pause between probes of a server that does not answer.
+const PROBE_FIRST: Duration = Duration::from_secs(1);
+/// The longest pause between them.
+const PROBE_MAX: Duration = Duration::from_secs(30);
+/// A round-trip time older than this is measured again, so that a server that became faster is found.
+const REMEASURE_AFTER: Duration = Duration::from_secs(600);
+/// The round-trip time assumed of a server never heard: between a near and a far resolver.
+pub(super) const UNKNOWN_RTT: Duration = Duration::from_millis(60);
+/// How long the slowest answer counts as recent.
+const SLOWEST_KEPT: Duration = Duration::from_secs(300);
+/// What a server that always fails is charged: more than any healthy round trip.
+const FAILURE_COST_US: f64 = 1_000_000.0;
+/// The failure rate halves in this time, so that a server is given another chance.
+const FAILURE_HALF_LIFE: Duration = Duration::from_secs(30);
+/// Replies with wrong letter case, each confirmed over TCP, after which a server that once kept it no longer does.
+const CASE_LOST_AFTER: u8 = 3;
+/// How long a server is asked without EDNS before EDNS is tried again.
+const EDNS_RETRY_AFTER: Duration = Duration::from_secs(900);
+/// How long a looping server is left out the first time; doubles up to the maximum.
+const LOOP_FIRST: Duration = Duration::from_secs(60);
+/// The longest time a looping server is left out.
+const LOOP_MAX: Duration = Duration::from_secs(900);
+
+/// How a server stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Never heard of, neither good nor bad.
+    Unknown,
+    /// It answers.
+    Good,
+    /// It owes a reply.
+    Suspect,
+    /// It does not answer; probed with growing pauses.
+    Dead,
+    /// It leads back to us; left out for a time.
+    Looping,
+}
+
+/// What a server does with the letter case of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Case {
+    Unknown,
+    Kept,
+    Lost,
+}
+
+/// What a server does with EDNS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EdnsHabit {
+    Unknown,
+    Works,
+    Broken { until: Tick },
+}
+
+/// The sums shown by status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Queries sent, repeats and probes included.
+    pub queries: u64,
+    /// Matched replies received.
+    pub replies: u64,
+    /// Attempts without a reply.
+    pub timeouts: u64,
+    /// Attempts that ended with an ICMP or connection error.
+    pub errors: u64,
+    /// Replies that were no answer.
+    pub failures: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Vitals {
+    srtt_us: Option<f64>,
+    rttvar_us: f64,
+    measured: Tick,
+    lates: u8,
+    silent: u8,
+    errors: u8,
+    failing: f64,
+    failing_at: Tick,
+    last_answer: Option<Tick>,
+    slowest: Option<(Duration, Tick)>,
+    probe_at: Tick,
+    probe_pause: Duration,
+    case: Case,
+    case_misses: u8,
+    edns: EdnsHabit,
+    loop_until: Option<Tick>,
+    loop_pause: Duration,
+    sums: Sums,
+}
+
+/// One server's health. Shared by all threads; the lock is held for a few arithmetic steps.
+#[derive(Debug)]
+pub(super) struct Health(Mutex<Vitals>);
+
+/// What the plan needs to know about a server, read in one go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Snapshot {
+    pub(super) standing: Standing,
+    pub(super) srtt: Option<Duration>,
+    pub(super) rttvar: Duration,
+    /// Smoothed round-trip time with what failures and silence cost, in µs; lower is better.
+    pub(super) cost_us: f64,
+    pub(super) slowest_recent: Option<Duration>,
+}
+
+/// How a query to a server should look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Habits {
+    pub(super) mix_case: bool,
+    pub(super) edns: bool,
+    /// EDNS is neither proven to work nor known to be broken.
+    pub(super) edns_unproven: bool,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self(Mutex::new(Vitals {
+            srtt_us: None,
+            rttvar_us: 0.0,
+            measured: Tick(0),
+            lates: 0,
+            silent: 0,
+            errors: 0,
+            failing: 0.0,
+            failing_at: Tick(0),
+            last_answer: None,
+            slowest: None,
+            probe_at: Tick(0),
+            probe_pause: PROBE_FIRST,
+            case: Case::Unknown,
+            case_misses: 0,
+            edns: EdnsHabit::Unknown,
+            loop_until: None,
+            loop_pause: LOOP_FIRST,
+            sums: Sums::default(),
+        }))
+    }
+}
+
+impl Health {
+    fn vitals(&self) -> MutexGuard<'_, Vitals> {
+        // The fields are plain numbers: whatever a panicking thread left is still usable.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what the plan needs.
+    pub(super) fn snapshot(&self, now: Tick) -> Snapshot {
+        let vitals = self.vitals();
+        let srtt_us = vitals.srtt_us.unwrap_or(UNKNOWN_RTT.as_secs_f64() * 1e6);
+        let late = 2_f64.powi(i32::from(vitals.lates.max(vitals.silent).min(6)));
+        // A server that owes a reply must not win against one as fast that does not.
+        let owed = if vitals.lates > 0 || vitals.errors > 0 { 50_000.0 } else { 0.0 };
+        Snapshot {
+            standing: vitals.standing(now),
+            srtt: vitals.srtt_us.map(from_us),
+            rttvar: from_us(vitals.rttvar_us),
+            cost_us: srtt_us * late + owed + vitals.failing_now(now) * FAILURE_COST_US,
+            slowest_recent: vitals.slowest.filter(|(_, at)| now.since(*at) < SLOWEST_KEPT).map(|(slowest, _)| slowest),
+        }
+    }
+
+    /// Returns the sums.
+    pub(super) fn sums(&self) -> Sums {
+        self.vitals().sums
+    }
+
+    /// Tells whether the server answered anything at or after `since`.
+    pub(super) fn answered_since(&self, since: Tick) -> bool {
+        self.vitals().last_answer.is_some_and(|at| at >= since)
+    }
+
+    /// Returns how a query to this server should look.
+    pub(super) fn habits(&self, now: Tick) -> Habits {
+        let mut vitals = self.vitals();
+        if matches!(vitals.edns, EdnsHabit::Broken { until } if now >= until) {
+            vitals.edns = EdnsHabit::Unknown;
+        }
+        Habits {
+            mix_case: vitals.case != Case::Lost,
+            edns: !matches!(vitals.edns, EdnsHabit::Broken { .. }),
+            edns_unproven: vitals.edns == EdnsHabit::Unknown,
+        }
+    }
+
+    /// Claims a probe when one is due: true for one caller, then not again before the pause is over.
+    pub(super) fn claim_probe(&self, now: Tick) -> bool {
+        let mut vitals = self.vitals();
+        let wanted = match vitals.standing(now) {
+            Standing::Unknown | Standing::Suspect | Standing::Dead => true,
+            Standing::Good => now.since(vitals.measured) >= REMEASURE_AFTER,
+            Standing::Looping => false,
+        };
+        if !wanted || now < vitals.probe_at {
+            return false;
+        }
+        vitals.probe_at = now.plus(vitals.probe_pause);
+        vitals.probe_pause = (vitals.probe_pause * 2).min(PROBE_MAX);
+        true
+    }
+
+    /// A query was sent.
+    pub(super) fn sent(&self) {
+        self.vitals().sums.queries += 1;
+    }
+
+    /// A matched reply came `rtt` after its query.
+    pub(super) fn replied(&self, now: Tick, rtt: Duration) {
+        let mut vitals = self.vitals();
+        let sample = rtt.as_secs_f64() * 1e6;
+        // The estimator of RFC 6298 section 2, as resolvers have used it since BIND 9.
+        match vitals.srtt_us {
+            None => {
+                vitals.srtt_us = Some(sample);
+                vitals.rttvar_us = sample / 2.0;
+            }
+            Some(srtt) => {
+                vitals.rttvar_us += ((srtt - sample).abs() - vitals.rttvar_us) / 4.0;
+                vitals.srtt_us = Some(srtt + (sample - srtt) / 8.0);
+            }
+        }
+        if vitals.slowest.is_none_or(|(slowest, at)| rtt >= slowest || now.since(at) >= SLOWEST_KEPT) {
+            vitals.slowest = Some((rtt, now));
+        }
+        vitals.measured = now;
+        vitals.last_answer = Some(now);
+        vitals.lates = 0;
+        vitals.silent = 0;
+        vitals.errors = 0;
+        vitals.probe_pause = PROBE_FIRST;
+        vitals.sums.replies += 1;
+    }
+
+    /// A reply was an answer (`failed` false) or SERVFAIL and its kin.
+    pub(super) fn judged(&self, now: Tick, failed: bool) {
+        let mut vitals = self.vitals();
+        let before = vitals.failing_now(now);
+        vitals.failing = before + (f64::from(u8::from(failed)) - before) / 4.0;
+        vitals.failing_at = now;
+        vitals.sums.failures += u64::from(failed);
+    }
+
+    /// The reply is later than it should be: another server was asked too.
+    pub(super) fn late(&self, now: Tick) {
+        let mut vitals = self.vitals();
+        if vitals.lates == 0 {
+            vitals.probe_at = now.plus(vitals.probe_pause);
+        }
+        vitals.lates = vitals.lates.saturating_add(1);
+    }
+
+    /// An attempt ended without a reply.
+    pub(super) fn silent(&self) {
+        let mut vitals = self.vitals();
+        vitals.silent = vitals.silent.saturating_add(1);
+        vitals.lates = vitals.lates.max(1);
+        vitals.sums.timeouts += 1;
+    }
+
+    /// An attempt ended with an ICMP or connection error.
+    pub(super) fn errored(&self, now: Tick) {
+        let mut vitals = self.vitals();
+        if vitals.errors == 0 {
+            vitals.probe_at = now.plus(vitals.probe_pause);
+        }
+        vitals.errors = vitals.errors.saturating_add(1);
+        vitals.sums.errors += 1;
+    }
+
+    /// A reply kept the mixed letter case.
+    pub(super) fn case_kept(&self) {
+        let mut vitals = self.vitals();
+        if vitals.case != Case::Lost {
+            vitals.case = Case::Kept;
+            vitals.case_misses = 0;
+        }
+    }
+
+    /// A reply had everything right but the letter case. Returns true when the server is to be asked in lower case
+    /// from here on; false when it is known to keep case, so that the datagram is suspicious.
+    pub(super) fn case_missed(&self) -> bool {
+        let mut vitals = self.vitals();
+        vitals.case_misses = vitals.case_misses.saturating_add(1);
+        if vitals.case != Case::Kept || vitals.case_misses >= CASE_LOST_AFTER {
+            vitals.case = Case::Lost;
+        }
+        vitals.case == Case::Lost
+    }
+
+    /// The server understood a query with EDNS.
+    pub(super) fn edns_works(&self) {
+        self.vitals().edns = EdnsHabit::Works;
+    }
+
+    /// The server answers only without EDNS. Does nothing when EDNS is proven to work.
+    pub(super) fn edns_broken(&self, now: Tick) {
+        let mut vitals = self.vitals();
+        if vitals.edns != EdnsHabit::Works {
+            vitals.edns = EdnsHabit::Broken { until: now.plus(EDNS_RETRY_AFTER) };
+        }
+    }
+
+    /// The server was proven to lead back to us.
+    pub(super) fn looped(&self, now: Tick) {
+        let mut vitals = self.vitals();
+        vitals.loop_until = Some(now.plus(vitals.loop_pause));
+        vitals.loop_pause = (vitals.loop_pause * 2).min(LOOP_MAX);
+    }
+}
+
+impl Vitals {
+    fn standing(&self, now: Tick) -> Standing {
+        if self.loop_until.is_some_and(|until| now < until) {
+            Standing::Looping
+        } else if self.silent >= DEAD_AFTER_SILENT || self.errors >= DEAD_AFTER_ERRORS {
+            Standing::Dead
+        } else if self.lates > 0 || self.errors > 0 {
+            Standing::Suspect
+        } else if self.srtt_us.is_none() {
+            Standing::Unknown
+        } else {
+            Standing::Good
+        }
+    }
+
+    fn failing_now(&self, now: Tick) -> f64 {
+        let half_lives = now.since(self.failing_at).as_secs_f64() / FAILURE_HALF_LIFE.as_secs_f64();
+        self.failing * 0.5_f64.powf(half_lives)
+    }
+}
+
+fn from_us(us: f64) -> Duration {
+    Duration::from_secs_f64(us.max(0.0) / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Tick = Tick(1_000_000);
+
+    fn later(seconds: u64) -> Tick {
+        START.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn silence_kills_and_one_reply_revives() {
+        let health = Health::default();
+        assert_eq!(health.snapshot(START).standing, Standing::Unknown);
+        health.replied(START, Duration::from_millis(20));
+        assert_eq!(health.snapshot(START).standing, Standing::Good);
+        health.late(START);
+        assert_eq!(health.snapshot(START).standing, Standing::Suspect);
+        for _ in 0..DEAD_AFTER_SILENT {
+            health.silent();
+        }
+        assert_eq!(health.snapshot(START).standing, Standing::Dead);
+        health.replied(START, Duration::from_millis(20));
+        assert_eq!(health.snapshot(START).standing, Standing::Good);
+    }
+
+    #[test]
+    fn probes_of_a_dead_server_grow_apart() {
+        let health = Health::default();
+        for _ in 0..DEAD_AFTER_ERRORS {
+            health.errored(START);
+        }
+        let due: Vec<u64> = (0..200).filter(|&second| health.claim_probe(later(second))).collect();
+        assert_eq!(due, [1, 2, 4, 8, 16, 32, 62, 92, 122, 152, 182]);
+        health.replied(later(200), Duration::from_millis(5));
+        assert!(!health.claim_probe(later(201)), "a healthy server needs no probe");
+        assert!(health.claim_probe(later(900)), "an old measurement is renewed");
+    }
+
+    #[test]
+    fn smoothed_rtt_follows_and_failures_cost_more_than_distance() {
+        let near = Health::default();
+        let far = Health::default();
+        for _ in 0..50 {
+            near.replied(START, Duration::from_millis(10));
+            far.replied(START, Duration::from_millis(100));
+        }
+        let srtt = near.snapshot(START).srtt.unwrap();
+        assert!(srtt.abs_diff(Duration::from_millis(10)) < Duration::from_millis(1), "{srtt:?}");
+        assert!(near.snapshot(START).rttvar < Duration::from_millis(1));
+        assert!(near.snapshot(START).cost_us < far.snapshot(START).cost_us);
+        near.judged(START, true);
+        assert!(near.snapshot(START).cost_us > far.snapshot(START).cost_us);
+        assert!(near.snapshot(later(300)).cost_us < far.snapshot(later(300)).cost_us, "forgotten in time");
+    }
+
+    #[test]
+    fn letter_case_is_learnt_and_a_single_forgery_does_not_unlearn_it() {
+        let keeps = Health::default();
+        keeps.case_kept();
+        assert!(!keeps.case_missed());
+        assert!(keeps.habits(START).mix_case);
+        keeps.case_kept();
+        assert!(!keeps.case_missed() && !keeps.case_missed() && keeps.case_missed());
+        let loses = Health::default();
+        assert!(loses.case_missed());
+        assert!(!loses.habits(START).mix_case);
+    }
+
+    #[test]
+    fn edns_is_tried_again_after_a_time() {
+        let health = Health::default();
+        health.edns_broken(START);
+        assert!(!health.habits(later(899)).edns);
+        assert!(health.habits(later(900)).edns);
+        health.edns_works();
+        health.edns_broken(later(901));
+        assert!(health.habits(later(901)).edns, "a forged FORMERR must not take EDNS from a server that has it");
+    }
+
+    #[test]
+    fn slowest_recent_answer_is_forgotten_in_time() {
+        let health = Health::default();
+        health.replied(START, Duration::from_millis(1800));
+        health.replied(later(10), Duration::from_millis(20));
+        assert_eq!(health.snapshot(later(20)).slowest_recent, Some(Duration::from_millis(1800)));
+        assert_eq!(health.snapshot(later(301)).slowest_recent, None);
+        assert!(health.answered_since(later(10)) && !health.answered_since(later(11)));
+    }
+
+    #[test]
+    fn a_looping_server_is_left_out_longer_each_time() {
+        let health = Health::default();
+        health.looped(START);
+        assert_eq!(health.snapshot(later(59)).standing, Standing::Looping);
+        assert_eq!(health.snapshot(later(60)).standing, Standing::Unknown);
+        health.looped(later(60));
+        assert_eq!(health.snapshot(later(60 + 119)).standing, Standing::Looping);
+    }
+}

@@ -1,0 +1,188 @@
+//! Do our questions come back to us?
+//!
+//! *Suspected* when a client asks what we are asking at that moment. Ordinary clients do that too, so a suspicion only
+//! starts a *probe*: a random label under the same name is asked of the group's servers, and nobody but us knows it.
+//! *Proved* when a client asks for that name; then the one server it was sent to is left out for a time.
+//!
+//! The probe stands under an ordinary name, because resolvers answer special names themselves and would hide the loop.
+
+use super::Inner;
+use super::reply::Sent;
+use super::servers::Server;
+use super::transport::Channel;
+use crate::clock::Tick;
+use crate::config::GroupId;
+use crate::dns::{Name, QuestionKey, Rtype};
+use crate::stats::Counter;
+use std::future::poll_fn;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Cells of the table of questions under way; two questions in one cell hide each other, which delays a suspicion.
+const CELLS: usize = 4096;
+/// Probes waited for at once.
+const MAX_PROBES: usize = 64;
+/// How long a probe may take to come back: the patience of the slowest resolver on the way.
+const PROBE_KEPT: Duration = Duration::from_secs(10);
+/// A group is probed at most so often: clients that ask the same question at once are no reason for traffic.
+const PROBE_PAUSE: Duration = Duration::from_secs(10);
+/// Random octets of a probe's label, as hexadecimal digits: 64 bits that nobody guesses.
+const PROBE_BITS: u32 = 64;
+
+#[derive(Debug)]
+pub(super) struct Loops {
+    /// Hash of a question under way, its group in the low 16 bits; 0 is free.
+    cells: Box<[AtomicU64]>,
+    hasher: foldhash::fast::RandomState,
+    probes: Mutex<Vec<Probe>>,
+    probing: AtomicUsize,
+    probed: Mutex<Vec<(GroupId, Tick)>>,
+}
+
+#[derive(Debug)]
+struct Probe {
+    qname: Name,
+    server: Arc<Server>,
+    until: Tick,
+}
+
+impl Default for Loops {
+    fn default() -> Self {
+        Self {
+            cells: std::iter::repeat_with(AtomicU64::default).take(CELLS).collect(),
+            hasher: foldhash::fast::RandomState::default(),
+            probes: Mutex::default(),
+            probing: AtomicUsize::new(0),
+            probed: Mutex::default(),
+        }
+    }
+}
+
+/// A question under way; it is forgotten when this is dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay<'a> {
+    cell: &'a AtomicU64,
+    value: u64,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        // Another question may have taken the cell meanwhile: then it stays.
+        let _ = self.cell.compare_exchange(self.value, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+impl Loops {
+    /// Notes that a question is being asked of a group.
+    pub(super) fn under_way(&self, question: &QuestionKey, group: GroupId) -> UnderWay<'_> {
+        let (cell, hash) = self.cell(question);
+        let value = (hash & !0xffff) | u64::from(group.0);
+        cell.store(value, Ordering::Relaxed);
+        UnderWay { cell, value }
+    }
+
+    fn cell(&self, question: &QuestionKey) -> (&AtomicU64, u64) {
+        let mut hasher = self.hasher.build_hasher();
+        (&question.qname, question.qtype).hash(&mut hasher);
+        // The lowest bit above the group keeps the value from being 0, which means free.
+        let hash = hasher.finish() | 0x1_0000;
+        let at = usize::try_from(hash >> 32).unwrap_or(0) % CELLS;
+        (&self.cells[at], hash)
+    }
+
+    /// Returns the group that is being asked this very question.
+    fn suspects(&self, question: &QuestionKey) -> Option<GroupId> {
+        let (cell, hash) = self.cell(question);
+        let value = cell.load(Ordering::Relaxed);
+        let group = u16::try_from(value & 0xffff).unwrap_or(0);
+        (value != 0 && value & !0xffff == hash & !0xffff).then_some(GroupId(group))
+    }
+
+    /// Returns the server that a probe with this name was sent to.
+    fn proves(&self, qname: &Name) -> Option<Arc<Server>> {
+        if self.probing.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = probes.iter().position(|probe| probe.qname == *qname)?;
+        let server = probes.swap_remove(at).server;
+        self.probing.store(probes.len(), Ordering::Relaxed);
+        Some(server)
+    }
+
+    /// Claims the right to probe a group; false when it was probed a moment ago.
+    fn claim(&self, group: GroupId, now: Tick) -> bool {
+        let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
+        probed.retain(|(_, at)| now.since(*at) < PROBE_PAUSE);
+        let free = probed.iter().all(|(other, _)| *other != group);
+        if free {
+            probed.push((group, now));
+        }
+        free
+    }
+
+    /// Notes a probe; false when too many are out.
+    fn expect(&self, qname: Name, server: Arc<Server>, now: Tick) -> bool {
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        probes.retain(|probe| now < probe.until);
+        let free = probes.len() < MAX_PROBES;
+        if free {
+            probes.push(Probe { qname, server, until: now.plus(PROBE_KEPT) });
+        }
+        self.probing.store(probes.len(), Ordering::Relaxed);
+        free
+    }
+}
+
+/// See [`super::Upstreams::note_arrival`].
+pub(super) fn note_arrival(inner: &Arc<Inner>, question: &QuestionKey) {
+    if let Some(server) = inner.loops.proves(&question.qname) {
+        server.health.looped(inner.clock.now());
+        inner.stats.count(Counter::UpstreamLoops);
+        tracing::warn!(upstream = %server.info.label, address = %server.info.address, "upstream leads back to us; left out for a time");
+        return;
+    }
+    let Some(group) = inner.loops.suspects(question) else { return };
+    let now = inner.clock.now();
+    if !inner.loops.claim(group, now) {
+        return;
+    }
+    // A question may have been handed to the fallback: its servers are as suspect as the group's own.
+    let mut next = Some(group);
+    for _ in 0..super::exchange::MAX_GROUPS {
+        let Some(group) = next else { break };
+        for server in inner.groups.members(group).iter().filter(|server| !server.is_own()) {
+            probe(inner, server, &question.qname, now);
+        }
+        next = inner.groups.get(group).and_then(|group| group.fallback);
+    }
+}
+
+/// Sends one probe; whether it is answered does not matter, only whether it comes back.
+fn probe(inner: &Arc<Inner>, server: &Arc<Server>, under: &Name, now: Tick) {
+    let digits = usize::try_from(PROBE_BITS / 4).unwrap_or(16);
+    let label = format!("{:0digits$x}", rand::random::<u64>());
+    // A name too long to take one more label gives way to its parent.
+    let Ok(qname) = under
+        .prepend(label.as_bytes())
+        .or_else(|_| under.parent().unwrap_or_else(Name::root).prepend(label.as_bytes()))
+    else {
+        return;
+    };
+    if !inner.loops.expect(qname.clone(), Arc::clone(server), now) {
+        return;
+    }
+    let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
+    let sent = Sent::new(&question, server.health.habits(now).edns, false);
+    inner.stats.count(Counter::UpstreamQueries);
+    server.health.sent();
+    let info = &server.info;
+    if let Ok(mut channel) = Channel::open(&inner.net, &inner.pool, info.address, info.transport, &sent.bytes) {
+        // The socket stays open for the reply: a closed one would answer with an ICMP error, which confuses some servers.
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(PROBE_KEPT, poll_fn(|cx| channel.poll(cx))).await;
+        });
+    }
+}

@@ -1,0 +1,224 @@
+//! The groups and their servers: what the configuration says, what the machine was given, what is left out.
+
+use super::health::{Health, Standing, Sums};
+use crate::clock::Tick;
+use crate::config::{Config, GroupId, Strategy, UpstreamTransport};
+use arc_swap::ArcSwap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Servers of a group at most; more are left out. No plan asks more than eight.
+const MAX_SERVERS: usize = 64;
+/// The port of DNS, not written in labels.
+const DNS_PORT: u16 = 53;
+
+/// Which server something came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// `GROUP/NAME` or `GROUP/ADDRESS`.
+    pub label: Arc<str>,
+    /// Its address.
+    pub address: SocketAddr,
+    /// How it is asked first.
+    pub transport: UpstreamTransport,
+    /// It has a private address.
+    pub private: bool,
+}
+
+/// What is known about one server.
+#[derive(Debug, Clone)]
+pub struct ServerStatus {
+    /// The group's name.
+    pub group: String,
+    /// The server.
+    pub info: ServerInfo,
+    /// How it stands.
+    pub standing: Standing,
+    /// It is one of our own addresses and is never asked.
+    pub own: bool,
+    /// Smoothed round-trip time.
+    pub srtt: Option<Duration>,
+    /// The slowest answer of the last minutes.
+    pub slowest_recent: Option<Duration>,
+    /// What happened with it so far.
+    pub sums: Sums,
+}
+
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) info: ServerInfo,
+    pub(super) health: Arc<Health>,
+    own: AtomicBool,
+}
+
+impl Server {
+    /// Tells whether asking it would be asking ourselves.
+    pub(super) fn is_own(&self) -> bool {
+        self.own.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct GroupState {
+    pub(super) name: String,
+    pub(super) strategy: Strategy,
+    pub(super) timeout: Duration,
+    pub(super) fallback: Option<GroupId>,
+    fixed: Vec<Arc<Server>>,
+    auto: bool,
+    members: ArcSwap<Vec<Arc<Server>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Groups {
+    all: Vec<GroupState>,
+    own: ArcSwap<Vec<SocketAddr>>,
+}
+
+impl Groups {
+    pub(super) fn new(config: &Config, system: &[SocketAddr], previous: Option<&Self>) -> Self {
+        let known: Vec<Arc<Server>> = previous
+            .map(|groups| groups.all.iter().flat_map(|group| group.members.load_full().to_vec()).collect())
+            .unwrap_or_default();
+        let make = |info: ServerInfo| {
+            let before =
+                known.iter().find(|server| server.info.label == info.label && server.info.address == info.address);
+            let health = before.map_or_else(Arc::default, |server| Arc::clone(&server.health));
+            Arc::new(Server { info, health, own: AtomicBool::new(false) })
+        };
+        let all = config
+            .groups
+            .iter()
+            .map(|group| {
+                let fixed: Vec<_> = group
+                    .servers
+                    .iter()
+                    .take(MAX_SERVERS)
+                    .map(|server| {
+                        make(ServerInfo {
+                            label: server.label.as_str().into(),
+                            address: server.address,
+                            transport: server.transport,
+                            private: is_private(server.address.ip()),
+                        })
+                    })
+                    .collect();
+                let given = if group.auto { system } else { &[] };
+                let found = given_infos(&group.name, given, &fixed).map(make);
+                let members: Vec<_> = fixed.iter().cloned().chain(found).take(MAX_SERVERS).collect();
+                GroupState {
+                    name: group.name.clone(),
+                    strategy: group.strategy,
+                    timeout: group.timeout,
+                    fallback: group.fallback,
+                    fixed,
+                    auto: group.auto,
+                    members: ArcSwap::from_pointee(members),
+                }
+            })
+            .collect();
+        let groups = Self { all, own: ArcSwap::default() };
+        if let Some(previous) = previous {
+            groups.set_own(&previous.own.load());
+        }
+        groups
+    }
+
+    /// Returns a group; `None` for an id of another configuration.
+    pub(super) fn get(&self, id: GroupId) -> Option<&GroupState> {
+        self.all.get(usize::from(id.0))
+    }
+
+    /// Returns the servers of a group, in order.
+    pub(super) fn members(&self, id: GroupId) -> Arc<Vec<Arc<Server>>> {
+        self.get(id).map(|group| group.members.load_full()).unwrap_or_default()
+    }
+
+    pub(super) fn set_system(&self, system: &[SocketAddr]) {
+        for group in self.all.iter().filter(|group| group.auto) {
+            let before = group.members.load_full();
+            let found = given_infos(&group.name, system, &group.fixed).map(|info| {
+                let same = before.iter().find(|server| server.info == info);
+                let fresh =
+                    || Arc::new(Server { info: info.clone(), health: Arc::default(), own: AtomicBool::new(false) });
+                same.map_or_else(fresh, Arc::clone)
+            });
+            let members: Vec<_> = group.fixed.iter().cloned().chain(found).take(MAX_SERVERS).collect();
+            group.members.store(Arc::new(members));
+        }
+        self.set_own(&self.own.load_full());
+    }
+
+    pub(super) fn set_own(&self, own: &[SocketAddr]) {
+        self.own.store(Arc::new(own.to_vec()));
+        for server in self.all.iter().flat_map(|group| group.members.load_full().to_vec()) {
+            server.own.store(own.iter().any(|own| is_same(*own, server.info.address)), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn status(&self, now: Tick) -> Vec<ServerStatus> {
+        let servers = self.all.iter().flat_map(|group| {
+            group.members.load_full().iter().map(|server| (group.name.clone(), Arc::clone(server))).collect::<Vec<_>>()
+        });
+        servers
+            .map(|(group, server)| {
+                let snapshot = server.health.snapshot(now);
+                ServerStatus {
+                    group,
+                    info: server.info.clone(),
+                    standing: snapshot.standing,
+                    own: server.is_own(),
+                    srtt: snapshot.srtt,
+                    slowest_recent: snapshot.slowest_recent,
+                    sums: server.health.sums(),
+                }
+            })
+            .collect()
+    }
+}
+
+/// Returns the machine's resolvers that the group does not name itself.
+fn given_infos<'a>(
+    group: &'a str,
+    system: &'a [SocketAddr],
+    fixed: &'a [Arc<Server>],
+) -> impl Iterator<Item = ServerInfo> + 'a {
+    let named = move |address: &SocketAddr| fixed.iter().any(|server| server.info.address == *address);
+    let repeated = |at: usize, address: &SocketAddr| system[..at].contains(address);
+    system.iter().enumerate().filter(move |(at, address)| !named(address) && !repeated(*at, address)).map(
+        move |(_, &address)| {
+            let text = if address.port() == DNS_PORT { address.ip().to_string() } else { address.to_string() };
+            ServerInfo {
+                label: format!("{group}/{text}").into(),
+                address,
+                transport: UpstreamTransport::Udp,
+                private: is_private(address.ip()),
+            }
+        },
+    )
+}
+
+/// Tells whether an address we listen on takes what is sent to `server`. A wildcard takes what goes to loopback; which
+/// other addresses are ours is not known here, and loop detection finds those.
+fn is_same(own: SocketAddr, server: SocketAddr) -> bool {
+    own.port() == server.port()
+        && (own.ip().to_canonical() == server.ip().to_canonical()
+            || (own.ip().is_unspecified() && (server.ip().is_loopback() || server.ip().is_unspecified())))
+}
+
+/// Tells whether an address is one of a private network: loopback, link-local, RFC 1918, RFC 6598 and RFC 4193.
+#[must_use]
+pub fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || shared
+        }
+        IpAddr::V6(v6) => {
+            v6 == Ipv6Addr::LOCALHOST || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The whole of `ask`: against sockets on loopback in real time, and against a network in memory in paused time.
+
+mod fake;
+mod memory;
+mod sockets;
