@@ -1,1 +1,4 @@
-//! Other programs' files: what the machine already has.
+//! Other programs' files: what the machine already has. Read only; nothing is changed here.
+
+pub mod ports;
+pub mod resolvers;

@@ -497,6 +497,7 @@ impl Exchange<'_> {
         reply
     }
 
+    #[expect(clippy::result_large_err, reason = "moved once a question; a box would cost every failure an allocation")]
     fn fail(mut self, under_way: UnderWay<'_>) -> Result<Reply, Failure> {
         drop(under_way);
         self.linger(self.start + LINGER_FAILED);

@@ -124,8 +124,8 @@ impl Plan {
         };
         let opening = match setting.strategy {
             Strategy::Parallel => order.len(),
-            _ if all_dead || best.is_none() => 2,
-            _ => 1,
+            Strategy::Fastest | Strategy::Order if all_dead || best.is_none() => 2,
+            Strategy::Fastest | Strategy::Order => 1,
         };
         let interval = if all_dead { DEAD_INTERVAL } else { hedge_after(first.unwrap_or(UNKNOWN_RTT)) };
         let slowest = order.iter().filter_map(|&at| servers[at].slowest_recent).max().unwrap_or_default();

@@ -15,7 +15,7 @@ use crate::config::GroupId;
 use crate::dns::{Name, QuestionKey, Rtype};
 use crate::stats::Counter;
 use std::future::poll_fn;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -84,10 +84,8 @@ impl Loops {
     }
 
     fn cell(&self, question: &QuestionKey) -> (&AtomicU64, u64) {
-        let mut hasher = self.hasher.build_hasher();
-        (&question.qname, question.qtype).hash(&mut hasher);
         // The lowest bit above the group keeps the value from being 0, which means free.
-        let hash = hasher.finish() | 0x1_0000;
+        let hash = self.hasher.hash_one((&question.qname, question.qtype)) | 0x1_0000;
         let at = usize::try_from(hash >> 32).unwrap_or(0) % CELLS;
         (&self.cells[at], hash)
     }

@@ -286,7 +286,7 @@ fn has_word(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(at, _)| {
         let before = code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
         let after = code[at + word.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
-        !before && !(whole_end && after)
+        !(before || (whole_end && after))
     })
 }
 

@@ -1,1 +1,229 @@
-//! Real sockets.
+//! Real sockets on loopback, real time. Nothing sleeps to wait for something: every wait ends with an event.
+
+use super::fake::*;
+use crate::clock::Clock;
+use crate::config::UpstreamTransport;
+use crate::dns::Rcode;
+use crate::stats::{Counter, Stats};
+use crate::upstream::{Failure, FailureKind, Net, Reply, Upstreams};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::time::{Instant, timeout};
+
+/// No test waits longer for anything.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// Starts a server whose replies to each datagram are made by `behave`.
+async fn udp_server(behave: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    serve_udp(socket, behave)
+}
+
+fn serve_udp(socket: UdpSocket, behave: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buf = [0; 4096];
+        while let Ok((len, from)) = socket.recv_from(&mut buf).await {
+            for reply in behave(&buf[..len]) {
+                // A client that is gone makes an ICMP error, which is not this server's problem.
+                let _ = socket.send_to(&reply, from).await;
+            }
+        }
+    });
+    address
+}
+
+/// Binds a UDP and a TCP socket on the same port.
+async fn both() -> (UdpSocket, TcpListener) {
+    for _ in 0..100 {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
+    }
+    panic!("no port is free for both");
+}
+
+/// Serves each connection with `behave` and closes it after `frames` replies; counts connections.
+fn serve_tcp(
+    listener: TcpListener,
+    frames: usize,
+    behave: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync + 'static,
+) -> Arc<AtomicUsize> {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let behave = Arc::new(behave);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(talk(stream, frames, Arc::clone(&behave)));
+        }
+    });
+    connections
+}
+
+async fn talk(mut stream: TcpStream, frames: usize, behave: Arc<impl Fn(&[u8]) -> Vec<Vec<u8>>>) {
+    for _ in 0..frames {
+        let Ok(len) = stream.read_u16().await else { return };
+        let mut query = vec![0; usize::from(len)];
+        if stream.read_exact(&mut query).await.is_err() {
+            return;
+        }
+        for reply in behave(&query) {
+            let mut frame = u16::try_from(reply.len()).unwrap().to_be_bytes().to_vec();
+            frame.extend_from_slice(&reply);
+            if stream.write_all(&frame).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn real(servers: &[SocketAddr]) -> (Upstreams, Arc<Stats>) {
+    let mut group = group("g", servers);
+    group.strategy = crate::config::Strategy::Order;
+    upstreams(vec![group], Clock::default(), Net::Real)
+}
+
+async fn asked(upstreams: &Upstreams, text: &str) -> Result<Reply, Failure> {
+    timeout(BOUND, ask(upstreams, text)).await.expect("an answer in time")
+}
+
+#[tokio::test]
+async fn a_healthy_server_answers_and_its_reply_is_normalized() {
+    let server = udp_server(|query| vec![answer(query, 9)]).await;
+    let (upstreams, stats) = real(&[server]);
+    let reply = asked(&upstreams, "www.example.org").await.unwrap();
+    assert_eq!((octet(&reply), reply.address, reply.sends, reply.transport), (9, server, 1, UpstreamTransport::Udp));
+    assert_eq!(&reply.message[..2], &[0, 0]);
+    assert_eq!(&reply.message[12..29], b"\x03www\x07example\x03org\x00");
+    assert_eq!(stats.get(Counter::UpstreamQueries), 1);
+}
+
+#[tokio::test]
+async fn bad_first_servers_are_passed() {
+    let good = udp_server(|query| vec![answer(query, 9)]).await;
+    let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let bad = [
+        udp_server(|query| vec![reply(query, Rcode::SERVFAIL, None)]).await,
+        udp_server(|query| vec![reply(query, Rcode::REFUSED, None)]).await,
+        udp_server(|query| vec![reply(query, Rcode::NOERROR, None)]).await,
+        udp_server(|query| vec![[&answer(query, 1)[..query.len()], &[0xff; 16]].concat()]).await,
+        closed,
+        silent.local_addr().unwrap(),
+    ];
+    for first in bad {
+        let (upstreams, _) = real(&[first, good]);
+        let start = Instant::now();
+        assert_eq!(octet(&asked(&upstreams, "www.example.org").await.unwrap()), 9, "{first}");
+        assert!(start.elapsed() < Duration::from_secs(1), "{first}: {:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_closed_port_fails_at_once() {
+    let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (upstreams, stats) = real(&[closed]);
+    let start = Instant::now();
+    let failure = asked(&upstreams, "www.example.org").await.unwrap_err();
+    assert_eq!((failure.kind, failure.ede().code), (FailureKind::Network, 23));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(stats.get(Counter::UpstreamErrors), 1);
+}
+
+#[tokio::test]
+async fn garbage_first_is_ignored_and_counted() {
+    let server = udp_server(|query| {
+        let mut wrong_id = answer(query, 66);
+        wrong_id[0] ^= 0xff;
+        let mut wrong_name = answer(query, 66);
+        wrong_name[13] ^= 0x01;
+        vec![b"x".to_vec(), vec![0xff; 600], query.to_vec(), wrong_id, wrong_name, answer(query, 9)]
+    })
+    .await;
+    let (upstreams, stats) = real(&[server]);
+    assert_eq!(octet(&asked(&upstreams, "www.example.org").await.unwrap()), 9);
+    assert_eq!(stats.get(Counter::UpstreamUnmatched), 5);
+}
+
+#[tokio::test]
+async fn a_flood_of_forgeries_moves_the_question_to_tcp() {
+    let (udp, tcp) = both().await;
+    let server = serve_udp(udp, |query| {
+        let mut forged = answer(query, 66);
+        forged[0] ^= 0xff;
+        vec![forged; 60]
+    });
+    serve_tcp(tcp, 10, |query| vec![answer(query, 9)]);
+    let (upstreams, _) = real(&[server]);
+    let reply = asked(&upstreams, "www.example.org").await.unwrap();
+    assert_eq!((octet(&reply), reply.transport), (9, UpstreamTransport::Tcp));
+}
+
+#[tokio::test]
+async fn truncated_replies_are_fetched_over_one_tcp_connection() {
+    let (udp, tcp) = both().await;
+    let server = serve_udp(udp, |query| vec![truncated(query)]);
+    let connections = serve_tcp(tcp, 100, |query| vec![answer(query, 9)]);
+    let (upstreams, stats) = real(&[server]);
+    for n in 0..5 {
+        assert_eq!(octet(&asked(&upstreams, &format!("n{n}.example.org")).await.unwrap()), 9);
+    }
+    assert_eq!((connections.load(Ordering::Relaxed), stats.get(Counter::UpstreamTcpRetries)), (1, 5));
+}
+
+#[tokio::test]
+async fn tcp_servers_that_close_after_each_reply_still_answer_all() {
+    let (_udp, tcp) = both().await;
+    let server = tcp.local_addr().unwrap();
+    let connections = serve_tcp(tcp, 1, |query| {
+        // Another question's reply with our id, then ours.
+        let mut other = answer(query, 66);
+        other[13] ^= 0x01;
+        vec![other, answer(query, 9)]
+    });
+    let mut group = group("g", &[server]);
+    group.servers[0].transport = UpstreamTransport::Tcp;
+    let (upstreams, _) = upstreams(vec![group], Clock::default(), Net::Real);
+    for n in 0..5 {
+        assert_eq!(octet(&asked(&upstreams, &format!("n{n}.example.org")).await.unwrap()), 9);
+    }
+    assert!(connections.load(Ordering::Relaxed) >= 5);
+}
+
+#[tokio::test]
+async fn a_refused_tcp_connection_keeps_the_truncated_reply_as_the_best() {
+    let server = udp_server(|query| vec![truncated(query)]).await;
+    let (upstreams, _) = real(&[server]);
+    let failure = asked(&upstreams, "www.example.org").await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Network);
+    assert!(failure.best.is_some());
+}
+
+#[tokio::test]
+async fn no_two_queries_share_port_or_id() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = socket.local_addr().unwrap();
+    let log = Arc::clone(&seen);
+    tokio::spawn(async move {
+        let mut buf = [0; 4096];
+        while let Ok((len, from)) = socket.recv_from(&mut buf).await {
+            log.lock().unwrap().push((from.port(), u16::from_be_bytes([buf[0], buf[1]])));
+            let _ = socket.send_to(&answer(&buf[..len], 9), from).await;
+        }
+    });
+    let (upstreams, _) = real(&[server]);
+    for n in 0..100 {
+        asked(&upstreams, &format!("n{n}.example.org")).await.unwrap();
+    }
+    let seen = seen.lock().unwrap();
+    let distinct = |values: Vec<u16>| values.into_iter().collect::<std::collections::HashSet<_>>().len();
+    assert!(distinct(seen.iter().map(|(port, _)| *port).collect()) > 90);
+    assert!(distinct(seen.iter().map(|(_, id)| *id).collect()) > 90);
+}

@@ -7,18 +7,24 @@
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Type};
 use std::io;
-use std::net::SocketAddr;
-use std::task::{Context, Poll, ready};
-use tokio::io::ReadBuf;
-use tokio::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
+use std::task::{Context, Poll};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// The largest datagram read: more than what is announced, because some servers do not keep to it.
 const RECEIVE_BYTES: usize = 4096;
 
 /// One query's socket.
+///
+/// Registered for reading only: an ICMP error makes the kernel report nothing but "error", which the reactor shows as
+/// the writing side being closed. A socket registered for writing too would be "writable" from the start and wake its
+/// question once for nothing.
 #[derive(Debug)]
 pub(in crate::upstream) struct Socket {
-    socket: UdpSocket,
+    socket: AsyncFd<UdpSocket>,
+    /// The error report was taken; it is never taken back, so it must not be looked at again.
+    error_taken: bool,
 }
 
 impl Socket {
@@ -36,19 +42,33 @@ impl Socket {
         }
         socket.connect(&server.into())?;
         socket.send(query)?;
-        Ok(Self { socket: UdpSocket::from_std(socket.into())? })
+        #[expect(
+            deprecated,
+            reason = "its replacement is an unsafe fn for types whose descriptor may change; a socket owns its own"
+        )]
+        let socket = AsyncFd::with_interest(UdpSocket::from(socket), Interest::READABLE)?;
+        Ok(Self { socket, error_taken: false })
     }
 
     /// Waits for the next datagram from the server or error about it.
-    pub(in crate::upstream) fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
-        // Asked first, so that waiting does not cost the buffer.
-        ready!(self.socket.poll_recv_ready(cx))?;
-        let mut bytes = vec![0; RECEIVE_BYTES];
-        let mut buf = ReadBuf::new(&mut bytes);
-        ready!(self.socket.poll_recv(cx, &mut buf))?;
-        let len = buf.filled().len();
-        bytes.truncate(len);
-        Poll::Ready(Ok(bytes))
+    pub(in crate::upstream) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+        while let Poll::Ready(guard) = self.socket.poll_read_ready(cx) {
+            // Made only when something is there, so that waiting does not cost the buffer.
+            let mut bytes = vec![0; RECEIVE_BYTES];
+            if let Ok(received) = guard?.try_io(|socket| socket.get_ref().recv(&mut bytes)) {
+                return Poll::Ready(received.map(|len| {
+                    bytes.truncate(len);
+                    bytes
+                }));
+            }
+        }
+        if !self.error_taken && self.socket.poll_write_ready(cx).is_ready() {
+            self.error_taken = true;
+            if let Some(error) = self.socket.get_ref().take_error()? {
+                return Poll::Ready(Err(error));
+            }
+        }
+        Poll::Pending
     }
 }
 

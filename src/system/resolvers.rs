@@ -1,0 +1,312 @@
+//! Which resolvers this machine was given: resolv.conf, or the list behind the local stub that stands in it.
+//!
+//! A file that is missing, unreadable or strange is a note, never an error: a machine without resolvers still has its
+//! local names. Never returns one of our own addresses, which would be asking ourselves.
+
+use crate::dns::Name;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::{Path, PathBuf};
+
+/// Octets read of one file; real ones have a few hundred.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
+/// Resolvers taken at most. glibc takes three; lists behind stubs hold a few more.
+const MAX_SERVERS: usize = 16;
+/// Search domains taken at most; glibc 2.26 lifted its limit of six, systemd stops at 256.
+const MAX_SEARCH: usize = 32;
+/// Notes kept at most.
+const MAX_NOTES: usize = 32;
+/// Files of one folder looked at.
+const MAX_FOLDER_FILES: usize = 64;
+/// The port of DNS.
+const DNS_PORT: u16 = 53;
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Resolvers in their order, without our own addresses and without local stubs.
+    pub servers: Vec<SocketAddr>,
+    /// Search domains in their order.
+    pub search: Vec<Name>,
+    /// The file the resolvers come from.
+    pub source: PathBuf,
+    /// What was strange, for people.
+    pub notes: Vec<String>,
+}
+
+/// Finds the resolvers this machine was given; `own` are the addresses we listen on.
+#[must_use]
+pub fn machine_resolvers(own: &[SocketAddr]) -> Found {
+    machine_resolvers_in(Path::new("/"), own)
+}
+
+/// Finds the resolvers as [`machine_resolvers`] does, with all paths below `root`.
+#[must_use]
+pub fn machine_resolvers_in(root: &Path, own: &[SocketAddr]) -> Found {
+    let main = PathBuf::from("etc/resolv.conf");
+    let mut found = Found { source: Path::new("/").join(&main), ..Found::default() };
+    match read(&root.join(&main)) {
+        Ok(text) => {
+            let parsed = parse(&text);
+            found.search = parsed.search;
+            found.servers = parsed.servers;
+            found.note_all(&found.source.clone(), parsed.notes);
+        }
+        Err(error) => found.note(format!("{}: {error}", found.source.display())),
+    }
+    // Whoever wrote resolv.conf, a stub on this machine is not where names come from: it has a list of its own.
+    if found.servers.iter().all(|server| is_local_stub(*server, own)) {
+        let stubs = std::mem::take(&mut found.servers);
+        let listed = stubs_lists(root, &stubs).into_iter().find_map(|path| {
+            let mut parsed = parse(&read(&root.join(&path)).ok()?);
+            parsed.servers.retain(|server| !is_local_stub(*server, own));
+            (!parsed.servers.is_empty()).then_some((path, parsed))
+        });
+        match listed {
+            Some((path, parsed)) => {
+                found.source = Path::new("/").join(path);
+                found.servers = parsed.servers;
+                if found.search.is_empty() {
+                    found.search = parsed.search;
+                }
+                found.note_all(&found.source.clone(), parsed.notes);
+            }
+            None => {
+                // A stub of another program whose list is not readable is still better than nobody.
+                found.servers = stubs.into_iter().filter(|stub| !is_own(*stub, own)).collect();
+                if found.servers.is_empty() {
+                    found.note("no resolver of this machine was found".to_owned());
+                }
+            }
+        }
+    }
+    let before = found.servers.len();
+    found.servers.retain(|server| !is_own(*server, own));
+    if found.servers.len() < before {
+        found.note("our own address was left out".to_owned());
+    }
+    found
+}
+
+impl Found {
+    fn note(&mut self, note: String) {
+        if self.notes.len() < MAX_NOTES {
+            self.notes.push(note);
+        }
+    }
+
+    fn note_all(&mut self, file: &Path, notes: Vec<String>) {
+        for note in notes {
+            self.note(format!("{}: {note}", file.display()));
+        }
+    }
+}
+
+/// Returns where lists behind stubs are kept, the likeliest first, relative to the root.
+fn stubs_lists(root: &Path, stubs: &[SocketAddr]) -> Vec<PathBuf> {
+    let resolved = PathBuf::from("run/systemd/resolve/resolv.conf");
+    let mut lists =
+        vec![PathBuf::from("run/NetworkManager/no-stub-resolv.conf"), PathBuf::from("run/NetworkManager/resolv.conf")];
+    let is_resolved = |stub: &SocketAddr| matches!(stub.ip(), IpAddr::V4(v4) if is_resolved_stub(v4));
+    if stubs.iter().any(is_resolved) {
+        lists.insert(0, resolved);
+    } else {
+        lists.push(resolved);
+    }
+    // resolvconf keeps one file per interface; NAME.dhclient and the like.
+    let folder = PathBuf::from("run/resolvconf/interface");
+    if let Ok(entries) = std::fs::read_dir(root.join(&folder)) {
+        let mut names: Vec<_> =
+            entries.take(MAX_FOLDER_FILES).filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+        names.sort();
+        lists.extend(names.into_iter().map(|name| folder.join(name)));
+    }
+    lists
+}
+
+/// Tells whether this is one of the addresses systemd-resolved listens on.
+fn is_resolved_stub(address: Ipv4Addr) -> bool {
+    [Ipv4Addr::new(127, 0, 0, 53), Ipv4Addr::new(127, 0, 0, 54)].contains(&address)
+}
+
+fn is_local_stub(server: SocketAddr, own: &[SocketAddr]) -> bool {
+    server.ip().is_loopback() || is_own(server, own)
+}
+
+fn is_own(server: SocketAddr, own: &[SocketAddr]) -> bool {
+    own.iter().any(|own| {
+        own.port() == server.port()
+            && (own.ip().to_canonical() == server.ip().to_canonical()
+                || (own.ip().is_unspecified() && server.ip().is_loopback()))
+    })
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What one file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResolvConf {
+    /// Every `nameserver`, repeated ones once.
+    pub servers: Vec<SocketAddr>,
+    /// The last `search` or `domain`.
+    pub search: Vec<Name>,
+    /// Lines that could not be used.
+    pub notes: Vec<String>,
+}
+
+/// Reads the text of a resolv.conf (resolv.conf(5)): the keyword at the start of the line, the last `search` or
+/// `domain` counts, `#` and `;` begin comments. What is not understood is noted and passed over.
+#[must_use]
+pub fn parse(text: &str) -> ResolvConf {
+    let mut out = ResolvConf::default();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.split(['#', ';']).next().unwrap_or_default();
+        let mut words = line.split_whitespace();
+        let note = |out: &mut ResolvConf, problem: String| {
+            if out.notes.len() < MAX_NOTES {
+                out.notes.push(format!("line {}: {problem}", at + 1));
+            }
+        };
+        match words.next() {
+            Some("nameserver") => match words.next().map(|word| (word, parse_address(word))) {
+                Some((_, Some(address))) if out.servers.contains(&address) => {}
+                Some((_, Some(address))) if out.servers.len() < MAX_SERVERS => out.servers.push(address),
+                Some((_, Some(_))) => note(&mut out, format!("more than {MAX_SERVERS} nameservers")),
+                Some((word, None)) => note(&mut out, format!("{} is not an address", word.escape_default())),
+                None => note(&mut out, "nameserver without an address".to_owned()),
+            },
+            Some("search" | "domain") => {
+                out.search.clear();
+                for word in words.filter(|word| *word != ".") {
+                    match Name::parse(word) {
+                        Ok(name) if out.search.len() < MAX_SEARCH => out.search.push(name.to_lower()),
+                        Ok(_) => note(&mut out, format!("more than {MAX_SEARCH} search domains")),
+                        Err(_) => note(&mut out, format!("{} is not a domain name", word.escape_default())),
+                    }
+                }
+            }
+            // `options` and `sortlist` are about the stub resolver; other words belong to other systems.
+            Some(_) | None => {}
+        }
+    }
+    out
+}
+
+/// Reads an address; IPv6 with a scope (`fe80::1%eth0`, `fe80::1%2`), brackets and a port as OpenBSD has it.
+fn parse_address(word: &str) -> Option<SocketAddr> {
+    if let Ok(address) = word.parse::<SocketAddr>() {
+        return Some(address);
+    }
+    if let Some((address, scope)) = word.split_once('%') {
+        let address: Ipv6Addr = address.parse().ok()?;
+        let scope = scope.parse().or_else(|_| nix::net::if_::if_nametoindex(scope)).ok()?;
+        return Some(SocketAddr::V6(SocketAddrV6::new(address, DNS_PORT, 0, scope)));
+    }
+    let ip: IpAddr = word.parse().ok()?;
+    // glibc sends what is for 0.0.0.0 to this machine.
+    let ip = match ip {
+        IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        IpAddr::V4(_) | IpAddr::V6(_) => ip,
+    };
+    Some(SocketAddr::new(ip, DNS_PORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A root with these files.
+    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    fn servers(found: &Found) -> Vec<String> {
+        found.servers.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_syntax_of_the_manual_page_is_read() {
+        let text = "# made by hand\r\nnameserver 10.0.0.1 \r\nnameserver\tfd00::53\r\n; more\r\nsearch one.example\r\n\
+                    domain Corp.Example lab.example.\r\noptions ndots:2\r\nnameserver fe80::1%3\r\nnameserver 10.0.0.1\r\n\
+                    nameserver ten\r\nnameserver\r\nlookup file bind";
+        let parsed = parse(text);
+        let servers: Vec<_> = parsed.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["10.0.0.1:53", "[fd00::53]:53", "[fe80::1%3]:53"]);
+        assert_eq!(parsed.search, [Name::parse("corp.example").unwrap(), Name::parse("lab.example").unwrap()]);
+        assert_eq!(parsed.notes, ["line 10: ten is not an address", "line 11: nameserver without an address"]);
+    }
+
+    #[test]
+    fn lists_behind_stubs_are_found() {
+        let stub = "nameserver 127.0.0.53\noptions edns0\nsearch corp.example\n";
+        let resolved = root(&[
+            ("etc/resolv.conf", stub),
+            ("run/systemd/resolve/resolv.conf", "nameserver 10.0.0.1\nnameserver 10.0.0.2\n"),
+            ("run/NetworkManager/no-stub-resolv.conf", "nameserver 10.9.9.9\n"),
+        ]);
+        let found = machine_resolvers_in(resolved.path(), &[]);
+        assert_eq!(servers(&found), ["10.0.0.1:53", "10.0.0.2:53"]);
+        assert_eq!(found.source, Path::new("/run/systemd/resolve/resolv.conf"));
+        assert_eq!(found.search, [Name::parse("corp.example").unwrap()]);
+
+        let manager = root(&[
+            ("etc/resolv.conf", "nameserver 127.0.0.1\n"),
+            ("run/NetworkManager/no-stub-resolv.conf", "nameserver 10.9.9.9\n"),
+        ]);
+        assert_eq!(servers(&machine_resolvers_in(manager.path(), &[])), ["10.9.9.9:53"]);
+
+        let resolvconf = root(&[
+            ("etc/resolv.conf", "nameserver 127.0.0.1\n"),
+            ("run/NetworkManager/resolv.conf", "nameserver 127.0.0.1\n"),
+            ("run/resolvconf/interface/eth0.dhclient", "nameserver 10.7.7.7\n"),
+            ("run/resolvconf/interface/lo.dnsmasq", "nameserver 127.0.0.1\n"),
+        ]);
+        assert_eq!(servers(&machine_resolvers_in(resolvconf.path(), &[])), ["10.7.7.7:53"]);
+    }
+
+    #[test]
+    fn our_own_address_is_never_among_them() {
+        let own: Vec<SocketAddr> = vec!["127.0.0.1:53".parse().unwrap(), "192.168.1.5:53".parse().unwrap()];
+        let pointing_at_us = root(&[("etc/resolv.conf", "nameserver 127.0.0.1\nnameserver 192.168.1.5\n")]);
+        let found = machine_resolvers_in(pointing_at_us.path(), &own);
+        assert!(found.servers.is_empty(), "{found:?}");
+        assert!(!found.notes.is_empty());
+        let mixed = root(&[("etc/resolv.conf", "nameserver 192.168.1.5\nnameserver 192.168.1.1\n")]);
+        assert_eq!(servers(&machine_resolvers_in(mixed.path(), &own)), ["192.168.1.1:53"]);
+    }
+
+    #[test]
+    fn a_stub_without_a_list_is_used_and_a_missing_file_is_a_note() {
+        let stub = root(&[("etc/resolv.conf", "nameserver 127.0.0.53\n")]);
+        assert_eq!(servers(&machine_resolvers_in(stub.path(), &[])), ["127.0.0.53:53"]);
+        let nothing = machine_resolvers_in(root(&[]).path(), &[]);
+        assert!(nothing.servers.is_empty() && nothing.notes.len() == 2, "{nothing:?}");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let text: String = (0..1000).map(|n| format!("nameserver 10.0.{}.{}\n", n / 250, n % 250)).collect();
+        let parsed = parse(&text);
+        assert_eq!((parsed.servers.len(), parsed.notes.len()), (MAX_SERVERS, MAX_NOTES));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(nameserver|search|domain|[a-z0-9.:%#; \r\n])*") {
+            let parsed = parse(&text);
+            prop_assert!(parsed.servers.len() <= MAX_SERVERS);
+        }
+    }
+}

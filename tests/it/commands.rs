@@ -1,0 +1,81 @@
+//! `check`, `config`, `query`: what they print and how they exit (issue outcomes 2 and 9).
+
+use crate::support::daemon::{Daemon, forward_to, run};
+use crate::support::fake::{Fake, Habit};
+
+const BROKEN: &str = "[server]\nworkers = \"many\"\nmax_in_flght = 3\n\n[[route]]\nname = \"a\"\nnames = [\"example.org\"]\nupstream = \"pubilc\"\n\n[upstream.public]\nservers = [\"10.0.0.53:5e\"]\n";
+
+#[test]
+fn check_lists_every_problem_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("truename.toml");
+    std::fs::write(&path, BROKEN).unwrap();
+    let output = run(&["check", path.to_str().unwrap(), "--format", "gcc"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    for (line, word) in [(2, "many"), (3, "max_in_flight"), (8, "public"), (11, "5e")] {
+        let place = format!("{}:{line}:", path.display());
+        assert!(said.lines().any(|l| l.starts_with(&place) && l.contains(word)), "line {line}, {word}: {said}");
+    }
+}
+
+#[test]
+fn check_is_content_with_a_good_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("truename.toml");
+    std::fs::write(&path, forward_to(&["127.0.0.1:53".parse().unwrap()])).unwrap();
+    let output = run(&["check", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn check_as_json_is_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("truename.toml");
+    std::fs::write(&path, BROKEN).unwrap();
+    let output = run(&["check", path.to_str().unwrap(), "--format", "json"]);
+    let _: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+}
+
+#[test]
+fn the_default_configuration_is_the_committed_one_and_checks() {
+    let output = run(&["config", "default"]);
+    assert_eq!(output.status.code(), Some(0));
+    let committed = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/config/truename.toml")).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), String::from_utf8(committed).unwrap());
+    let schema: serde_json::Value = serde_json::from_slice(&run(&["config", "schema"]).stdout).unwrap();
+    assert!(schema["properties"]["server"].is_object());
+}
+
+#[test]
+fn query_asks_a_server_and_exits_by_what_it_said() {
+    let fake = Fake::address([192, 0, 2, 1]).with("none.example.org", Habit::NxDomain(60));
+    let daemon = Daemon::start(&forward_to(&[fake.address]));
+    let server = format!("@{}", daemon.address);
+    let short = run(&["query", "www.example.org", "A", &server, "--short"]);
+    assert_eq!((short.status.code(), String::from_utf8(short.stdout).unwrap().trim()), (Some(0), "192.0.2.1"));
+    assert_eq!(run(&["query", "none.example.org", "A", &server]).status.code(), Some(1));
+    let json = run(&["query", "www.example.org", "A", &server, "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(value.to_string().contains("192.0.2.1"), "{value}");
+}
+
+#[test]
+fn query_with_trace_names_the_stages() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("truename.toml");
+    let zone = "[[zone]]\nname = \"lab.example\"\nrecords = [{ name = \"@\", type = \"A\", value = \"10.1.0.5\" }]\n";
+    std::fs::write(&path, zone).unwrap();
+    let output = run(&["query", "lab.example", "A", "--trace", "--config", path.to_str().unwrap()]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for stage in ["view", "cache", "zone"] {
+        assert!(said.contains(stage), "{said}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    assert_eq!(run(&["query"]).status.code(), Some(2));
+    assert_eq!(run(&["no-such-command"]).status.code(), Some(2));
+}

@@ -1,0 +1,142 @@
+//! Start, reload, stop (issue outcomes 1, 3, 8; promises.md 2).
+
+use crate::support::client::{ask, connect, exchange_from, query, read_frame, write_frame};
+use crate::support::daemon::{Daemon, binary, forward_to};
+use crate::support::fake::{Fake, Habit};
+use crate::support::{eventually, timed};
+use nix::sys::signal::Signal;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use truename::dns::{Rcode, Rtype};
+
+fn zone(address: &str) -> String {
+    format!("[[zone]]\nname = \"lab.example\"\nrecords = [{{ name = \"@\", type = \"A\", value = \"{address}\" }}]\n")
+}
+
+#[test]
+fn sigterm_answers_what_is_in_flight_and_exits_within_a_second() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let slow = Habit::Slow(Duration::from_millis(400), Box::new(Habit::Address([192, 0, 2, 1].into(), 60)));
+        let fake = Fake::start(slow);
+        let mut daemon = Daemon::start(&forward_to(&[fake.address]));
+        let address = daemon.address;
+        let in_flight = std::thread::spawn(move || ask(address, "slow.example.org"));
+        eventually("the question is at the upstream", || fake.count("slow.example.org") > 0);
+        let (status, took) = timed(|| {
+            daemon.signal(signal);
+            daemon.wait()
+        });
+        assert_eq!(status.code(), Some(0));
+        assert!(took < Duration::from_millis(1200), "{took:?}");
+        assert_eq!(in_flight.join().unwrap().addresses(), ["192.0.2.1"]);
+    }
+}
+
+#[test]
+fn what_no_upstream_answers_gets_servfail_at_the_end() {
+    let fake = Fake::start(Habit::Silent);
+    let mut daemon = Daemon::start(&forward_to(&[fake.address]));
+    let address = daemon.address;
+    let in_flight = std::thread::spawn(move || ask(address, "never.example.org"));
+    eventually("the question is at the upstream", || fake.count("never.example.org") > 0);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait().code(), Some(0));
+    let response = in_flight.join().unwrap();
+    assert_eq!((response.rcode(), response.ede()), (Rcode::SERVFAIL, Some(14)));
+}
+
+#[test]
+fn a_reload_under_load_loses_nothing() {
+    let daemon = Daemon::start(&zone("10.0.0.1"));
+    let (stop, lost, asked) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let message = query("lab.example", Rtype::A, 5);
+                    let reply =
+                        exchange_from(Ipv4Addr::LOCALHOST.into(), daemon.address, &message, Duration::from_secs(3));
+                    let right = reply.is_some_and(|reply| reply.addresses().iter().all(|a| a.starts_with("10.0.0.")));
+                    lost.fetch_add(usize::from(!right), Ordering::Relaxed);
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(4));
+                }
+            });
+        }
+        for last in 2..8 {
+            let address = format!("10.0.0.{last}");
+            daemon.reload(&zone(&address));
+            eventually("the new address is served", || {
+                ask(daemon.address, "lab.example").addresses() == [address.clone()]
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(asked.load(Ordering::Relaxed) > 10);
+    assert_eq!(lost.load(Ordering::Relaxed), 0, "of {}", asked.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_broken_file_at_reload_keeps_the_old_configuration_and_says_so() {
+    let daemon = Daemon::start(&zone("10.0.0.1"));
+    daemon.reload("[server]\nlisten = 7\nnonsense = true\n");
+    eventually("the reload is refused in the log", || daemon.log().contains("nonsense"));
+    assert_eq!(ask(daemon.address, "lab.example").addresses(), ["10.0.0.1"]);
+    daemon.reload(&zone("10.0.0.2"));
+    eventually("a good file is taken", || ask(daemon.address, "lab.example").addresses() == ["10.0.0.2"]);
+}
+
+#[test]
+fn an_unusable_configuration_ends_with_78() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("truename.toml");
+    std::fs::write(&path, "[upstream.a]\nservers = [\"10.0.0.53:5e\"]\n").unwrap();
+    let output = binary().args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("truename.toml") && said.contains("10.0.0.53:5e"), "{said}");
+}
+
+#[test]
+fn a_port_in_use_names_its_holder() {
+    let holder = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = holder.local_addr().unwrap();
+    let output = binary().args(["run", "--listen", &address.to_string()]).output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(&address.to_string()), "{said}");
+    assert!(said.contains(&std::process::id().to_string()), "{said}");
+}
+
+#[test]
+fn without_any_upstream_it_starts_and_answers() {
+    let daemon = Daemon::start(&format!("{}{}", forward_to(&["127.0.0.1:1".parse().unwrap()]), zone("10.0.0.1")));
+    assert_eq!(ask(daemon.address, "lab.example").addresses(), ["10.0.0.1"]);
+    let (response, took) = timed(|| ask(daemon.address, "www.example.org"));
+    assert_eq!(response.rcode(), Rcode::SERVFAIL);
+    assert!(response.ede().is_some() && took < Duration::from_millis(4800), "{took:?}");
+}
+
+#[test]
+fn several_addresses_answer_each_by_itself() {
+    let daemon = Daemon::start_with(&zone("10.0.0.1"), &[], &["127.0.0.1:0", "127.0.0.2:0"]);
+    for (address, protocol) in daemon.listening() {
+        if protocol == "udp" {
+            assert_eq!(ask(address, "lab.example").addresses(), ["10.0.0.1"]);
+        } else {
+            let mut stream = connect(address);
+            write_frame(&mut stream, &query("lab.example", Rtype::A, 1));
+            assert_eq!(read_frame(&mut stream).unwrap().addresses(), ["10.0.0.1"]);
+        }
+    }
+}
+
+#[test]
+fn no_name_that_was_looked_up_is_logged_at_info() {
+    let fake = Fake::start(Habit::Code(Rcode::SERVFAIL));
+    let daemon = Daemon::start(&forward_to(&[fake.address]));
+    ask(daemon.address, "private-matter.example.org");
+    assert!(fake.count("private-matter.example.org") > 0);
+    assert!(!daemon.log().contains("private-matter"));
+}

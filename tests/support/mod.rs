@@ -1,0 +1,25 @@
+//! What the tests stand on: the daemon as a process, a raw DNS client, fake upstreams on real sockets.
+
+pub(crate) mod client;
+pub(crate) mod daemon;
+pub(crate) mod fake;
+
+use std::time::{Duration, Instant};
+
+/// Waits until a condition holds; fails the test after a generous bound.
+#[allow(clippy::disallowed_methods, reason = "real sockets, real time")]
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "not within 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs something and returns how long it took.
+#[allow(clippy::disallowed_methods, reason = "real sockets, real time")]
+pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let value = run();
+    (value, start.elapsed())
+}
