@@ -1,1 +1,53 @@
 //! Builds every task from a configuration; reloads, drains and stops them.
+//!
+//! The one place that knows all parts at once. [`run`] is the daemon; [`check`], [`ask_ourselves`] and
+//! [`ask_server`] build as much of it as a command needs, in process and without listeners.
+
+mod build;
+mod daemon;
+mod logging;
+mod once;
+mod watch;
+
+pub use build::{Checked, check};
+pub use daemon::run;
+pub use once::{Asked, ask_ourselves, ask_server};
+
+use crate::config::Diagnostic;
+use crate::listen::BindError;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where the configuration is looked for when nobody says.
+const DEFAULT_PATH: &str = "/etc/truename/truename.toml";
+
+/// What `truename run` was told.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// Addresses in place of the configured ones.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// Why the daemon, or a part of it, could not be built or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration cannot be used.
+    #[error("the configuration has errors")]
+    Config(Vec<Diagnostic>),
+    /// An address cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operating system refused something else.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// No answer came.
+    #[error("{0}")]
+    NoAnswer(String),
+}

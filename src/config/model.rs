@@ -129,6 +129,15 @@ pub enum UpstreamTransport {
     Tcp,
 }
 
+impl std::fmt::Display for UpstreamTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        })
+    }
+}
+
 /// How a group chooses among its servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {

@@ -139,6 +139,15 @@ impl Ede {
     pub const fn new(code: u16, text: &'static str) -> Self {
         Self { code, text: std::borrow::Cow::Borrowed(text) }
     }
+
+    /// Reads the option that another server sent, so that its reason survives the hop. Control characters are left
+    /// out and the text is cut: it is foreign.
+    #[must_use]
+    pub fn from_option(data: &[u8]) -> Option<Self> {
+        let code = u16_at(data, 0)?;
+        let text: String = String::from_utf8_lossy(&data[2..]).chars().filter(|c| !c.is_control()).take(96).collect();
+        Some(Self { code, text: text.into() })
+    }
 }
 
 /// A complete response without OPT, for any client: id 0, QR and RA set, the question first.

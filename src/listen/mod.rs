@@ -15,6 +15,7 @@
 
 pub mod bind;
 pub mod limits;
+mod pipeline;
 mod reply;
 mod tcp;
 mod udp;

@@ -99,7 +99,7 @@ pub fn compose(
     set_header(&mut bytes, &message, counts, keep_ad);
     let rcode = message.rcode();
     let broken = !final_records && !soa && rcode == Rcode::NOERROR && !chain.is_empty();
-    let ede = message.edns().ok().flatten().and_then(|edns| upstream_ede(edns.option(15)?));
+    let ede = message.edns().ok().flatten().and_then(|edns| Ede::from_option(edns.option(15)?));
     let answer = Answer { message: bytes.into(), origin: Origin::Upstream, ede };
     Ok(Composed { answer, aliases: chain, broken, scrubbed })
 }
@@ -272,13 +272,6 @@ fn set_header(bytes: &mut [u8], message: &Message<'_>, counts: (usize, usize), k
     bytes[6..8].copy_from_slice(&count(counts.0));
     bytes[8..10].copy_from_slice(&count(counts.1));
     bytes[10..12].fill(0);
-}
-
-/// Reads an upstream's extended error so that it survives the hop.
-fn upstream_ede(option: &[u8]) -> Option<Ede> {
-    let code = u16_at(option, 0)?;
-    let text = String::from_utf8_lossy(&option[2..]).chars().filter(|c| !c.is_control()).take(96).collect::<String>();
-    Some(Ede { code, text: text.into() })
 }
 
 #[cfg(test)]

@@ -1,4 +1,20 @@
 //! The order in which a query is decided, once.
+//!
+//! ```text
+//!   1 access    who may ask                     first: nothing is spent on strangers
+//!   2 view      client × listener               before the cache: the view is part of its key, so that split
+//!                                               horizon cannot leak through it
+//!   3 cache     fresh | miss                    before the zones: local answers are stored there too, as bytes
+//!   4 zone      rewrites, hosts, zones, special before routes: what is ours is never asked elsewhere
+//!   5 route     name × view ─▶ upstream group
+//!   6 exchange  upstream group ─▶ reply
+//!   8 compose   the alias chain; every alias that somebody else owns goes back to 3 under its own name
+//!   9 store     answer ─▶ cache
+//!  10 respond   answer ─▶ bytes for this client
+//! ```
+//!
+//! (7, the guard, stands between exchange and compose once it exists.) No stage calls another; only this file knows
+//! two of them. Identical questions in flight are worked out once: the first is the leader, the others wait for it.
 
 pub mod access;
 pub mod cache;
@@ -8,3 +24,487 @@ pub mod route;
 pub mod special_types;
 pub mod view;
 pub mod zone;
+
+mod state;
+
+pub use state::{Parts, State};
+
+use crate::clock::{Clock, Tick};
+use crate::config::{OnFailure, PlaceId, PrivateAnswers, ViewId};
+use crate::dns::answer::ede;
+use crate::dns::encode::{self, ClientShape, MessageBuilder};
+use crate::dns::wire::{ParsedQuery, Section, flag};
+use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace, Transport};
+use crate::stats::{Counter, Stats};
+use crate::upstream::{Acceptance, Ask, Failure, Reply};
+use arc_swap::ArcSwap;
+use cache::{InFlight, KeyBuf, Lookup, Role, Terms};
+use compose::AddressPolicy;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use zone::{LocalAnswer, Outcome};
+
+/// All that one question may take. glibc and Go ask again after 5 s (architecture.md, "Upstream rules").
+pub const BUDGET: Duration = Duration::from_millis(4500);
+/// How much longer than the budget a question may live before it is cut off: for what ends it in an orderly way.
+const BUDGET_SLACK: Duration = Duration::from_millis(200);
+/// How often a waiting question looks for another leader when its own died.
+const LEADER_RETRIES: usize = 2;
+/// Networks are told apart later; until then there is one.
+const PLACE: PlaceId = PlaceId(0);
+
+/// Everything between a listener and the upstreams. Shared by all workers.
+#[derive(Debug)]
+pub struct Pipeline {
+    state: ArcSwap<State>,
+    in_flight: InFlight<oneshot::Sender<Arc<Answer>>>,
+    clock: Clock,
+    stats: Arc<Stats>,
+}
+
+/// One name of an alias chain, decided.
+struct Hop {
+    answer: Answer,
+    /// What leads on to another name, and that name.
+    follow: Option<(Vec<Record>, Name)>,
+}
+
+/// A question under way: what every stage of it needs.
+struct Work<'a> {
+    state: &'a State,
+    view: ViewId,
+    deadline: Instant,
+    started: Instant,
+    trace: &'a mut Trace,
+}
+
+impl Work<'_> {
+    fn step<S: Into<String>, D: Into<String>, B: Into<String>>(
+        &mut self,
+        stage: Stage,
+        line: impl FnOnce() -> (S, D, B),
+    ) {
+        self.trace.elapsed = self.started.elapsed();
+        self.trace.step(stage, line);
+    }
+}
+
+impl Pipeline {
+    /// Makes a pipeline that works by `state`.
+    #[must_use]
+    pub fn new(state: State, clock: Clock, stats: Arc<Stats>) -> Self {
+        Self { state: ArcSwap::from_pointee(state), in_flight: InFlight::default(), clock, stats }
+    }
+
+    /// Returns the state in force.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Puts another state in force at once. Cached answers that it would decide otherwise become invisible; the
+    /// others are kept, as are questions in flight, which end under the state they began with.
+    pub fn replace(&self, state: State) {
+        self.state.store(Arc::new(state));
+    }
+
+    /// Returns the counters.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Reads the moment.
+    #[must_use]
+    pub fn now(&self) -> Tick {
+        self.clock.now()
+    }
+
+    /// Tells whether this client may ask.
+    #[must_use]
+    pub fn allows(&self, client: IpAddr) -> bool {
+        self.state.load().access.allows(client)
+    }
+
+    /// Returns the largest datagram to send.
+    #[must_use]
+    pub fn udp_payload_bytes(&self) -> u16 {
+        self.state.load().config.server.udp_payload_bytes
+    }
+
+    /// The fast path, stages 2, 3 and 10 in one: appends a cached answer for this client and returns its origin, or
+    /// `None` when the question needs work. No allocation, no await, one short lock of one cache shard.
+    pub fn answer_cached(
+        &self,
+        parsed: &ParsedQuery<'_>,
+        client: SocketAddr,
+        local: SocketAddr,
+        transport: Transport,
+        now: Tick,
+        out: &mut Vec<u8>,
+    ) -> Option<Origin> {
+        let message = &parsed.message;
+        // Cookies, padding and the like are not refused, only answered off the fast path.
+        if message.qclass() != crate::dns::wire::CLASS_IN || parsed.edns.is_some_and(|edns| !edns.options.is_empty()) {
+            return None;
+        }
+        let state = self.state.load();
+        let key = KeyBuf::new(&Lookup {
+            place: PLACE,
+            view: state.views.of(client.ip(), local),
+            qname: message.qname(),
+            qtype: message.qtype(),
+            dnssec_ok: parsed.dnssec_ok(),
+            checking_disabled: message.has(flag::CD),
+        });
+        let udp_payload_bytes = state.config.server.udp_payload_bytes;
+        let shape = ClientShape {
+            id: message.id(),
+            flags: message.flags(),
+            qname: message.qname(),
+            edns: parsed.edns.is_some(),
+            dnssec_ok: parsed.dnssec_ok(),
+            limit_bytes: match transport {
+                Transport::Udp => usize::from(parsed.payload_bytes().min(udp_payload_bytes)),
+                Transport::Tcp => encode::MAX_MESSAGE_BYTES,
+            },
+            our_payload_bytes: udp_payload_bytes,
+        };
+        let origin = state.cache.answer_into(&key, now, &shape, out)?;
+        self.stats.count(Counter::answers(origin));
+        Some(origin)
+    }
+
+    /// Decides one query, every stage in order, within [`BUDGET`]. Always returns an answer.
+    pub async fn answer(&self, query: &Query, trace: &mut Trace) -> Answer {
+        let started = Instant::now();
+        let state = self.state.load_full();
+        let mut work = Work { state: &state, view: ViewId(0), deadline: started + BUDGET, started, trace };
+        let answer = tokio::time::timeout_at(work.deadline + BUDGET_SLACK, self.decide(query, &mut work)).await;
+        let answer = answer.unwrap_or_else(|_| {
+            self.stats.count(Counter::BudgetExceeded);
+            encode::servfail(
+                &query.qname,
+                query.qtype,
+                Ede::new(ede::NO_REACHABLE_AUTHORITY, "the time budget is over"),
+            )
+        });
+        work.step(Stage::Respond, || {
+            (
+                format!("{} over {}", query.client, query.transport),
+                answer.rcode().to_string(),
+                format!("from {}", answer.origin),
+            )
+        });
+        self.stats.count(Counter::answers(answer.origin));
+        answer
+    }
+
+    /// Appends the bytes of an answer for the client of `query`.
+    pub fn respond(&self, query: &Query, answer: &Answer, out: &mut Vec<u8>) {
+        let state = self.state.load();
+        respond::respond(query, answer, state.config.server.udp_payload_bytes, state.config.server.edns_errors, out);
+    }
+
+    /// Stages 1 to 9.
+    async fn decide(&self, query: &Query, work: &mut Work<'_>) -> Answer {
+        let client = query.client.ip();
+        if !work.state.access.allows(client) {
+            self.stats.count(Counter::Refused);
+            work.step(Stage::Access, || (client.to_string(), "REFUSED", "not in server.access.allow"));
+            let why = Ede::new(ede::PROHIBITED, "this client may not ask");
+            return encode::empty(&query.qname, query.qtype, Rcode::REFUSED, Some(why));
+        }
+        work.step(Stage::Access, || (client.to_string(), "allowed", "in server.access.allow"));
+        if let Some(answer) = special_types::answer(query) {
+            work.step(Stage::Zone, || {
+                (format!("type {}", query.qtype), answer.rcode().to_string(), "by type or class")
+            });
+            return answer;
+        }
+        work.view = work.state.views.of(client, query.local);
+        let view = work.view;
+        let view_name = work.state.config.view_name(view);
+        work.step(Stage::View, || {
+            (format!("{client} at {}", query.local), view_name.to_owned(), "first [[view]] that matches, else default")
+        });
+        let question = query.question();
+        if let Some(answer) = self.cached(&question, work) {
+            return answer;
+        }
+        if !query.recursion_desired {
+            return self.without_recursion(&question, work);
+        }
+        // Before merging: a question that is in flight already may be our own, come back through an upstream.
+        work.state.upstreams.note_arrival(&question);
+        self.led(&question, work).await
+    }
+
+    /// Stage 3: a fresh answer from the cache, if the present state would still decide it the same way.
+    fn cached(&self, question: &QuestionKey, work: &mut Work<'_>) -> Option<Answer> {
+        let key = KeyBuf::of(PLACE, work.view, question);
+        let Some(cached) = work.state.cache.get(&key, self.clock.now()) else {
+            work.step(Stage::Cache, || (key_text(question), "miss", "not there, or expired"));
+            return None;
+        };
+        let valid = cached.current
+            || work.state.cache.revalidate(&key, work.state.fingerprint(work.view, &question.qname, &cached.answer));
+        work.step(Stage::Cache, || {
+            let decided = if valid { "hit" } else { "miss" };
+            (key_text(question), decided, format!("{} s old, from {}", cached.age.as_secs(), cached.answer.origin))
+        });
+        let mut answer = cached.answer;
+        if !answer.origin.is_local() {
+            answer.origin = Origin::Cache;
+        }
+        valid.then_some(answer)
+    }
+
+    /// A question without RD is answered from what is here, never by asking others (RFC 1034 section 4.3.1).
+    fn without_recursion(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
+        match self.local(question, work) {
+            Some(hop) => hop.answer,
+            None => {
+                let why = Ede::new(ede::NOT_AUTHORITATIVE, "not local and not cached; set RD to have it asked");
+                encode::empty(&question.qname, question.qtype, Rcode::REFUSED, Some(why))
+            }
+        }
+    }
+
+    /// Works the question out, or waits for the one who does.
+    async fn led(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
+        let key = KeyBuf::of(PLACE, work.view, question);
+        for _ in 0..=LEADER_RETRIES {
+            let (sender, receiver) = oneshot::channel();
+            match self.in_flight.join(&key, sender) {
+                Role::Leader(lead, _) => {
+                    let answer = self.resolve(question, work).await;
+                    self.store(question, &answer, work);
+                    let waiting = lead.finish();
+                    if !waiting.is_empty() {
+                        let shared = Arc::new(answer.clone());
+                        for waiter in waiting {
+                            // A waiter whose client is gone has dropped its receiver.
+                            drop(waiter.send(Arc::clone(&shared)));
+                        }
+                    }
+                    return answer;
+                }
+                Role::Follower => {
+                    self.stats.count(Counter::Merged);
+                    work.step(Stage::Exchange, || (key_text(question), "wait", "the same question is in flight"));
+                    if let Ok(answer) = receiver.await {
+                        return Arc::unwrap_or_clone(answer);
+                    }
+                }
+                Role::Full(_) => break,
+            }
+        }
+        encode::servfail(&question.qname, question.qtype, Ede::new(ede::NOT_READY, "too many wait for this question"))
+    }
+
+    /// Follows the question through every alias, each hop through all stages under its own name.
+    async fn resolve(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
+        let mut before: Vec<Record> = Vec::new();
+        let mut authentic = true;
+        let mut names = vec![question.qname.clone()];
+        loop {
+            let name = names.last().cloned().unwrap_or_else(Name::root);
+            let here = QuestionKey { qname: name, ..question.clone() };
+            let hop = self.hop(&here, names.len() > 1, work).await;
+            let Some((records, next)) = hop.follow else {
+                if before.is_empty() {
+                    return hop.answer;
+                }
+                return compose::join(question, &before, &hop.answer, authentic);
+            };
+            authentic &= hop.answer.view().has(flag::AD);
+            before.extend(records);
+            if names.contains(&next) || names.len() > compose::MAX_ALIASES {
+                work.step(Stage::Compose, || (next.to_string(), "SERVFAIL", "the alias chain loops or is too long"));
+                let why = Ede::new(ede::OTHER, "the alias chain loops or is too long");
+                return encode::servfail(&question.qname, question.qtype, why);
+            }
+            work.step(Stage::Compose, || {
+                (here.qname.to_string(), format!("follow {next}"), "an alias that is answered elsewhere")
+            });
+            names.push(next);
+        }
+    }
+
+    /// Stages 3 to 8 for one name.
+    async fn hop(&self, question: &QuestionKey, is_alias: bool, work: &mut Work<'_>) -> Hop {
+        if is_alias && let Some(answer) = self.cached(question, work) {
+            return Hop { answer, follow: None };
+        }
+        if let Some(hop) = self.local(question, work) {
+            return hop;
+        }
+        if question.qtype == Rtype::ANY {
+            return Hop { answer: special_types::minimal_any(&question.qname), follow: None };
+        }
+        self.forward(question, work).await
+    }
+
+    /// Stage 4: what truename knows by itself.
+    fn local(&self, question: &QuestionKey, work: &mut Work<'_>) -> Option<Hop> {
+        let outcome = work.state.local(work.view, question);
+        match outcome {
+            Outcome::Local(local) => {
+                work.step(Stage::Zone, || (key_text(question), local.rcode.to_string(), local.source.clone()));
+                Some(local_hop(question, local))
+            }
+            Outcome::NotOurs | Outcome::PrivateSystemOnly => {
+                work.step(Stage::Zone, || {
+                    (key_text(question), "not ours", "no rewrite, hosts line, zone or special name")
+                });
+                None
+            }
+        }
+    }
+
+    /// Stages 5 to 8: asks the group the name is routed to, and reduces its reply to what is believed.
+    async fn forward(&self, question: &QuestionKey, work: &mut Work<'_>) -> Hop {
+        let way = work.state.way(work.view, question);
+        work.step(Stage::Route, || {
+            (
+                question.qname.to_string(),
+                format!("group {}", work.state.config.group(way.group).name),
+                way.because.clone(),
+            )
+        });
+        let (reply, policy) = match self.exchange(question, &way, work).await {
+            Ok(found) => found,
+            Err(failure) => return Hop { answer: failed(question, &failure, way.local_when_alone), follow: None },
+        };
+        let composed = match compose::compose(question, &reply.message, policy, false) {
+            Ok(composed) => composed,
+            Err(error) => {
+                work.step(Stage::Compose, || (format!("reply of {}", reply.server), "SERVFAIL", error.to_string()));
+                let why = Ede::new(ede::INVALID_DATA, "the upstream's reply is malformed");
+                return Hop { answer: encode::servfail(&question.qname, question.qtype, why), follow: None };
+            }
+        };
+        if composed.scrubbed {
+            self.stats.count(Counter::Scrubbed);
+        }
+        work.step(Stage::Compose, || {
+            let kept = if composed.scrubbed { "kept the alias chain only" } else { "kept whole" };
+            (format!("{} aliases", composed.aliases.len()), kept, composed.answer.rcode().to_string())
+        });
+        let elsewhere = composed.aliases.iter().find(|alias| work.state.is_elsewhere(work.view, question, &way, alias));
+        let next = elsewhere.or_else(|| composed.aliases.last().filter(|_| composed.broken)).cloned();
+        let follow = next.map(|next| (compose::records_up_to(&composed.answer, &next), next));
+        Hop { answer: composed.answer, follow }
+    }
+
+    /// Stage 6: the route's group, its fallbacks, then what `on_failure` says.
+    async fn exchange(
+        &self,
+        question: &QuestionKey,
+        way: &state::Way,
+        work: &mut Work<'_>,
+    ) -> Result<(Reply, AddressPolicy), Failure> {
+        let first = self.ask(question, way.group, way.private_answers, way.only_private, work).await;
+        match first {
+            Err(failure)
+                if way.on_failure == OnFailure::Default && !way.only_private && Instant::now() < work.deadline =>
+            {
+                let default = work.state.config.default_for(work.view);
+                if default.upstream == way.group {
+                    return Err(failure);
+                }
+                work.step(Stage::Route, || (failure.summary.clone(), "the default group", "on_failure = \"default\""));
+                self.ask(question, default.upstream, default.private_answers, false, work).await
+            }
+            other => other,
+        }
+    }
+
+    /// Asks one group.
+    async fn ask(
+        &self,
+        question: &QuestionKey,
+        group: crate::config::GroupId,
+        private_answers: PrivateAnswers,
+        only_private: bool,
+        work: &mut Work<'_>,
+    ) -> Result<(Reply, AddressPolicy), Failure> {
+        let policy = |server_is_private| AddressPolicy { private_answers, server_is_private };
+        let stats = &self.stats;
+        let acceptable = |message: &crate::dns::wire::Message<'_>, server: &crate::upstream::ServerInfo| {
+            if compose::is_filtered_to_nothing(message, policy(server.private)) {
+                stats.count(Counter::PrivateDropped);
+                Acceptance::Reject("private addresses from a public server")
+            } else {
+                Acceptance::Accept
+            }
+        };
+        let ask = Ask { group, question, deadline: work.deadline, only_private, acceptable: &acceptable };
+        work.trace.elapsed = work.started.elapsed();
+        let result = work.state.upstreams.ask(ask, work.trace).await;
+        work.step(Stage::Exchange, || match &result {
+            Ok(reply) => (
+                format!("{} of {}", key_text(question), reply.server),
+                format!("reply in {:.1} ms over {}", reply.rtt.as_secs_f64() * 1000.0, reply.transport),
+                format!("{} sent", reply.sends),
+            ),
+            Err(failure) => (key_text(question), "no answer".to_owned(), failure.summary.clone()),
+        });
+        result.map(|reply| {
+            let private = crate::dns::address::is_private(reply.address.ip());
+            (reply, policy(private))
+        })
+    }
+
+    /// Stage 9: keeps the answer for as long as its records allow.
+    fn store(&self, question: &QuestionKey, answer: &Answer, work: &mut Work<'_>) {
+        let state = work.state;
+        let Some(lifetime) = cache::lifetime(answer, &state.config.cache) else {
+            work.step(Stage::Store, || ("", "not kept", "TTL 0, or a negative answer without SOA"));
+            return;
+        };
+        let key = KeyBuf::of(PLACE, work.view, question);
+        let fingerprint = state.fingerprint(work.view, &question.qname, answer);
+        let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now: self.clock.now() };
+        let inserted = state.cache.insert(&key, answer, &terms);
+        self.stats.add(Counter::CacheInserted, u64::from(inserted.stored));
+        self.stats.add(Counter::CacheEvicted, inserted.evicted);
+        work.step(Stage::Store, || {
+            let decided = if inserted.stored { "kept" } else { "not kept" };
+            (key_text(question), decided, format!("{lifetime:?}"))
+        });
+    }
+}
+
+/// Writes a question for people.
+fn key_text(question: &QuestionKey) -> String {
+    format!("{} {}", question.qname, question.qtype)
+}
+
+/// Turns what a zone knows into an answer, and its alias out of the zone into the next hop.
+fn local_hop(question: &QuestionKey, local: LocalAnswer) -> Hop {
+    let mut builder = MessageBuilder::response(&question.qname, question.qtype, local.rcode);
+    if local.authoritative {
+        builder.or_flags(flag::AA);
+    }
+    for record in &local.answers {
+        builder.push(Section::Answer, record);
+    }
+    for record in &local.authority {
+        builder.push(Section::Authority, record);
+    }
+    let answer = Answer { message: builder.finish(), origin: local.origin, ede: local.ede };
+    Hop { answer, follow: local.follow.map(|next| (local.answers, next)) }
+}
+
+/// What the client gets when no upstream helped: the upstreams' own error code when they had one.
+fn failed(question: &QuestionKey, failure: &Failure, local_when_alone: Option<LocalAnswer>) -> Answer {
+    if let (Some(local), crate::upstream::FailureKind::NoServers) = (local_when_alone, failure.kind) {
+        return local_hop(question, local).answer;
+    }
+    encode::servfail(&question.qname, question.qtype, failure.ede())
+}

@@ -40,6 +40,15 @@ pub fn machine_resolvers(own: &[SocketAddr]) -> Found {
     machine_resolvers_in(Path::new("/"), own)
 }
 
+/// Returns the files there are whose change may change [`machine_resolvers`].
+#[must_use]
+pub fn watched_files() -> Vec<PathBuf> {
+    let main = PathBuf::from("/etc/resolv.conf");
+    let target = std::fs::canonicalize(&main).ok();
+    let lists = stubs_lists(Path::new("/"), &[]).into_iter().map(|list| Path::new("/").join(list));
+    std::iter::once(main).chain(target).chain(lists).filter(|path| path.exists()).take(MAX_FOLDER_FILES).collect()
+}
+
 /// Finds the resolvers as [`machine_resolvers`] does, with all paths below `root`.
 #[must_use]
 pub fn machine_resolvers_in(root: &Path, own: &[SocketAddr]) -> Found {

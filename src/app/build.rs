@@ -1,0 +1,118 @@
+//! From files to a [`State`]: the configuration, then everything it names.
+
+use super::DEFAULT_PATH;
+use crate::clock::{self, Clock};
+use crate::config::load;
+use crate::config::{Config, Diagnostic, Group, GroupId};
+use crate::dns::address::is_private;
+use crate::pipeline::cache::Cache;
+use crate::pipeline::route::Routes;
+use crate::pipeline::zone::Zones;
+use crate::pipeline::{Parts, State};
+use crate::stats::Stats;
+use crate::system::resolvers::{self, Found};
+use crate::upstream::{Net, Upstreams};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+/// What `truename check` found.
+#[derive(Debug)]
+pub struct Checked {
+    /// Every problem, in the order of files and lines.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files read.
+    pub files: Vec<PathBuf>,
+}
+
+impl Checked {
+    /// Tells whether the configuration can be used.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        !self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// Everything read from files for one configuration, before it is put to work.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) config: Config,
+    pub(super) zones: Zones,
+    pub(super) routes: Routes,
+    pub(super) system: Vec<SocketAddr>,
+    /// Warnings.
+    pub(super) warnings: Vec<Diagnostic>,
+}
+
+/// Returns the file to read: the one named, else the default one when it is there.
+pub(super) fn config_path(named: Option<&Path>) -> Option<PathBuf> {
+    named.map(Path::to_path_buf).or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| path.exists()))
+}
+
+/// Reads a configuration and everything it names, and reports every problem of all files.
+#[must_use]
+pub fn check(named: Option<&Path>) -> Checked {
+    let loaded = load(config_path(named).as_deref());
+    let mut diagnostics = loaded.diagnostics;
+    if let Some(config) = &loaded.config {
+        let (_, _, found) = read_named(config, &resolvers::machine_resolvers(&config.server.listen));
+        diagnostics.extend(found);
+    }
+    diagnostics.sort_by(|a, b| a.at.cmp(&b.at));
+    Checked { diagnostics, files: loaded.files }
+}
+
+/// Reads a configuration for use.
+///
+/// # Errors
+/// Every problem of all files, when one of them is an error.
+pub(super) fn read(named: Option<&Path>, listen: &[SocketAddr]) -> Result<Loaded, Vec<Diagnostic>> {
+    let loaded = load(config_path(named).as_deref());
+    let mut diagnostics = loaded.diagnostics;
+    let Some(mut config) = loaded.config else { return Err(diagnostics) };
+    if !listen.is_empty() {
+        config.server.listen = listen.to_vec();
+    }
+    let found = resolvers::machine_resolvers(&config.server.listen);
+    let (zones, routes, more) = read_named(&config, &found);
+    diagnostics.extend(more);
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(diagnostics);
+    }
+    Ok(Loaded { config, zones, routes, system: found.servers, warnings: diagnostics })
+}
+
+/// Reads the zone, hosts and list files that a configuration names.
+fn read_named(config: &Config, machine: &Found) -> (Zones, Routes, Vec<Diagnostic>) {
+    let now = clock::wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (zones, mut diagnostics) = Zones::load(config, now);
+    let private = |group: GroupId| group_is_private(config.group(group), &machine.servers);
+    let (routes, more) = Routes::load(config, &private, &machine.search);
+    diagnostics.extend(more);
+    (zones, routes, diagnostics)
+}
+
+/// Tells whether every server of a group has a private address; a group without servers is not private.
+fn group_is_private(group: &Group, machine: &[SocketAddr]) -> bool {
+    let machine = machine.iter().filter(|_| group.auto);
+    let mut all = group.servers.iter().map(|server| server.address).chain(machine.copied()).peekable();
+    all.peek().is_some() && all.all(|address| is_private(address.ip()))
+}
+
+/// Puts what was read to work. The cache and the upstreams' health of `previous` are carried on.
+pub(super) fn state(loaded: Loaded, clock: &Clock, stats: &Arc<Stats>, previous: Option<&State>) -> State {
+    let config = Arc::new(loaded.config);
+    let kept = previous.filter(|previous| previous.config.cache == config.cache);
+    let cache = kept.map_or_else(|| Arc::new(Cache::new(&config.cache)), |previous| Arc::clone(&previous.cache));
+    let upstreams = Upstreams::new(
+        &config,
+        &loaded.system,
+        clock.clone(),
+        Arc::clone(stats),
+        Net::Real,
+        previous.map(|previous| &previous.upstreams),
+    );
+    upstreams.set_own_addresses(&config.server.listen);
+    State::new(Parts { config, zones: loaded.zones, routes: loaded.routes, upstreams, system: loaded.system, cache })
+}

@@ -1,0 +1,140 @@
+//! The daemon: start, reload on SIGHUP and on changed files, drain on SIGTERM and SIGINT.
+
+use super::build;
+use super::logging;
+use super::watch::Watch;
+use super::{Options, RunError};
+use crate::clock::Clock;
+use crate::config::Diagnostic;
+use crate::dns::Transport;
+use crate::listen::{self, Running};
+use crate::pipeline::Pipeline;
+use crate::stats::{Counter, Stats};
+use crate::system::ports;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long questions in flight may go on after SIGTERM (promises.md 1.2: the rest gets SERVFAIL, exit within 1 s).
+const DRAIN: Duration = Duration::from_millis(800);
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the configuration cannot be used or an address cannot be bound.
+pub fn run(options: &Options) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| RunError::System { what: "cannot start the runtime", source })?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: &Options) -> Result<(), RunError> {
+    let loaded = build::read(options.config.as_deref(), &options.listen).map_err(RunError::Config)?;
+    logging::start(&loaded.config.log);
+    let mut signals = Signals::new().map_err(|source| RunError::System { what: "cannot catch signals", source })?;
+    let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
+    for warning in &loaded.warnings {
+        log_diagnostic(warning);
+    }
+    let state = build::state(loaded, &clock, &stats, None);
+    let server = state.config.server.clone();
+    let mut watch = Watch::new(&state.config);
+    let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
+    let mut running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), &holder_of)?;
+    log_start(&pipeline);
+    loop {
+        tokio::select! {
+            _ = signals.hangup.recv() => reload(options, &pipeline, &clock, &mut running, &mut watch, "SIGHUP"),
+            () = watch.changed() => reload(options, &pipeline, &clock, &mut running, &mut watch, "a file changed"),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopping");
+    let drained = running.drain(DRAIN).await;
+    tracing::info!(in_flight = drained.in_flight, "stopped");
+    Ok(())
+}
+
+/// The signals the daemon listens to.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+fn log_start(pipeline: &Pipeline) {
+    let state = pipeline.state();
+    if state.system.is_empty() && state.config.groups.iter().any(|group| group.auto) {
+        tracing::warn!("no resolvers found on this machine; names that need them get SERVFAIL until there are some");
+    }
+    tracing::info!(
+        zones = state.config.zones.len(),
+        routes = state.config.routes.len(),
+        groups = state.config.groups.len(),
+        system_resolvers = state.system.len(),
+        "ready"
+    );
+}
+
+/// Builds everything anew and puts it in force, or changes nothing and says why.
+fn reload(
+    options: &Options,
+    pipeline: &Arc<Pipeline>,
+    clock: &Clock,
+    running: &mut Running,
+    watch: &mut Watch,
+    why: &str,
+) {
+    let stats = pipeline.stats();
+    let loaded = match build::read(options.config.as_deref(), &options.listen) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => {
+            stats.count(Counter::ReloadsFailed);
+            diagnostics.iter().for_each(log_diagnostic);
+            tracing::error!(reason = why, "reload refused; the configuration in force stays");
+            return;
+        }
+    };
+    let previous = pipeline.state();
+    if let Err(error) = running.reconfigure(&loaded.config.server, &holder_of) {
+        stats.count(Counter::ReloadsFailed);
+        tracing::error!(reason = why, %error, "reload refused; the configuration in force stays");
+        return;
+    }
+    loaded.warnings.iter().for_each(log_diagnostic);
+    let state = build::state(loaded, clock, stats, Some(&previous));
+    watch.follow(&state.config);
+    pipeline.replace(state);
+    stats.count(Counter::ReloadsOk);
+    tracing::info!(reason = why, "reloaded");
+}
+
+/// Names the program that holds a port, for the message that says it is in use.
+fn holder_of(address: SocketAddr, transport: Transport) -> Option<String> {
+    ports::holder_of(address, transport == Transport::Udp)
+}
+
+/// Logs a problem of a file; text from files is escaped by `tracing`'s formatters, control characters included.
+fn log_diagnostic(diagnostic: &Diagnostic) {
+    let at = diagnostic.at.to_string();
+    let (key, found, expected) = (&diagnostic.key, &diagnostic.found, &diagnostic.expected);
+    if diagnostic.is_error() {
+        tracing::error!(code = diagnostic.code, at, key, found, expected, "problem in the configuration");
+    } else {
+        tracing::warn!(code = diagnostic.code, at, key, found, expected, "problem in the configuration");
+    }
+}

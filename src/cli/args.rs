@@ -1,0 +1,111 @@
+//! Every command and flag, defined once: help texts are made from these comments.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A local DNS forwarder and split-horizon resolver that gives true answers and can say why
+#[derive(Debug, Parser)]
+#[command(name = "truename", version, max_term_width = 100)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon in the foreground
+    #[command(after_help = "Examples:
+  truename run --listen 127.0.0.1:5300          try it, unprivileged, with no configuration
+  truename run --config /etc/truename/truename.toml
+
+SIGHUP reloads the configuration, SIGTERM and SIGINT stop it after answering what is in flight.")]
+    Run(RunArguments),
+    /// Report every problem of a configuration
+    #[command(after_help = "Examples:
+  truename check                                 what the daemon would read
+  truename check --format gcc ./truename.toml    for editors: FILE:LINE:COLUMN: error: …
+
+Exit status: 0 no errors (warnings may be there), 1 errors.")]
+    Check(CheckArguments),
+    /// Print the default configuration or its schema
+    Config(ConfigArguments),
+    /// Ask one question and show the answer
+    #[command(after_help = "Examples:
+  truename query example.org                     through this configuration, no daemon needed
+  truename query example.org AAAA @9.9.9.9       one server, asked directly
+  truename query git.corp.example --trace        what every stage saw, decided, and why
+
+Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no answer.")]
+    Query(QueryArguments),
+}
+
+/// `truename run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// The configuration file; without it /etc/truename/truename.toml when there is one, else the defaults
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Listen here in place of server.listen; may be given several times
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) listen: Vec<SocketAddr>,
+}
+
+/// `truename check`.
+#[derive(Debug, Args)]
+pub(super) struct CheckArguments {
+    /// The file; without it what `truename run` would read
+    #[arg(value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// How problems are shown
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(super) format: Format,
+}
+
+/// How `check` shows problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Where, found, expected, what to do
+    Human,
+    /// FILE:LINE:COLUMN: error: …
+    Gcc,
+    /// One JSON document
+    Json,
+}
+
+/// `truename config`.
+#[derive(Debug, Args)]
+pub(super) struct ConfigArguments {
+    #[command(subcommand)]
+    pub(super) what: ConfigCommand,
+}
+
+/// What of the configuration to print.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print every key at its default, commented
+    Default,
+    /// Print the JSON schema for editors
+    Schema,
+}
+
+/// `truename query`.
+#[derive(Debug, Args)]
+pub(super) struct QueryArguments {
+    /// The name, then optionally a type (A without one) and @SERVER, in any order behind the name
+    #[arg(value_name = "NAME [TYPE] [@SERVER]", required = true, num_args = 1..=3)]
+    pub(super) words: Vec<String>,
+    /// Print only the records' data, one a line
+    #[arg(long, conflicts_with_all = ["json", "trace"])]
+    pub(super) short: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show what every stage of the pipeline saw, decided, and why
+    #[arg(long)]
+    pub(super) trace: bool,
+    /// The configuration to answer by; without it what `truename run` would read
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}

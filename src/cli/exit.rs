@@ -1,0 +1,65 @@
+//! Exit statuses and last words.
+
+use super::render;
+use crate::app::RunError;
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Fine: 0.
+    Fine,
+    /// It worked and found a problem or a negative result: 1.
+    Negative,
+}
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The arguments do not say what to do: 2.
+    Usage(String),
+    /// The daemon could not start or go on.
+    Run(RunError),
+    /// The configuration cannot be used: 78.
+    Config,
+    /// The result could not be written: 1; 0 when its reader went away.
+    Write(std::io::Error),
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Self {
+        Self::Write(error)
+    }
+}
+
+/// The exit status of an unusable configuration (sysexits.h, EX_CONFIG).
+const EXIT_CONFIG: u8 = 78;
+
+/// Turns a command's end into the process's status, with a last line on stderr where something failed.
+pub(super) fn status(result: Result<Outcome, Failed>) -> ExitCode {
+    match result {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::Negative) => ExitCode::FAILURE,
+        Err(Failed::Usage(message)) => {
+            render::complain(&format!("error: {message}\nhint: see truename --help"));
+            ExitCode::from(2)
+        }
+        Err(Failed::Config) => ExitCode::from(EXIT_CONFIG),
+        Err(Failed::Run(error)) => {
+            render::complain(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+        // A closed pipe is how `truename … | head` ends, not an error.
+        Err(Failed::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failed::Write(error)) => {
+            render::complain(&format!("error: cannot write the result: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Shows clap's own message: help and version go to stdout and are fine, the rest is a usage error.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    drop(error.print());
+    if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+}

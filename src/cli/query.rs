@@ -1,0 +1,205 @@
+//! `truename query`: one question, asked of a server or answered in process by a configuration.
+
+use super::args::QueryArguments;
+use super::exit::{Failed, Outcome};
+use super::render;
+use crate::app::{self, Asked};
+use crate::config::diagnostic;
+use crate::dns::answer::Record;
+use crate::dns::wire::{Section, flag};
+use crate::dns::{Name, Rcode, Rtype};
+use crate::pipeline::zone::presentation;
+use serde_json::json;
+use std::net::{IpAddr, SocketAddr};
+
+/// What the words on the command line mean.
+#[derive(Debug, PartialEq, Eq)]
+struct Question {
+    qname: Name,
+    qtype: Rtype,
+    server: Option<SocketAddr>,
+}
+
+/// Asks, prints, and tells whether there was an answer with records.
+pub(super) fn run(arguments: &QueryArguments) -> Result<Outcome, Failed> {
+    let question = read_words(&arguments.words).map_err(Failed::Usage)?;
+    if question.server.is_some() && arguments.trace {
+        return Err(Failed::Usage("--trace shows our own pipeline; it goes without @SERVER".to_owned()));
+    }
+    let asked = match question.server {
+        Some(server) => app::ask_server(server, &question.qname, question.qtype),
+        None => app::ask_ourselves(arguments.config.as_deref(), &question.qname, question.qtype, arguments.trace),
+    };
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(app::RunError::Config(diagnostics)) => {
+            render::complain(&diagnostic::human(&diagnostics));
+            return Err(Failed::Config);
+        }
+        Err(error) => return Err(Failed::Run(error)),
+    };
+    let text = if arguments.json {
+        as_json(&asked)
+    } else if arguments.short {
+        as_short(&asked)
+    } else {
+        as_text(&asked)
+    };
+    render::result(&text)?;
+    let found = asked.answer.rcode() == Rcode::NOERROR && asked.answer.has_records();
+    Ok(if found { Outcome::Fine } else { Outcome::Negative })
+}
+
+/// Reads NAME, TYPE and @SERVER. An address in place of a name asks for its PTR.
+fn read_words(words: &[String]) -> Result<Question, String> {
+    let mut server = None;
+    let mut plain = Vec::new();
+    for word in words {
+        match word.strip_prefix('@') {
+            Some(text) => server = Some(read_server(text)?),
+            None => plain.push(word.as_str()),
+        }
+    }
+    let (name, rest) = plain.split_first().ok_or("which name?")?;
+    let address: Option<IpAddr> = name.parse().ok();
+    let qname = match address {
+        Some(address) => reverse_name(address)?,
+        None => Name::parse(name).map_err(|error| format!("`{}` is no name: {error}", name.escape_debug()))?,
+    };
+    let qtype = match rest {
+        [] if address.is_some() => Rtype::PTR,
+        [] => Rtype::A,
+        [text] => text.parse().map_err(|error| format!("`{}`: {error}", text.escape_debug()))?,
+        [_, extra, ..] => return Err(format!("what is `{}`? NAME, TYPE and @SERVER are enough", extra.escape_debug())),
+    };
+    Ok(Question { qname, qtype, server })
+}
+
+fn read_server(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let with_port = text.parse().or_else(|_| bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)));
+    with_port.map_err(|_| format!("`@{}` is no server: write @ADDRESS or @ADDRESS:PORT", text.escape_debug()))
+}
+
+/// Returns the name under which an address's PTR record stands (RFC 1035 section 3.5, RFC 3596 section 2.5).
+fn reverse_name(address: IpAddr) -> Result<Name, String> {
+    let text = match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa.")
+        }
+        IpAddr::V6(v6) => {
+            let nibbles = v6.octets().into_iter().rev().map(|byte| format!("{:x}.{:x}.", byte & 15, byte >> 4));
+            nibbles.collect::<String>() + "ip6.arpa."
+        }
+    };
+    Name::parse(&text).map_err(|error| error.to_string())
+}
+
+fn as_short(asked: &Asked) -> String {
+    let records = asked.answer.records(Section::Answer);
+    records.iter().map(|record| presentation::rdata_text(record) + "\n").collect()
+}
+
+fn as_text(asked: &Asked) -> String {
+    let mut text = render::trace(asked.trace.steps());
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    let view = asked.answer.view();
+    let rcode = asked.answer.rcode();
+    let verdict = match (rcode, asked.answer.has_records()) {
+        (Rcode::NOERROR, false) => "NODATA".to_owned(),
+        _ => rcode.to_string(),
+    };
+    let flags: Vec<&str> = [(flag::AA, "aa"), (flag::AD, "ad"), (flag::TC, "tc")]
+        .into_iter()
+        .filter_map(|(bit, name)| view.has(bit).then_some(name))
+        .collect();
+    let flags = if flags.is_empty() { String::new() } else { format!("  {}", flags.join(" ")) };
+    text += &format!(
+        "{} {}  {verdict}  from {}  {:.1} ms{flags}\n",
+        asked.qname,
+        asked.qtype,
+        asked.source,
+        asked.elapsed.as_secs_f64() * 1000.0
+    );
+    if let Some(ede) = &asked.answer.ede {
+        text += &format!("extended error {}: {}\n", ede.code, ede.text.escape_debug());
+    }
+    let mut rows: Vec<Vec<String>> = asked.answer.records(Section::Answer).iter().map(row).collect();
+    rows.extend(asked.answer.records(Section::Authority).iter().map(row));
+    text + &render::columns(&rows)
+}
+
+fn row(record: &Record) -> Vec<String> {
+    let (owner, ttl, rtype) = (record.owner.to_string(), record.ttl.to_string(), record.rtype.to_string());
+    vec![owner, ttl, rtype, presentation::rdata_text(record)]
+}
+
+fn as_json(asked: &Asked) -> String {
+    let records = |section| -> Vec<serde_json::Value> {
+        let one = |record: &Record| {
+            json!({
+                "name": record.owner.to_string(), "type": record.rtype.to_string(), "ttl_s": record.ttl,
+                "data": presentation::rdata_text(record),
+            })
+        };
+        asked.answer.records(section).iter().map(one).collect()
+    };
+    let steps: Vec<serde_json::Value> = asked
+        .trace
+        .steps()
+        .iter()
+        .map(|step| {
+            json!({
+                "stage": step.stage.as_str(), "at_us": step.at.as_micros(), "saw": step.saw,
+                "decided": step.decided, "because": step.because,
+            })
+        })
+        .collect();
+    let view = asked.answer.view();
+    let document = json!({
+        "qname": asked.qname.to_string(), "qtype": asked.qtype.to_string(),
+        "rcode": asked.answer.rcode().to_string(), "source": asked.source,
+        "elapsed_us": asked.elapsed.as_micros(),
+        "authoritative": view.has(flag::AA), "authentic": view.has(flag::AD), "truncated": view.has(flag::TC),
+        "ede": asked.answer.ede.as_ref().map(|ede| json!({ "code": ede.code, "text": ede.text })),
+        "answer": records(Section::Answer), "authority": records(Section::Authority), "trace": steps,
+    });
+    format!("{document:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Question, String> {
+        read_words(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn words_come_in_any_order_behind_the_name() {
+        let question = read(&["example.org", "@9.9.9.9", "aaaa"]).unwrap();
+        assert_eq!(question.qtype, Rtype::AAAA);
+        assert_eq!(question.server, Some("9.9.9.9:53".parse().unwrap()));
+        assert_eq!(read(&["example.org", "@[::1]:5300"]).unwrap().server, Some("[::1]:5300".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_address_asks_for_its_pointer() {
+        assert_eq!(read(&["192.0.2.1"]).unwrap().qname.to_string(), "1.2.0.192.in-addr.arpa.");
+        let v6 = read(&["2001:db8::1"]).unwrap();
+        assert_eq!(v6.qtype, Rtype::PTR);
+        assert!(
+            v6.qname.to_string().starts_with("1.0.0.0.") && v6.qname.to_string().ends_with("8.b.d.0.1.0.0.2.ip6.arpa.")
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert!(read(&["a..b"]).unwrap_err().contains("a..b"));
+        assert!(read(&["a.b", "BOGUS"]).unwrap_err().contains("BOGUS"));
+        assert!(read(&["a.b", "@nowhere"]).unwrap_err().contains("@ADDRESS"));
+    }
+}

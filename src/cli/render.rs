@@ -1,0 +1,67 @@
+//! The only printer. Results go to stdout, talk to stderr.
+
+use crate::dns::trace::Step;
+use std::io::{self, Write};
+
+/// Prints a result as it is.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub(super) fn result(text: &str) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') && !text.is_empty() {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+/// Says something to whoever looks on; nothing is done when stderr is gone.
+pub(super) fn complain(text: &str) {
+    let mut err = anstream::stderr().lock();
+    drop(writeln!(err, "{}", text.trim_end()));
+}
+
+/// Aligns rows into columns, two blanks between them; the last column is not padded.
+pub(super) fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let pad = widths[column].saturating_sub(cell.chars().count());
+            line.push_str(cell);
+            if column + 1 < row.len() {
+                line.extend(std::iter::repeat_n(' ', pad + 2));
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Shows a trace, a line a step.
+pub(super) fn trace(steps: &[Step]) -> String {
+    let rows: Vec<Vec<String>> = steps
+        .iter()
+        .map(|step| {
+            let ms = format!("{:>8.2} ms", step.at.as_secs_f64() * 1000.0);
+            vec![ms, step.stage.to_string(), step.saw.clone(), step.decided.clone(), step.because.clone()]
+        })
+        .collect();
+    columns(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_tail() {
+        let rows = [vec!["a".to_owned(), "bb".to_owned()], vec!["long".to_owned(), String::new()]];
+        assert_eq!(columns(&rows), "a     bb\nlong\n");
+    }
+}

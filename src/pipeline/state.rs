@@ -1,0 +1,163 @@
+//! Everything a query is decided by, built from one configuration and replaced as a whole.
+
+use super::access::Access;
+use super::cache::Cache;
+use super::route::Routes;
+use super::view::Views;
+use super::zone::{Context, LocalAnswer, Outcome, Zones};
+use crate::config::{Config, GroupId, OnFailure, PrivateAnswers, ViewId};
+use crate::dns::wire::Section;
+use crate::dns::{Answer, Name, QuestionKey, Rtype};
+use crate::upstream::Upstreams;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a [`State`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// Local data.
+    pub zones: Zones,
+    /// Routes, list files read.
+    pub routes: Routes,
+    /// Upstream groups.
+    pub upstreams: Upstreams,
+    /// The resolvers this machine was given.
+    pub system: Vec<SocketAddr>,
+    /// The cache; kept over reloads that do not change `[cache]`.
+    pub cache: Arc<Cache>,
+}
+
+/// One configuration at work. Immutable but for the cache and the upstreams' health.
+#[derive(Debug)]
+pub struct State {
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// Upstream groups.
+    pub upstreams: Upstreams,
+    /// The resolvers this machine was given.
+    pub system: Vec<SocketAddr>,
+    /// The cache.
+    pub cache: Arc<Cache>,
+    /// Local data.
+    pub zones: Zones,
+    /// Routes.
+    pub routes: Routes,
+    pub(super) access: Access,
+    pub(super) views: Views,
+    /// The cache's epoch this state writes under: answers worked out under an older state are not stored.
+    pub(super) epoch: u32,
+}
+
+/// Where a name that is not ours goes, and under which rules.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) group: GroupId,
+    pub(super) private_answers: PrivateAnswers,
+    pub(super) on_failure: OnFailure,
+    /// Only servers with private addresses may be asked.
+    pub(super) only_private: bool,
+    /// The answer when there is no server that may be asked.
+    pub(super) local_when_alone: Option<LocalAnswer>,
+    /// Why this way, for the trace.
+    pub(super) because: String,
+    fingerprint: u64,
+}
+
+impl State {
+    /// Puts the parts together and begins a new epoch of the cache.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { config, zones, routes, upstreams, system, cache } = parts;
+        let epoch = cache.next_epoch();
+        let access = Access::new(&config.server.allow);
+        let views = Views::new(&config);
+        Self { config, upstreams, system, cache, zones, routes, access, views, epoch }
+    }
+
+    /// Stage 4 for one name.
+    pub(super) fn local(&self, view: ViewId, question: &QuestionKey) -> Outcome {
+        let routed = RoutedNames { routes: &self.routes, view };
+        self.zones.answer(view, &question.qname, question.qtype, question.dnssec_ok, &routed)
+    }
+
+    /// Stage 5 for one name.
+    pub(super) fn way(&self, view: ViewId, question: &QuestionKey) -> Way {
+        if matches!(self.local(view, question), Outcome::PrivateSystemOnly) {
+            return Way {
+                group: self.system_group(),
+                private_answers: PrivateAnswers::Allow,
+                on_failure: OnFailure::Servfail,
+                only_private: true,
+                local_when_alone: Some(Zones::withheld(&question.qname)),
+                because: "a special-use name: only private system servers may be asked".to_owned(),
+                fingerprint: 0,
+            };
+        }
+        let choice = self.routes.find(view, question.qname.as_wire());
+        Way {
+            group: choice.group,
+            private_answers: choice.private_answers,
+            on_failure: choice.on_failure,
+            only_private: false,
+            local_when_alone: None,
+            because: choice.because(),
+            fingerprint: choice.fingerprint,
+        }
+    }
+
+    /// Tells whether an alias that turned up in a reply belongs to a zone of ours or to another route than the
+    /// question did: then its records in that reply are not believed (promise 5, users' item 13).
+    pub(super) fn is_elsewhere(&self, view: ViewId, question: &QuestionKey, way: &Way, alias: &Name) -> bool {
+        let there = QuestionKey { qname: alias.clone(), ..question.clone() };
+        match self.local(view, &there) {
+            Outcome::Local(_) => true,
+            Outcome::PrivateSystemOnly => !way.only_private,
+            Outcome::NotOurs => self.routes.find(view, alias.as_wire()).fingerprint != way.fingerprint,
+        }
+    }
+
+    /// Returns a number that stays the same over reloads exactly as long as this answer would be decided in the same
+    /// way: what decides its name and each alias in it.
+    pub(super) fn fingerprint(&self, view: ViewId, qname: &Name, answer: &Answer) -> u64 {
+        let mut all = self.fingerprint_of(view, qname);
+        let message = answer.view();
+        for at in message.section(Section::Answer).filter(|at| at.rtype == Rtype::CNAME) {
+            if let Ok(target) = message.target(&at) {
+                all = all.rotate_left(7) ^ self.fingerprint_of(view, &target.to_name().to_lower());
+            }
+        }
+        all
+    }
+
+    fn fingerprint_of(&self, view: ViewId, qname: &Name) -> u64 {
+        match self.zones.fingerprint(view, qname) {
+            0 => self.routes.find(view, qname.as_wire()).fingerprint,
+            // An overlay lets types it does not hold through, so both count.
+            local => local.rotate_left(1) ^ self.routes.find(view, qname.as_wire()).fingerprint,
+        }
+    }
+
+    /// Returns the group `system`, which every configuration has.
+    fn system_group(&self) -> GroupId {
+        let at = self.config.groups.iter().position(|group| group.name == "system").unwrap_or(0);
+        GroupId(u16::try_from(at).unwrap_or(0))
+    }
+}
+
+/// What the zones need to know about routes: which names the user has routed by hand.
+struct RoutedNames<'a> {
+    routes: &'a Routes,
+    view: ViewId,
+}
+
+impl Context for RoutedNames<'_> {
+    fn explicitly_routed(&self, name: &Name) -> bool {
+        self.routes.explicitly_routed(self.view, name.as_wire())
+    }
+
+    fn private_route(&self, name: &Name) -> bool {
+        self.routes.find(self.view, name.as_wire()).private
+    }
+}
