@@ -26,7 +26,7 @@ impl Routes {
         self.routes
             .iter()
             .zip(states)
-            .filter_map(|(route, state)| Some(self.warning(route.at.as_ref()?, &route.name, state)?))
+            .filter_map(|(route, state)| self.warning(route.at.as_ref()?, &route.name, state))
             .collect()
     }
 
