@@ -250,6 +250,12 @@ impl Master {
         let Some(owner) = owner else {
             return self.wrong(&first, state, "an owner name: there is none above to take over");
         };
+        if !blank && !first.raw.is_ascii() {
+            let at = self.location(state.file, first.line, first.column);
+            let problem = Diagnostic::warning("non-ascii-name", at, "a name in ASCII: clients ask for the xn-- form")
+                .found(excerpt(first.raw));
+            self.report(problem.hint("write the xn-- form of the name (RFC 5891), or octets as \\DDD"));
+        }
         let mut ttl = None;
         let mut class = None;
         while let Some(token) = tokens.get(at).filter(|token| !token.quoted) {
@@ -452,6 +458,14 @@ mod tests {
         let master = read("a A 192.0.2.1\nb..c A 192.0.2.2\n A 192.0.2.3\n");
         assert_eq!(master.records.len(), 1);
         assert_eq!(master.diagnostics.len(), 2);
+    }
+
+    #[test]
+    fn names_that_no_client_asks_for_are_warned_of() {
+        let master = read("b\u{fc}cher A 192.0.2.1\nxn--bcher-kva A 192.0.2.1\n");
+        let seen: Vec<_> = master.diagnostics.iter().map(|d| (d.code, d.at.line, d.is_error())).collect();
+        assert_eq!(seen, [("non-ascii-name", 1, false)]);
+        assert_eq!(master.records.len(), 2);
     }
 
     #[test]

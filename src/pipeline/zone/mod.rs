@@ -192,7 +192,7 @@ impl Zones {
                     break;
                 }
                 Found::Delegated { private } => {
-                    let kept_in = private && !context.explicitly_routed(qname);
+                    let kept_in = private && !has_route(qname, context);
                     return if kept_in { Outcome::PrivateSystemOnly } else { Outcome::NotOurs };
                 }
                 Found::NotHere => {}
@@ -205,7 +205,7 @@ impl Zones {
         if let Some(answer) = decided {
             return Outcome::Local(answer);
         }
-        if context.explicitly_routed(qname) {
+        if has_route(qname, context) {
             return Outcome::NotOurs;
         }
         match special::answer(qname, qtype) {
@@ -236,4 +236,10 @@ impl Zones {
         let in_zone = suffixes(name.to_lower().as_wire()).any(|suffix| self.by_apex.contains_key(suffix));
         !special::is_special(name) && !in_zone && !context.private_route(name)
     }
+}
+
+/// Tells whether a route opens a name that would be kept in. Private routes do too, written or made from a search
+/// domain: networks with names under `local.` or `internal.` exist, and a private route never leads to public servers.
+fn has_route(name: &Name, context: &dyn Context) -> bool {
+    context.explicitly_routed(name) || context.private_route(name)
 }

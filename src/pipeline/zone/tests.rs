@@ -200,6 +200,18 @@ fn any_is_one_rrset_and_unknown_types_are_served() {
 }
 
 #[test]
+fn signatures_a_file_carries_come_only_when_asked_for() {
+    // The covered type, A, stands in the first two octets.
+    let zones = inline(&[("s", "A", "192.0.2.1"), ("s", "RRSIG", r"\# 4 00010d02"), ("s", "RRSIG", r"\# 4 00100d02")]);
+    let count = |dnssec_ok| match zones.answer(ALL, &name("s.lab.example"), Rtype::A, dnssec_ok, &Routes::default()) {
+        Outcome::Local(answer) => answer.answers.len(),
+        other @ (Outcome::NotOurs | Outcome::PrivateSystemOnly) => panic!("{other:?}"),
+    };
+    assert_eq!((count(false), count(true)), (1, 2));
+    assert_eq!(local(&zones, "s.lab.example", Rtype::ANY).answers[0].rtype, Rtype::A);
+}
+
+#[test]
 fn a_zone_without_soa_gets_one() {
     let zones = inline(&[("@", "A", "192.0.2.1")]);
     let soa = local(&zones, "lab.example", Rtype::SOA);
@@ -385,6 +397,9 @@ fn a_written_route_or_zone_opens_a_special_name() {
     let routes = Routes { explicit: vec![name("onion"), name("local")], ..Routes::default() };
     assert_eq!(zones.answer(ALL, &name("x.onion"), Rtype::A, false, &routes), Outcome::NotOurs);
     assert_eq!(zones.answer(ALL, &name("p.local"), Rtype::A, false, &routes), Outcome::NotOurs);
+    // A search domain of the network makes a private route.
+    let office = Routes { private: vec![name("corp.local")], ..Routes::default() };
+    assert_eq!(zones.answer(ALL, &name("dc.corp.local"), Rtype::A, false, &office), Outcome::NotOurs);
     assert_eq!(local(&zones, "nas.home.arpa", Rtype::A).answers.len(), 1);
     assert_eq!(local(&zones, "x.home.arpa", Rtype::A).rcode, Rcode::NXDOMAIN);
 }
