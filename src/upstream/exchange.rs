@@ -4,7 +4,7 @@
 //! follow when a group is down; channels of the group before stay open, so that its late reply still counts. When an
 //! answer is found, what is still owed is listened for in the background for a moment: it teaches which servers live.
 
-use super::group::{self, Next, Plan, Setting, Why};
+use super::group::{self, MAX_GROUPS, Next, Plan, Setting, Why};
 use super::health::Standing;
 use super::loops::UnderWay;
 use super::reply::{Match, Poor, Sent, Worth, weigh};
@@ -26,9 +26,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// Groups tried for one question: the group and its chain of fallbacks. Configurations with longer chains exist only
-/// by mistake.
-pub(super) const MAX_GROUPS: usize = 4;
 /// Unmatched datagrams on one socket after which the question also goes over TCP, where a forger must see the path.
 const MAX_UNWANTED: u32 = 50;
 /// Queries to one server, none answered, after which a repeat goes without EDNS: some drop what they cannot read.
@@ -106,6 +103,11 @@ impl Attempts {
         };
         match attempt.sent.matches(&bytes) {
             Match::Exact if Message::parse(&bytes).is_ok() => return Arrival::Reply(bytes),
+            // Over TCP the connection is the proof; what is left to learn is that the server does not keep case.
+            Match::OtherCase if !attempt.channel.continues() && Message::parse(&bytes).is_ok() => {
+                attempt.server.health.case_missed();
+                return Arrival::Reply(bytes);
+            }
             Match::OtherCase => return Arrival::OtherCase,
             Match::BareRefusal => return Arrival::BareRefusal,
             Match::Exact | Match::Foreign => {}
@@ -379,6 +381,11 @@ impl Exchange<'_> {
                 if server.health.habits(now).edns_unproven {
                     self.attempts.open.swap_remove(at);
                     self.again(&server, seat, (transport, false), id, plan);
+                } else if transport == UpstreamTransport::Tcp {
+                    self.attempts.open.swap_remove(at);
+                    if seat.0 == id {
+                        plan.failed(seat.1);
+                    }
                 }
             }
         }
@@ -590,6 +597,9 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant) {
             Arrival::OtherCase => {
                 let attempt = attempts.open.swap_remove(at);
                 attempt.server.health.case_missed();
+            }
+            Arrival::BareRefusal if attempts.open[at].transport == UpstreamTransport::Tcp => {
+                attempts.open.swap_remove(at);
             }
             Arrival::BareRefusal | Arrival::Flooded | Arrival::Noise => {}
         }

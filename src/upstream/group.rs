@@ -34,6 +34,10 @@ const NEAR_FACTOR: f64 = 4.0;
 /// ...and so many µs more, so that local servers do not differ by noise.
 const NEAR_EXTRA_US: f64 = 5_000.0;
 
+/// Groups tried for one question: the group and its chain of fallbacks. Configurations with longer chains exist only
+/// by mistake.
+pub(super) const MAX_GROUPS: usize = 4;
+
 /// Why a query is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {

@@ -149,7 +149,7 @@ pub(super) fn note_arrival(inner: &Arc<Inner>, question: &QuestionKey) {
     }
     // A question may have been handed to the fallback: its servers are as suspect as the group's own.
     let mut next = Some(group);
-    for _ in 0..super::exchange::MAX_GROUPS {
+    for _ in 0..super::group::MAX_GROUPS {
         let Some(group) = next else { break };
         for server in inner.groups.members(group).iter().filter(|server| !server.is_own()) {
             probe(inner, server, &question.qname, now);

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 use truename::dns::wire::{Message, Section};
-use truename::dns::{Name, Query, Rcode, Record, Rtype, encode};
+use truename::dns::{Name, QuestionKey, Rcode, Record, Rtype, encode};
 
 /// How long a client waits: longer than the 4.8 s in which every question must be answered, as a stub would not.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(7000);
@@ -52,14 +52,17 @@ impl Response {
 
 /// Makes a query with EDNS for `name`.
 pub(crate) fn query(name: &str, rtype: Rtype, id: u16) -> Vec<u8> {
-    let question = Query::local(Name::parse(name).expect("a name"), rtype).question();
-    encode::upstream_query(&question, id, Some(1232))
+    encode::upstream_query(&spelled(name, rtype), id, Some(1232))
 }
 
 /// Makes the same without EDNS.
 pub(crate) fn plain_query(name: &str, rtype: Rtype, id: u16) -> Vec<u8> {
-    let question = Query::local(Name::parse(name).expect("a name"), rtype).question();
-    encode::upstream_query(&question, id, None)
+    encode::upstream_query(&spelled(name, rtype), id, None)
+}
+
+/// Makes a question in the letter case it is written in.
+fn spelled(name: &str, qtype: Rtype) -> QuestionKey {
+    QuestionKey { qname: Name::parse(name).expect("a name"), qtype, dnssec_ok: false, checking_disabled: false }
 }
 
 /// Asks for the IPv4 addresses of a name.

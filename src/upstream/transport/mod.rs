@@ -93,7 +93,7 @@ pub(super) enum Channel {
     /// A connected socket of its own.
     Udp(udp::Socket),
     /// A place on a shared connection.
-    Tcp(oneshot::Receiver<io::Result<Vec<u8>>>),
+    Tcp(Option<oneshot::Receiver<io::Result<Vec<u8>>>>),
     /// The simulated network.
     Simulated(mpsc::UnboundedReceiver<NetEvent>),
 }
@@ -109,7 +109,7 @@ impl Channel {
     ) -> io::Result<Self> {
         match (net, transport) {
             (Net::Real, UpstreamTransport::Udp) => Ok(Self::Udp(udp::Socket::send(server, query)?)),
-            (Net::Real, UpstreamTransport::Tcp) => Ok(Self::Tcp(pool.send(server, query)?)),
+            (Net::Real, UpstreamTransport::Tcp) => Ok(Self::Tcp(Some(pool.send(server, query)?))),
             (Net::Simulated(net), _) => {
                 let (sender, receiver) = mpsc::unbounded_channel();
                 net.send(SimulatedQuery { server, transport, bytes: query.to_vec() }, SimulatedReplies(sender));
@@ -122,9 +122,13 @@ impl Channel {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
         match self {
             Self::Udp(socket) => socket.poll(cx),
-            Self::Tcp(receiver) => Pin::new(receiver)
-                .poll(cx)
-                .map(|reply| reply.unwrap_or_else(|_| Err(io::ErrorKind::ConnectionAborted.into()))),
+            Self::Tcp(place) => {
+                // One message is all a place on a connection gives.
+                let Some(receiver) = place else { return Poll::Pending };
+                let Poll::Ready(reply) = Pin::new(receiver).poll(cx) else { return Poll::Pending };
+                *place = None;
+                Poll::Ready(reply.unwrap_or_else(|_| Err(io::ErrorKind::ConnectionAborted.into())))
+            }
             Self::Simulated(receiver) => match receiver.poll_recv(cx) {
                 Poll::Ready(Some(NetEvent::Message(bytes))) => Poll::Ready(Ok(bytes)),
                 Poll::Ready(Some(NetEvent::Error(kind))) => Poll::Ready(Err(kind.into())),
