@@ -12,5 +12,6 @@ mod lockfile;
 mod commands;
 mod faults;
 mod forward;
+mod interop;
 mod life;
 mod zones;

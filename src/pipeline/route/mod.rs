@@ -8,7 +8,7 @@
 //! user wrote comes before them, however short its pattern, except `.`: a network must not be able to pull
 //! `api.example.org` out of the user's own route for `example.org` by calling it a search domain.
 //!
-//! Decides; asks nobody. A reload makes new [`Routes`]; see [`load`] for how.
+//! Decides; asks nobody. A reload makes new [`Routes`]; `load.rs` says how.
 
 mod index;
 mod list;

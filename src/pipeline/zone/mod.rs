@@ -1,6 +1,8 @@
 //! Stage 4: what truename answers by itself.
 //!
-//!     question ─▶ rewrites ─▶ hosts files ─▶ local zones, longest apex first ─▶ made PTRs ─▶ special-use names ─▶ not ours
+//! ```text
+//! question ─▶ rewrites ─▶ hosts files ─▶ local zones, longest apex first ─▶ made PTRs ─▶ special-use names ─▶ not ours
+//! ```
 //!
 //! The first that decides wins: what a person wrote for one name beats what stands for a whole zone, and both beat
 //! what is true of every network. A zone with `fallthrough` that lacks a name and type lets the next one decide.
