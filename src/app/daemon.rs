@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How long questions in flight may go on after SIGTERM (promises.md 1.2: the rest gets SERVFAIL, exit within 1 s).
+/// How long questions in flight may go on after SIGTERM (docs/promises.md 2: the rest gets SERVFAIL, exit within 1 s).
 const DRAIN: Duration = Duration::from_millis(800);
 
 /// Runs until SIGTERM or SIGINT.

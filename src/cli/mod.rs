@@ -12,7 +12,7 @@ use args::{Arguments, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Runs the command that the process's arguments name, and returns its exit status (STYLE: 0 fine, 1 worked and found
+/// Runs the command that the process's arguments name, and returns its exit status (0 fine, 1 worked and found
 /// a problem or a negative result, 2 usage, 78 unusable configuration).
 #[must_use]
 pub fn main() -> ExitCode {

@@ -169,7 +169,7 @@ pub enum PrivateAnswers {
     Allow,
 }
 
-/// Which names a pattern takes (config.md 9.1b).
+/// Which names a pattern takes (docs/config.md, "Names").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// `*.example.org`: all below, not the name itself.

@@ -10,7 +10,7 @@ use std::time::Duration;
 const MAX_STEPS: usize = 256;
 
 /// A stage of the pipeline, in its order.
-#[allow(missing_docs, reason = "architecture.md names them")]
+#[allow(missing_docs, reason = "docs/architecture.md names them")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     Access,

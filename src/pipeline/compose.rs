@@ -1,6 +1,6 @@
 //! Stage 8: what is kept of a reply.
 //!
-//! Only records on the alias chain from the question are believed (promises: cache poisoning by extra records), the
+//! Only records on the alias chain from the question are believed (cache poisoning by extra records), the
 //! additional section never is, and private addresses are taken out where the policy says so. A reply that needs no
 //! change goes on as the bytes it came in, so that unknown types and signatures survive; only a reply that loses
 //! records is written anew.
@@ -12,7 +12,7 @@ use crate::dns::wire::{Message, RecordAt, Section, WireError, flag, u16_at};
 use crate::dns::{Answer, Ede, Name, Origin, QuestionKey, Rcode, Record, Rtype};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Aliases followed for one question, in one reply and over all hops (architecture.md).
+/// Aliases followed for one question, in one reply and over all hops (docs/architecture.md).
 pub const MAX_ALIASES: usize = 11;
 
 /// What to do with addresses of a reply.

@@ -47,7 +47,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use zone::{LocalAnswer, Outcome};
 
-/// All that one question may take. glibc and Go ask again after 5 s (architecture.md, "Upstream rules").
+/// All that one question may take. glibc and Go ask again after 5 s (docs/promises.md 1).
 pub const BUDGET: Duration = Duration::from_millis(4500);
 /// How much longer than the budget a question may live before it is cut off: for what ends it in an orderly way.
 const BUDGET_SLACK: Duration = Duration::from_millis(200);

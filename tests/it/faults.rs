@@ -1,4 +1,4 @@
-//! Whatever upstreams and clients do, there is an answer in time, and never a wrong one (promises.md 1, 4, 6).
+//! Whatever upstreams and clients do, there is an answer in time, and never a wrong one (docs/promises.md 1, 3, 5).
 
 use crate::support::client::{ask, connect, exchange, exchange_from, query, read_frame, write_frame};
 use crate::support::daemon::{Daemon, forward_to};

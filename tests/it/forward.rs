@@ -1,4 +1,4 @@
-//! What goes to upstreams, and what comes back of it (promises.md 1, 5, 6, 8).
+//! What goes to upstreams, and what comes back of it (docs/promises.md 4, 5, 7).
 
 use crate::support::client::{ask, ask_type, connect, exchange, query, read_frame, write_frame};
 use crate::support::daemon::{Daemon, forward_to};

@@ -1,4 +1,4 @@
-//! Start, reload, stop (issue outcomes 1, 3, 8; promises.md 2).
+//! Start, reload, stop (docs/promises.md 2).
 
 use crate::support::client::{ask, connect, exchange_from, query, read_frame, write_frame};
 use crate::support::daemon::{Daemon, binary, forward_to};
