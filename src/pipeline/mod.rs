@@ -51,6 +51,8 @@ use zone::{LocalAnswer, Outcome};
 pub const BUDGET: Duration = Duration::from_millis(4500);
 /// How much longer than the budget a question may live before it is cut off: for what ends it in an orderly way.
 const BUDGET_SLACK: Duration = Duration::from_millis(200);
+/// What a route's own group may use of the time when the default group is asked after it.
+const FIRST_GROUP_SHARE: f64 = 2.0 / 3.0;
 /// How often a waiting question looks for another leader when its own died.
 const LEADER_RETRIES: usize = 2;
 /// Networks are told apart later; until then there is one.
@@ -408,15 +410,17 @@ impl Pipeline {
         way: &state::Way,
         work: &mut Work<'_>,
     ) -> Result<(Reply, AddressPolicy), Failure> {
+        let default = work.state.config.default_for(work.view);
+        let has_resort = way.on_failure == OnFailure::Default && !way.only_private && default.upstream != way.group;
+        let whole = work.deadline;
+        if has_resort {
+            let now = Instant::now();
+            work.deadline = now + whole.saturating_duration_since(now).mul_f64(FIRST_GROUP_SHARE);
+        }
         let first = self.ask(question, way.group, way.private_answers, way.only_private, work).await;
+        work.deadline = whole;
         match first {
-            Err(failure)
-                if way.on_failure == OnFailure::Default && !way.only_private && Instant::now() < work.deadline =>
-            {
-                let default = work.state.config.default_for(work.view);
-                if default.upstream == way.group {
-                    return Err(failure);
-                }
+            Err(failure) if has_resort => {
                 work.step(Stage::Route, || (failure.summary.clone(), "the default group", "on_failure = \"default\""));
                 self.ask(question, default.upstream, default.private_answers, false, work).await
             }

@@ -9,6 +9,7 @@ use crate::config::{Config, GroupId, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::wire::Section;
 use crate::dns::{Answer, Name, QuestionKey, Rtype};
 use crate::upstream::Upstreams;
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ pub struct State {
     pub routes: Routes,
     pub(super) access: Access,
     pub(super) views: Views,
+    /// Changes when the machine is given other resolvers.
+    system_fingerprint: u64,
     /// The cache's epoch this state writes under: answers worked out under an older state are not stored.
     pub(super) epoch: u32,
 }
@@ -73,7 +76,8 @@ impl State {
         let epoch = cache.next_epoch();
         let access = Access::new(&config.server.allow);
         let views = Views::new(&config);
-        Self { config, upstreams, system, cache, zones, routes, access, views, epoch }
+        let system_fingerprint = foldhash::fast::FixedState::default().hash_one(&system);
+        Self { config, upstreams, system, cache, zones, routes, access, views, system_fingerprint, epoch }
     }
 
     /// Stage 4 for one name.
@@ -132,11 +136,21 @@ impl State {
     }
 
     fn fingerprint_of(&self, view: ViewId, qname: &Name) -> u64 {
-        match self.zones.fingerprint(view, qname) {
-            0 => self.routes.find(view, qname.as_wire()).fingerprint,
-            // An overlay lets types it does not hold through, so both count.
-            local => local.rotate_left(1) ^ self.routes.find(view, qname.as_wire()).fingerprint,
-        }
+        let choice = self.routes.find(view, qname.as_wire());
+        // The machine's resolvers decide where their group is asked, and which special-use names may go out.
+        let asked = if self.config.group(choice.group).auto || self.is_for_private_system(view, qname) {
+            choice.fingerprint ^ self.system_fingerprint
+        } else {
+            choice.fingerprint
+        };
+        // An overlay lets types it does not hold through, so both count.
+        self.zones.fingerprint(view, qname).rotate_left(1) ^ asked
+    }
+
+    fn is_for_private_system(&self, view: ViewId, qname: &Name) -> bool {
+        let any_type =
+            QuestionKey { qname: qname.clone(), qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
+        matches!(self.local(view, &any_type), Outcome::PrivateSystemOnly)
     }
 
     /// Returns the group `system`, which every configuration has.

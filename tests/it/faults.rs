@@ -65,6 +65,19 @@ fn a_single_upstream_may_take_a_second_and_a_half() {
 }
 
 #[test]
+fn a_silent_group_leaves_time_for_the_default_group() {
+    let (silent, fake) = (Fake::start(Habit::Silent), Fake::start(Habit::Address(TRUE_ADDRESS, 60)));
+    let config = format!(
+        "{}\n[upstream.far]\nservers = [\"{}\"]\n[[route]]\nnames = [\"far.example.org\"]\nupstream = \"far\"\nprivate = false\n",
+        forward_to(&[fake.address]),
+        silent.address
+    );
+    let daemon = Daemon::start(&config);
+    assert_eq!(ask(daemon.address, "www.far.example.org").addresses(), ["192.0.2.1"]);
+    assert!(silent.count("www.far.example.org") > 0);
+}
+
+#[test]
 fn garbage_and_forgeries_before_the_true_answer_are_ignored() {
     let fake =
         Fake::start(Habit::GarbageFirst(TRUE_ADDRESS)).with("f.example.org", Habit::FloodFirst(20_000, TRUE_ADDRESS));
