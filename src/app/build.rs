@@ -41,6 +41,8 @@ pub(super) struct Loaded {
     pub(super) zones: Zones,
     pub(super) routes: Routes,
     pub(super) system: Vec<SocketAddr>,
+    /// What was strange about this machine's resolvers.
+    pub(super) notes: Vec<String>,
     /// Warnings.
     pub(super) warnings: Vec<Diagnostic>,
 }
@@ -63,24 +65,33 @@ pub fn check(named: Option<&Path>) -> Checked {
     Checked { diagnostics, files: loaded.files }
 }
 
-/// Reads a configuration for use.
+/// Reads a configuration for use. `system` are the machine's resolvers known before: when resolv.conf, or the list
+/// behind a stub, names only us, they stay in use, so that pointing a machine at a running truename cuts nobody off.
 ///
 /// # Errors
 /// Every problem of all files, when one of them is an error.
-pub(super) fn read(named: Option<&Path>, listen: &[SocketAddr]) -> Result<Loaded, Vec<Diagnostic>> {
+pub(super) fn read(
+    named: Option<&Path>,
+    listen: &[SocketAddr],
+    system: &[SocketAddr],
+) -> Result<Loaded, Vec<Diagnostic>> {
     let loaded = load(config_path(named).as_deref());
     let mut diagnostics = loaded.diagnostics;
     let Some(mut config) = loaded.config else { return Err(diagnostics) };
     if !listen.is_empty() {
         config.server.listen = listen.to_vec();
     }
-    let found = resolvers::machine_resolvers(&config.server.listen);
+    let mut found = resolvers::machine_resolvers(&config.server.listen);
+    if found.servers.is_empty() && found.names_us && !system.is_empty() {
+        found.servers = system.to_vec();
+        found.notes.push("the resolvers known before stay in use".to_owned());
+    }
     let (zones, routes, more) = read_named(&config, &found);
     diagnostics.extend(more);
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
     }
-    Ok(Loaded { config, zones, routes, system: found.servers, warnings: diagnostics })
+    Ok(Loaded { config, zones, routes, system: found.servers, notes: found.notes, warnings: diagnostics })
 }
 
 /// Reads the zone, hosts and list files that a configuration names.

@@ -1,7 +1,7 @@
 //! The daemon: start, reload on SIGHUP and on changed files, drain on SIGTERM and SIGINT.
 
-use super::build;
-use super::logging;
+use super::build::{self, Loaded};
+use super::logging::{self, Limits};
 use super::watch::Watch;
 use super::{Options, RunError};
 use crate::clock::Clock;
@@ -32,21 +32,21 @@ pub fn run(options: &Options) -> Result<(), RunError> {
 }
 
 async fn serve(options: &Options) -> Result<(), RunError> {
-    let loaded = build::read(options.config.as_deref(), &options.listen).map_err(RunError::Config)?;
-    logging::start(&loaded.config.log);
-    let mut signals = Signals::new().map_err(|source| RunError::System { what: "cannot catch signals", source })?;
+    let loaded = build::read(options.config.as_deref(), &options.listen, &[]).map_err(RunError::Config)?;
     let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
-    for warning in &loaded.warnings {
-        log_diagnostic(warning);
-    }
+    let limits = logging::start(&loaded.config.log, &clock, &stats);
+    let mut signals = Signals::new().map_err(|source| RunError::System { what: "cannot catch signals", source })?;
+    log_warnings(&loaded);
     let state = build::state(loaded, &clock, &stats, None);
     let server = state.config.server.clone();
     let mut watch = Watch::new(&state.config);
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
     let mut running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), &holder_of)?;
     log_start(&pipeline);
+    let mut minute = tokio::time::interval(logging::WINDOW);
     loop {
         tokio::select! {
+            _ = minute.tick() => log_left_out(&limits),
             _ = signals.hangup.recv() => reload(options, &pipeline, &clock, &mut running, &mut watch, "SIGHUP"),
             () = watch.changed() => reload(options, &pipeline, &clock, &mut running, &mut watch, "a file changed"),
             _ = signals.terminate.recv() => break,
@@ -55,6 +55,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     }
     tracing::info!("stopping");
     let drained = running.drain(DRAIN).await;
+    log_left_out(&limits);
     tracing::info!(in_flight = drained.in_flight, "stopped");
     Ok(())
 }
@@ -90,6 +91,14 @@ fn log_start(pipeline: &Pipeline) {
     );
 }
 
+/// Says how many lines the rate limit kept back, at most once a minute and only when there were some.
+fn log_left_out(limits: &Limits) {
+    let lines = limits.take_left_out();
+    if lines > 0 {
+        tracing::warn!(lines, "log lines left out by the rate limit");
+    }
+}
+
 /// Builds everything anew and puts it in force, or changes nothing and says why.
 fn reload(
     options: &Options,
@@ -99,8 +108,8 @@ fn reload(
     watch: &mut Watch,
     why: &str,
 ) {
-    let stats = pipeline.stats();
-    let loaded = match build::read(options.config.as_deref(), &options.listen) {
+    let (stats, previous) = (pipeline.stats(), pipeline.state());
+    let loaded = match build::read(options.config.as_deref(), &options.listen, &previous.system) {
         Ok(loaded) => loaded,
         Err(diagnostics) => {
             stats.count(Counter::ReloadsFailed);
@@ -109,13 +118,12 @@ fn reload(
             return;
         }
     };
-    let previous = pipeline.state();
     if let Err(error) = running.reconfigure(&loaded.config.server, &holder_of) {
         stats.count(Counter::ReloadsFailed);
         tracing::error!(reason = why, %error, "reload refused; the configuration in force stays");
         return;
     }
-    loaded.warnings.iter().for_each(log_diagnostic);
+    log_warnings(&loaded);
     let state = build::state(loaded, clock, stats, Some(&previous));
     watch.follow(&state.config);
     pipeline.replace(state);
@@ -128,7 +136,15 @@ fn holder_of(address: SocketAddr, transport: Transport) -> Option<String> {
     ports::holder_of(address, transport == Transport::Udp)
 }
 
-/// Logs a problem of a file; text from files is escaped by `tracing`'s formatters, control characters included.
+/// Logs what does not stand in the way of a configuration.
+fn log_warnings(loaded: &Loaded) {
+    loaded.warnings.iter().for_each(log_diagnostic);
+    for note in &loaded.notes {
+        tracing::warn!(note, "about the resolvers of this machine");
+    }
+}
+
+/// Logs a problem of a file.
 fn log_diagnostic(diagnostic: &Diagnostic) {
     let at = diagnostic.at.to_string();
     let (key, found, expected) = (&diagnostic.key, &diagnostic.found, &diagnostic.expected);

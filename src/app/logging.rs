@@ -1,12 +1,34 @@
 //! Structured logs: text on a terminal, JSON otherwise; hickory's own chatter only from warnings up.
+//!
+//! Two things hold for every line, whoever writes it: what a client or an upstream can trigger is limited per call
+//! site, so that nobody fills a disk from outside; and in text nothing foreign reaches a terminal unescaped.
 
+use crate::clock::{Clock, Tick};
 use crate::config::{Log, LogFormat, LogLevel};
-use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use crate::stats::{Counter, Stats};
+use std::collections::HashMap;
+use std::fmt::{self, Write};
+use std::io::{IsTerminal, stderr};
+use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tracing::callsite::Identifier;
+use tracing::field::Field;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt as lines, registry};
+
+/// Lines a call site may write in one [`WINDOW`] when the network can trigger it: enough to see what goes on.
+const MAX_LINES: u32 = 10;
+/// How long lines are counted together, and how often those left out are reported.
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
 /// Starts logging to stderr. A second call in one process changes nothing.
-pub(super) fn start(log: &Log) {
+pub(super) fn start(log: &Log, clock: &Clock, stats: &Arc<Stats>) -> Arc<Limits> {
     let level = match log.level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
@@ -16,15 +38,195 @@ pub(super) fn start(log: &Log) {
     };
     let directives =
         format!("truename={level},hickory_net=warn,hickory_resolver=warn,hickory_server=warn,hickory_proto=warn");
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(directives))
-        .with_writer(std::io::stderr)
-        .with_span_events(FmtSpan::NONE);
+    let limits = Arc::new(Limits::new(clock.clone(), Arc::clone(stats)));
+    let base = registry().with(EnvFilter::new(directives)).with(Limiter(Arc::clone(&limits)));
     let text = match log.format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Auto => stderr().is_terminal(),
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
     // An error here means that logging runs already.
-    drop(if text { builder.with_ansi(std::io::stderr().is_terminal()).try_init() } else { builder.json().try_init() });
+    drop(if text {
+        let fields = debug_fn(write_field).delimited(" ");
+        base.with(lines::layer().with_writer(stderr).with_ansi(stderr().is_terminal()).fmt_fields(fields)).try_init()
+    } else {
+        base.with(lines::layer().with_writer(stderr).json()).try_init()
+    });
+    std::panic::set_hook(Box::new(log_panic));
+    limits
+}
+
+/// Writes one field of a text line: `name=value`, the message alone.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() != "message" {
+        write!(writer, "{}=", field.name())?;
+    }
+    write!(Escaping(writer), "{value:?}")
+}
+
+/// Escapes what could move a terminal's cursor, start a line of its own, or turn the direction of writing.
+struct Escaping<'a, 'w>(&'a mut Writer<'w>);
+
+impl Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            // Bidirectional controls of Unicode (UAX 9): harmless to the terminal, not to its reader.
+            let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if c.is_control() || turns {
+                write!(self.0, "{}", c.escape_default())?;
+            } else {
+                self.0.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Logs a panic like everything else: its text may hold foreign bytes, and the network may have triggered it.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let payload = info.payload();
+    let what = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    let what = what.unwrap_or("no text");
+    let at = info.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(target: "truename::panic", what, at, "a panic; this is a bug, please report it");
+}
+
+/// How many lines each call site has written lately.
+#[derive(Debug)]
+pub(super) struct Limits {
+    // Bounded by the number of call sites in the program.
+    sites: Mutex<HashMap<Identifier, Site>>,
+    left_out: AtomicU64,
+    clock: Clock,
+    stats: Arc<Stats>,
+}
+
+#[derive(Debug)]
+struct Site {
+    since: Tick,
+    lines: u32,
+}
+
+impl Limits {
+    fn new(clock: Clock, stats: Arc<Stats>) -> Self {
+        Self { sites: Mutex::default(), left_out: AtomicU64::new(0), clock, stats }
+    }
+
+    /// Returns how many lines were left out since the last call.
+    pub(super) fn take_left_out(&self) -> u64 {
+        self.left_out.swap(0, Ordering::Relaxed)
+    }
+
+    fn admit(&self, site: Identifier) -> bool {
+        let now = self.clock.now();
+        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let site = sites.entry(site).or_insert(Site { since: now, lines: 0 });
+        if now.since(site.since) >= WINDOW {
+            *site = Site { since: now, lines: 0 };
+        }
+        site.lines = site.lines.saturating_add(1);
+        let fits = site.lines <= MAX_LINES;
+        if !fits {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+            self.stats.count(Counter::LogSuppressed);
+        }
+        fits
+    }
+}
+
+/// Tells whether somebody outside can make this line appear. What `app` logs is about the life of the process and its
+/// files, and must be complete: a refused reload lists every problem. So is which addresses are listened on. Debug
+/// lines are for those who asked for all of them.
+fn is_limited(metadata: &Metadata<'_>) -> bool {
+    let (level, target) = (*metadata.level(), metadata.target());
+    let life = target.starts_with("truename::app") || target.starts_with("truename::listen") && level == Level::INFO;
+    level <= Level::INFO && !life
+}
+
+/// Leaves out lines beyond the limit, before any of them is formatted.
+struct Limiter(Arc<Limits>);
+
+impl<S: Subscriber> Layer<S> for Limiter {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        !is_limited(event.metadata()) || self.0.admit(event.metadata().callsite())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything written, as a writer for one test.
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Page {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn limits(clock: &Clock) -> Arc<Limits> {
+        Arc::new(Limits::new(clock.clone(), Arc::default()))
+    }
+
+    fn logged(limits: &Arc<Limits>, write: impl Fn()) -> String {
+        let page = Page::default();
+        let to = page.clone();
+        let fields = debug_fn(write_field).delimited(" ");
+        let layer = lines::layer().with_writer(move || to.clone()).with_ansi(false).without_time().fmt_fields(fields);
+        tracing::subscriber::with_default(registry().with(Limiter(Arc::clone(limits))).with(layer), write);
+        page.text()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_site_writes_ten_lines_a_minute_and_the_rest_is_counted() {
+        let clock = Clock::simulated();
+        let limits = limits(&clock);
+        let hostile = || {
+            for _ in 0..25 {
+                tracing::warn!(target: "truename::upstream", "loop");
+            }
+            tracing::warn!(target: "truename::upstream", "another call site");
+        };
+        assert_eq!(logged(&limits, hostile).lines().count(), 11);
+        assert_eq!((limits.take_left_out(), limits.take_left_out()), (15, 0));
+        assert_eq!(limits.stats.get(Counter::LogSuppressed), 15);
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(logged(&limits, hostile).lines().count(), 11, "the next minute");
+    }
+
+    #[test]
+    fn what_the_daemon_says_about_its_files_and_debug_lines_are_complete() {
+        let all = logged(&limits(&Clock::default()), || {
+            for _ in 0..25 {
+                tracing::error!(target: "truename::app::daemon", "problem in the configuration");
+                tracing::info!(target: "truename::listen", "listening");
+                tracing::debug!(target: "truename::pipeline", "stage");
+            }
+        });
+        assert_eq!(all.lines().count(), 75);
+    }
+
+    #[test]
+    fn text_lines_hold_nothing_that_a_terminal_obeys() {
+        let foreign = "a\u{1b}[31mred\r\nERROR forged\u{9b}2J\u{202e}x";
+        let line = logged(&limits(&Clock::default()), || {
+            tracing::warn!(shown = %foreign, debugged = ?foreign, plain = foreign, "{foreign}");
+        });
+        assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+        assert!(!line.trim_end().contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
+        assert!(line.contains("shown=a\\u{1b}[31mred\\r\\nERROR"), "{line}");
+    }
 }

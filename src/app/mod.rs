@@ -51,3 +51,22 @@ pub enum RunError {
     #[error("{0}")]
     NoAnswer(String),
 }
+
+impl RunError {
+    /// Returns what the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        if let Self::Bind(error) = self { error.hint() } else { None }
+    }
+
+    /// Tells whether the system refused for want of a privilege.
+    #[must_use]
+    pub fn is_not_permitted(&self) -> bool {
+        let source = match self {
+            Self::Bind(error) => &error.source,
+            Self::System { source, .. } => source,
+            Self::Config(_) | Self::NoAnswer(_) => return false,
+        };
+        source.kind() == std::io::ErrorKind::PermissionDenied
+    }
+}

@@ -5,7 +5,7 @@ use super::build;
 use crate::clock::Clock;
 use crate::config::{Config, Group, GroupId, Strategy, Upstream, UpstreamTransport};
 use crate::dns::wire::Message;
-use crate::dns::{Answer, Name, Query, QuestionKey, Rtype, Trace};
+use crate::dns::{Answer, Name, Origin, Query, QuestionKey, Rtype, Trace};
 use crate::pipeline::{BUDGET, Pipeline};
 use crate::stats::Stats;
 use crate::upstream::{Acceptance, Ask, Net, Upstreams};
@@ -37,7 +37,7 @@ pub struct Asked {
 /// # Errors
 /// When the configuration cannot be used.
 pub fn ask_ourselves(config: Option<&Path>, qname: &Name, qtype: Rtype, traced: bool) -> Result<Asked, RunError> {
-    let loaded = build::read(config, &[]).map_err(RunError::Config)?;
+    let loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
     let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
     runtime()?.block_on(async {
         let state = build::state(loaded, &clock, &stats, None);
@@ -45,7 +45,8 @@ pub fn ask_ourselves(config: Option<&Path>, qname: &Name, qtype: Rtype, traced: 
         let mut trace = if traced { Trace::on() } else { Trace::off() };
         let started = Instant::now();
         let answer = pipeline.answer(&Query::local(qname.clone(), qtype), &mut trace).await;
-        let source = answer.origin.to_string();
+        let itself = answer.origin == Origin::Own;
+        let source = if itself { "truename itself".to_owned() } else { answer.origin.to_string() };
         Ok(Asked { qname: qname.clone(), qtype, answer, source, elapsed: started.elapsed(), trace })
     })
 }
@@ -79,9 +80,9 @@ pub fn ask_server(server: SocketAddr, qname: &Name, qtype: Rtype) -> Result<Aske
         let reply = match upstreams.ask(ask, &mut Trace::off()).await {
             Ok(reply) => reply,
             // An error code is an answer too, for someone who asks a server by hand.
-            Err(failure) => {
-                failure.best.ok_or(RunError::NoAnswer(format!("no answer from {server}: {}", failure.summary)))?
-            }
+            Err(failure) => failure
+                .best
+                .ok_or(RunError::NoAnswer(format!("no answer: {}", failure.summary.trim_start_matches('@'))))?,
         };
         let source = format!("{server} over {}", reply.transport);
         let answer =
@@ -94,7 +95,7 @@ pub fn ask_server(server: SocketAddr, qname: &Name, qtype: Rtype) -> Result<Aske
 fn as_answer(reply: &[u8]) -> Option<Answer> {
     let message = Message::parse(reply).ok()?;
     let ede = message.edns().ok().flatten().and_then(|edns| crate::dns::Ede::from_option(edns.option(15)?));
-    Some(Answer { message: reply.into(), origin: crate::dns::Origin::Upstream, ede })
+    Some(Answer { message: reply.into(), origin: Origin::Upstream, ede })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, RunError> {

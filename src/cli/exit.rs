@@ -35,6 +35,9 @@ impl From<std::io::Error> for Failed {
 /// The exit status of an unusable configuration (sysexits.h, EX_CONFIG).
 const EXIT_CONFIG: u8 = 78;
 
+/// The exit status of what the system does not permit (sysexits.h, EX_NOPERM).
+const EXIT_NOT_PERMITTED: u8 = 77;
+
 /// Turns a command's end into the process's status, with a last line on stderr where something failed.
 pub(super) fn status(result: Result<Outcome, Failed>) -> ExitCode {
     match result {
@@ -46,8 +49,9 @@ pub(super) fn status(result: Result<Outcome, Failed>) -> ExitCode {
         }
         Err(Failed::Config) => ExitCode::from(EXIT_CONFIG),
         Err(Failed::Run(error)) => {
-            render::complain(&format!("error: {error}"));
-            ExitCode::FAILURE
+            let hint = error.hint().map(|hint| format!("\n  hint      {hint}")).unwrap_or_default();
+            render::complain(&format!("error: {error}{hint}"));
+            if error.is_not_permitted() { ExitCode::from(EXIT_NOT_PERMITTED) } else { ExitCode::FAILURE }
         }
         // A closed pipe is how `truename … | head` ends, not an error.
         Err(Failed::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

@@ -102,10 +102,6 @@ fn as_short(asked: &Asked) -> String {
 }
 
 fn as_text(asked: &Asked) -> String {
-    let mut text = render::trace(asked.trace.steps());
-    if !text.is_empty() {
-        text.push('\n');
-    }
     let view = asked.answer.view();
     let rcode = asked.answer.rcode();
     let verdict = match (rcode, asked.answer.has_records()) {
@@ -117,7 +113,7 @@ fn as_text(asked: &Asked) -> String {
         .filter_map(|(bit, name)| view.has(bit).then_some(name))
         .collect();
     let flags = if flags.is_empty() { String::new() } else { format!("  {}", flags.join(" ")) };
-    text += &format!(
+    let mut text = format!(
         "{} {}  {verdict}  from {}  {:.1} ms{flags}\n",
         asked.qname,
         asked.qtype,
@@ -125,11 +121,15 @@ fn as_text(asked: &Asked) -> String {
         asked.elapsed.as_secs_f64() * 1000.0
     );
     if let Some(ede) = &asked.answer.ede {
-        text += &format!("extended error {}: {}\n", ede.code, ede.text.escape_debug());
+        let words = if ede.text.is_empty() { "no words to it" } else { &ede.text };
+        text += &format!("extended error {}: {}\n", ede.code, words.escape_debug());
     }
     let mut rows: Vec<Vec<String>> = asked.answer.records(Section::Answer).iter().map(row).collect();
     rows.extend(asked.answer.records(Section::Authority).iter().map(row));
-    text + &render::columns(&rows)
+    text += &render::columns(&rows);
+    // The conclusion first, the evidence under it.
+    let trace = render::trace(asked.trace.steps());
+    if trace.is_empty() { text } else { format!("{text}\n{trace}") }
 }
 
 fn row(record: &Record) -> Vec<String> {

@@ -43,16 +43,27 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Shows a trace, a line a step.
+/// Shows a trace, a line a step, under the columns' names. No cell is empty, so that columns can be counted.
 pub(super) fn trace(steps: &[Step]) -> String {
-    let rows: Vec<Vec<String>> = steps
-        .iter()
-        .map(|step| {
-            let ms = format!("{:>8.2} ms", step.at.as_secs_f64() * 1000.0);
-            vec![ms, step.stage.to_string(), step.saw.clone(), step.decided.clone(), step.because.clone()]
-        })
-        .collect();
+    if steps.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![["    time", "stage", "saw", "decided", "because"].map(str::to_owned).to_vec()];
+    rows.extend(steps.iter().map(|step| {
+        let ms = format!("{:>8.2} ms", step.at.as_secs_f64() * 1000.0);
+        let cells = [&step.saw, &step.decided, &step.because].map(|cell| visible(cell));
+        [vec![ms, step.stage.to_string()], cells.to_vec()].concat()
+    }));
     columns(&rows)
+}
+
+/// Makes text visible that may hold foreign parts: control characters are escaped, nothing is a dash.
+fn visible(text: &str) -> String {
+    if text.is_empty() {
+        return "-".to_owned();
+    }
+    let one = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(one).collect()
 }
 
 #[cfg(test)]
@@ -63,5 +74,19 @@ mod tests {
     fn columns_are_aligned_and_lines_have_no_tail() {
         let rows = [vec!["a".to_owned(), "bb".to_owned()], vec!["long".to_owned(), String::new()]];
         assert_eq!(columns(&rows), "a     bb\nlong\n");
+    }
+
+    #[test]
+    fn a_trace_has_no_empty_cell_and_nothing_a_terminal_obeys() {
+        let step = Step {
+            stage: crate::dns::Stage::Exchange,
+            at: std::time::Duration::from_micros(1500),
+            saw: "a\u{1b}[2J".to_owned(),
+            decided: String::new(),
+            because: "b".to_owned(),
+        };
+        let text = trace(&[step]);
+        assert_eq!(text.lines().nth(1).unwrap(), "    1.50 ms  exchange  a\\u{1b}[2J  -        b");
+        assert_eq!(trace(&[]), "");
     }
 }

@@ -33,7 +33,7 @@ use crate::clock::{Clock, Tick};
 use crate::config::{OnFailure, PlaceId, PrivateAnswers, ViewId};
 use crate::dns::answer::ede;
 use crate::dns::encode::{self, ClientShape, MessageBuilder};
-use crate::dns::wire::{ParsedQuery, Section, flag};
+use crate::dns::wire::{Message, ParsedQuery, Section, flag};
 use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace, Transport};
 use crate::stats::{Counter, Stats};
 use crate::upstream::{Acceptance, Ask, Failure, Reply};
@@ -45,6 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::{Instrument, Level};
 use zone::{LocalAnswer, Outcome};
 
 /// All that one question may take. glibc and Go ask again after 5 s (docs/promises.md 1).
@@ -89,8 +90,18 @@ impl Work<'_> {
         stage: Stage,
         line: impl FnOnce() -> (S, D, B),
     ) {
+        let logged = tracing::enabled!(Level::DEBUG);
+        if !logged && !self.trace.is_on() {
+            return;
+        }
+        let (saw, decided, because) = line();
+        let (saw, decided, because) = (saw.into(), decided.into(), because.into());
         self.trace.elapsed = self.started.elapsed();
-        self.trace.step(stage, line);
+        if logged {
+            let elapsed_ms = self.trace.elapsed.as_secs_f64() * 1000.0;
+            tracing::debug!(stage = stage.as_str(), saw, decision = decided, reason = because, elapsed_ms, "stage");
+        }
+        self.trace.step(stage, || (saw, decided, because));
     }
 }
 
@@ -177,11 +188,21 @@ impl Pipeline {
         };
         let origin = state.cache.answer_into(&key, now, &shape, out)?;
         self.stats.count(Counter::answers(origin));
+        if tracing::enabled!(Level::DEBUG) {
+            log_hit(message, client, transport, origin);
+        }
         Some(origin)
     }
 
     /// Decides one query, every stage in order, within [`BUDGET`]. Always returns an answer.
     pub async fn answer(&self, query: &Query, trace: &mut Trace) -> Answer {
+        let (qname, qtype, view) = (&query.qname, query.qtype, tracing::field::Empty);
+        let (client, transport) = (query.client, query.transport);
+        let span = tracing::debug_span!("query", %qname, %qtype, %client, %transport, view);
+        self.answer_in_span(query, trace).instrument(span).await
+    }
+
+    async fn answer_in_span(&self, query: &Query, trace: &mut Trace) -> Answer {
         let started = Instant::now();
         let state = self.state.load_full();
         let mut work = Work { state: &state, view: ViewId(0), deadline: started + BUDGET, started, trace };
@@ -196,9 +217,9 @@ impl Pipeline {
         });
         work.step(Stage::Respond, || {
             (
-                format!("{} over {}", query.client, query.transport),
+                asker(query),
                 answer.rcode().to_string(),
-                format!("from {}", answer.origin),
+                format!("{}, {} octets", origin_text(answer.origin), answer.message.len()),
             )
         });
         self.stats.count(Counter::answers(answer.origin));
@@ -216,22 +237,30 @@ impl Pipeline {
         let client = query.client.ip();
         if !work.state.access.allows(client) {
             self.stats.count(Counter::Refused);
-            work.step(Stage::Access, || (client.to_string(), "REFUSED", "not in server.access.allow"));
+            work.step(Stage::Access, || (client.to_string(), "REFUSED", "server.access.allow does not have it"));
             let why = Ede::new(ede::PROHIBITED, "this client may not ask");
             return encode::empty(&query.qname, query.qtype, Rcode::REFUSED, Some(why));
         }
-        work.step(Stage::Access, || (client.to_string(), "allowed", "in server.access.allow"));
+        work.step(Stage::Access, || (client.to_string(), "allowed", "server.access.allow has it"));
         if let Some(answer) = special_types::answer(query) {
             work.step(Stage::Zone, || {
-                (format!("type {}", query.qtype), answer.rcode().to_string(), "by type or class")
+                (
+                    format!("type {}, class {}", query.qtype, query.qclass),
+                    answer.rcode().to_string(),
+                    "this type or class is answered without looking at the name",
+                )
             });
             return answer;
         }
         work.view = work.state.views.of(client, query.local);
         let view = work.view;
         let view_name = work.state.config.view_name(view);
+        tracing::Span::current().record("view", view_name);
+        let has_views = !work.state.config.views.is_empty();
         work.step(Stage::View, || {
-            (format!("{client} at {}", query.local), view_name.to_owned(), "first [[view]] that matches, else default")
+            let why =
+                if has_views { "the first [[view]] that matches, else default" } else { "no [[view]] is configured" };
+            (asker(query), format!("view {view_name}"), why)
         });
         let question = query.question();
         if let Some(answer) = self.cached(&question, work) {
@@ -249,14 +278,18 @@ impl Pipeline {
     fn cached(&self, question: &QuestionKey, work: &mut Work<'_>) -> Option<Answer> {
         let key = KeyBuf::of(PLACE, work.view, question);
         let Some(cached) = work.state.cache.get(&key, self.clock.now()) else {
-            work.step(Stage::Cache, || (key_text(question), "miss", "not there, or expired"));
+            work.step(Stage::Cache, || {
+                (key_text(question), "miss", "nothing fresh is stored under this name, type and view")
+            });
             return None;
         };
         let valid = cached.current
             || work.state.cache.revalidate(&key, work.state.fingerprint(work.view, &question.qname, &cached.answer));
         work.step(Stage::Cache, || {
-            let decided = if valid { "hit" } else { "miss" };
-            (key_text(question), decided, format!("{} s old, from {}", cached.age.as_secs(), cached.answer.origin))
+            let (age_s, origin) = (cached.age.as_secs(), origin_text(cached.answer.origin));
+            let (decided, so) =
+                if valid { ("hit", "") } else { ("miss", "; the configuration has changed what decides it") };
+            (key_text(question), decided, format!("{age_s} s old, {origin}{so}"))
         });
         let mut answer = cached.answer;
         if !answer.origin.is_local() {
@@ -359,9 +392,15 @@ impl Pipeline {
                 work.step(Stage::Zone, || (key_text(question), local.rcode.to_string(), local.source.clone()));
                 Some(local_hop(question, local))
             }
-            Outcome::NotOurs | Outcome::PrivateSystemOnly => {
+            Outcome::NotOurs => {
                 work.step(Stage::Zone, || {
-                    (key_text(question), "not ours", "no rewrite, hosts line, zone or special name")
+                    (key_text(question), "not ours", "no rewrite, hosts line, zone or special-use name has it")
+                });
+                None
+            }
+            Outcome::PrivateSystemOnly => {
+                work.step(Stage::Zone, || {
+                    (key_text(question), "not ours", "a special-use name that only private resolvers may see")
                 });
                 None
             }
@@ -385,7 +424,7 @@ impl Pipeline {
         let composed = match compose::compose(question, &reply.message, policy, false) {
             Ok(composed) => composed,
             Err(error) => {
-                work.step(Stage::Compose, || (format!("reply of {}", reply.server), "SERVFAIL", error.to_string()));
+                work.step(Stage::Compose, || (format!("reply from {}", reply.server), "SERVFAIL", error.to_string()));
                 let why = Ede::new(ede::INVALID_DATA, "the upstream's reply is malformed");
                 return Hop { answer: encode::servfail(&question.qname, question.qtype, why), follow: None };
             }
@@ -394,8 +433,14 @@ impl Pipeline {
             self.stats.count(Counter::Scrubbed);
         }
         work.step(Stage::Compose, || {
-            let kept = if composed.scrubbed { "kept the alias chain only" } else { "kept whole" };
-            (format!("{} aliases", composed.aliases.len()), kept, composed.answer.rcode().to_string())
+            let aliases = match composed.aliases.len() {
+                0 => "no alias".to_owned(),
+                1 => "one alias".to_owned(),
+                many => format!("{many} aliases"),
+            };
+            let kept = if composed.scrubbed { "records beside the alias chain taken out" } else { "kept whole" };
+            let saw = format!("reply from {}", reply.server);
+            (saw, composed.answer.rcode().to_string(), format!("{aliases}; {kept}"))
         });
         let elsewhere = composed.aliases.iter().find(|alias| work.state.is_elsewhere(work.view, question, &way, alias));
         let next = elsewhere.or_else(|| composed.aliases.last().filter(|_| composed.broken)).cloned();
@@ -439,7 +484,7 @@ impl Pipeline {
     ) -> Result<(Reply, AddressPolicy), Failure> {
         let policy = |server_is_private| AddressPolicy { private_answers, server_is_private };
         let stats = &self.stats;
-        let acceptable = |message: &crate::dns::wire::Message<'_>, server: &crate::upstream::ServerInfo| {
+        let acceptable = |message: &Message<'_>, server: &crate::upstream::ServerInfo| {
             if compose::is_filtered_to_nothing(message, policy(server.private)) {
                 stats.count(Counter::PrivateDropped);
                 Acceptance::Reject("private addresses from a public server")
@@ -468,7 +513,13 @@ impl Pipeline {
     fn store(&self, question: &QuestionKey, answer: &Answer, work: &mut Work<'_>) {
         let state = work.state;
         let Some(lifetime) = cache::lifetime(answer, &state.config.cache) else {
-            work.step(Stage::Store, || ("", "not kept", "TTL 0, or a negative answer without SOA"));
+            work.step(Stage::Store, || {
+                (
+                    key_text(question),
+                    "not kept",
+                    "a TTL of 0, no SOA to say for how long, or an answer only for this client",
+                )
+            });
             return;
         };
         let key = KeyBuf::of(PLACE, work.view, question);
@@ -478,10 +529,45 @@ impl Pipeline {
         self.stats.add(Counter::CacheInserted, u64::from(inserted.stored));
         self.stats.add(Counter::CacheEvicted, inserted.evicted);
         work.step(Stage::Store, || {
-            let decided = if inserted.stored { "kept" } else { "not kept" };
-            (key_text(question), decided, format!("{lifetime:?}"))
+            let (decided, why) = if inserted.stored {
+                ("kept", lifetime.to_string())
+            } else {
+                ("not kept", "too large, or decided by a configuration that has been replaced".to_owned())
+            };
+            (key_text(question), decided, why)
         });
     }
+}
+
+/// Writes who asks, for people.
+fn asker(query: &Query) -> String {
+    // Port 0 is nobody's: the question is our own (`Query::local`).
+    if query.client.port() == 0 {
+        return "this command".to_owned();
+    }
+    format!("{} over {} at {}", query.client, query.transport, query.local)
+}
+
+/// Writes where an answer comes from, for people.
+fn origin_text(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Zone => "from a local zone",
+        Origin::Hosts => "from a hosts file",
+        Origin::Special => "by the rules for special-use names",
+        Origin::Rewrite => "from a rewrite",
+        Origin::Cache => "from the cache",
+        Origin::Stale => "from the cache, stale",
+        Origin::Upstream => "from upstream",
+        Origin::Own => "made here",
+    }
+}
+
+/// Logs an answer of the fast path: all of its stages in one line.
+fn log_hit(message: &Message<'_>, client: SocketAddr, transport: Transport, origin: Origin) {
+    let Ok(qname) = Name::from_wire(message.qname()) else { return };
+    let (qtype, reason) = (message.qtype(), origin_text(origin));
+    let span = tracing::debug_span!("query", %qname, %qtype, %client, %transport);
+    span.in_scope(|| tracing::debug!(stage = "cache", decision = "hit", reason, "stage"));
 }
 
 /// Writes a question for people.

@@ -30,6 +30,8 @@ pub struct Found {
     pub search: Vec<Name>,
     /// The file the resolvers come from.
     pub source: PathBuf,
+    /// Our own address was among them: somebody pointed this machine at us, and whom it used before is not told.
+    pub names_us: bool,
     /// What was strange, for people.
     pub notes: Vec<String>,
 }
@@ -68,6 +70,7 @@ pub fn machine_resolvers_in(root: &Path, own: &[SocketAddr]) -> Found {
         let stubs = std::mem::take(&mut found.servers);
         let listed = stubs_lists(root, &stubs).into_iter().find_map(|path| {
             let mut parsed = parse(&read(&root.join(&path)).ok()?);
+            found.names_us |= parsed.servers.iter().any(|server| is_own(*server, own));
             parsed.servers.retain(|server| !is_local_stub(*server, own));
             (!parsed.servers.is_empty()).then_some((path, parsed))
         });
@@ -81,8 +84,10 @@ pub fn machine_resolvers_in(root: &Path, own: &[SocketAddr]) -> Found {
                 found.note_all(&found.source.clone(), parsed.notes);
             }
             None => {
-                // A stub of another program whose list is not readable is still better than nobody.
-                found.servers = stubs.into_iter().filter(|stub| !is_own(*stub, own)).collect();
+                // A stub of another program whose list is not readable is still better than nobody; one whose list
+                // names us would only ask us again.
+                found.names_us |= stubs.iter().any(|stub| is_own(*stub, own));
+                found.servers = stubs.into_iter().filter(|_| !found.names_us).collect();
                 if found.servers.is_empty() {
                     found.note("no resolver of this machine was found".to_owned());
                 }
@@ -91,7 +96,8 @@ pub fn machine_resolvers_in(root: &Path, own: &[SocketAddr]) -> Found {
     }
     let before = found.servers.len();
     found.servers.retain(|server| !is_own(*server, own));
-    if found.servers.len() < before {
+    if found.servers.len() < before || found.names_us {
+        found.names_us = true;
         found.note("our own address was left out".to_owned());
     }
     found
@@ -294,6 +300,18 @@ mod tests {
         assert!(!found.notes.is_empty());
         let mixed = root(&[("etc/resolv.conf", "nameserver 192.168.1.5\nnameserver 192.168.1.1\n")]);
         assert_eq!(servers(&machine_resolvers_in(mixed.path(), &own)), ["192.168.1.1:53"]);
+    }
+
+    #[test]
+    fn a_stub_whose_list_names_us_is_not_asked_either() {
+        let own: Vec<SocketAddr> = vec!["127.0.0.1:53".parse().unwrap()];
+        let files = [
+            ("etc/resolv.conf", "nameserver 127.0.0.53\n"),
+            ("run/systemd/resolve/resolv.conf", "nameserver 127.0.0.1\n"),
+        ];
+        let found = machine_resolvers_in(root(&files).path(), &own);
+        assert!(found.servers.is_empty() && found.names_us, "{found:?}");
+        assert!(!machine_resolvers_in(root(&files).path(), &[]).names_us);
     }
 
     #[test]

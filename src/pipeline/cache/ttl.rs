@@ -13,6 +13,7 @@ use crate::clock::Tick;
 use crate::config;
 use crate::dns::wire::{HEADER_BYTES, Message, Section, flag, read_name, u32_at};
 use crate::dns::{Answer, Origin, Rcode, Rtype};
+use std::fmt;
 use std::time::Duration;
 
 /// TTLs with the highest bit set count as 0 (RFC 2181 section 8).
@@ -34,6 +35,17 @@ pub enum Lifetime {
     Failure,
     /// Data of ours: until a reload changes it.
     Local,
+}
+
+impl fmt::Display for Lifetime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Positive(ttl_s) => write!(f, "for {ttl_s} s, the shortest TTL"),
+            Self::Negative(ttl_s) => write!(f, "for {ttl_s} s, as the SOA says for what does not exist"),
+            Self::Failure => write!(f, "a failure: for 1 s, longer when it repeats, at most {MAX_FAILURE_S} s"),
+            Self::Local => f.write_str("local data: until a reload changes it"),
+        }
+    }
 }
 
 /// Returns how long an answer may be kept; `None` when it must not be.
