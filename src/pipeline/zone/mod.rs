@@ -11,7 +11,9 @@
 //! the routes. Without a route of their own, and with private addresses among their glue, they may go only to private
 //! servers of the group `system`, so that a zone behind private servers does not leak.
 
+mod draft;
 mod encoding;
+mod engine;
 mod generate;
 mod hosts;
 mod lint;
