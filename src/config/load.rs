@@ -28,6 +28,9 @@ const MAX_DIAGNOSTICS: usize = 1000;
 pub struct Loaded {
     /// The configuration; none when there is an error.
     pub config: Option<Config>,
+    /// What could be understood of a configuration with errors: good for checking the files it names, and for nothing
+    /// else. None when there is no error.
+    pub partial: Option<Config>,
     /// Everything that is wrong, in the order of the files and their lines.
     pub diagnostics: Vec<Diagnostic>,
     /// The files read, the main one first.
@@ -83,7 +86,16 @@ impl Loader {
 
     fn finish(mut self) -> Loaded {
         missing_keys(&self.root, &mut self.diagnostics);
-        let config = if self.is_broken { None } else { Some(check(&self.root, &mut self.diagnostics)) };
+        let read = self.diagnostics.len();
+        let config = check(&self.root, &mut self.diagnostics);
+        if self.is_broken {
+            // What a reference points to may stand in the text that was lost.
+            let mut at = 0;
+            self.diagnostics.retain(|problem| {
+                at += 1;
+                at <= read || !matches!(problem.code, "unknown-upstream" | "unknown-view")
+            });
+        }
         let files = &self.files;
         let order = |at: &Location| files.iter().position(|file| **file == *at.file).unwrap_or(files.len());
         self.diagnostics.sort_by_cached_key(|problem| (order(&problem.at), problem.at.line, problem.at.column));
@@ -95,7 +107,8 @@ impl Loader {
             let problem = Diagnostic::error("too-many-problems", last, "a file with fewer problems");
             self.diagnostics.push(problem.found(format!("{left} more, from here on")));
         }
-        Loaded { config: config.filter(|_| is_good), diagnostics: self.diagnostics, files: self.files }
+        let (config, partial) = if is_good { (Some(config), None) } else { (None, Some(config)) };
+        Loaded { config, partial, diagnostics: self.diagnostics, files: self.files }
     }
 
     /// Reads a file; `named_at` is where it was included.

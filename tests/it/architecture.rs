@@ -63,6 +63,10 @@ struct Only {
 const NOT_IN_STAGES: &[&str] =
     &["tokio", "async ", ".await", "Clock", "UdpSocket", "TcpStream", "TcpListener", "std::thread"];
 
+/// The one thing of tokio a stage may name, and where: hickory's zone lies behind tokio's lock, whose reading would seem
+/// busy to a task that has used up its turn.
+const LOCK_OF_HICKORY: (&str, &str) = ("pipeline/zone/engine.rs", "tokio::task::coop::unconstrained");
+
 #[test]
 fn the_sources_keep_the_rules() {
     let sources = read_sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")));
@@ -79,6 +83,8 @@ fn every_rule_can_fail() {
         ("listen/udp.rs", "use crate::upstream::Upstreams;", "1: listen may not import upstream"),
         ("main.rs", "use truename::app;", "1: main may not import app"),
         ("pipeline/view.rs", "use tokio::time::Instant;", "2: a stage names `tokio`"),
+        ("pipeline/zone/engine.rs", "use tokio::sync::RwLock;", "2: a stage names `tokio`"),
+        ("pipeline/zone/store.rs", "fn f() { tokio::task::coop::unconstrained(g()) }", "2: a stage names `tokio`"),
         ("pipeline/cache/store.rs", "fn f(c: &crate::clock::Clock) {}", "2: a stage names `Clock`"),
         ("pipeline/route.rs", "pub async fn find() {}", "2: a stage names `async `"),
         ("pipeline/route.rs", "use super::cache::Key;", "2: stage route names stage cache"),
@@ -196,6 +202,8 @@ fn check_imports(path: &str, imports: &[Vec<String>], found: &mut Vec<String>) {
 
 fn check_stage(path: &str, code: &str, imports: &[Vec<String>], found: &mut Vec<String>) {
     let Some(stage) = stage_of(path) else { return };
+    let without_lock = code.replace(LOCK_OF_HICKORY.1, "");
+    let code = if path == LOCK_OF_HICKORY.0 { &without_lock } else { code };
     for word in NOT_IN_STAGES.iter().filter(|word| has_word(code, word)) {
         found.push(format!("2: a stage names `{word}` ({path})"));
     }

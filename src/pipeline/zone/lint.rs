@@ -1,15 +1,15 @@
 //! What a zone as a whole must satisfy, checked once at load.
 
+use super::draft::{Draft, Item, Node};
 use super::master::Master;
-use super::store::{Item, Node, Store};
 use crate::config::Diagnostic;
 use crate::dns::{Name, Rtype};
 use std::collections::HashSet;
 
 /// Reports what is wrong with a loaded zone and drops records that stand there twice.
-pub(super) fn check(store: &mut Store, master: &mut Master) {
-    let apex = store.apex.clone();
-    for (key, node) in &mut store.nodes {
+pub(super) fn check(draft: &mut Draft, master: &mut Master) {
+    let apex = draft.apex.clone();
+    for (key, node) in &mut draft.nodes {
         let Ok(owner) = Name::from_wire(key) else { continue };
         drop_duplicates(&owner, node, master);
         check_node(&owner, owner == apex, node, master);

@@ -1,5 +1,6 @@
 //! One `[[zone]]` to a store: its inline records and its file.
 
+use super::draft::Draft;
 use super::lint;
 use super::master::{Located, Master};
 use super::rdata::{self, CLASS_IN};
@@ -46,14 +47,13 @@ pub(super) fn load(zone: &Zone, now_unix: u64, diagnostics: &mut Vec<Diagnostic>
     let made = soa::made(&master.apex, serial, ttl, soa::MADE_MINIMUM_SECONDS);
     let records = std::mem::take(&mut master.records);
     let count = records.len();
-    let mut store = Store::new(master.apex.clone(), master.files.clone(), zone.fallthrough);
     let hash = hash(zone, &made, &records);
-    store.nodes.reserve(count);
+    let mut draft = Draft::new(&master.apex, count);
     for Located { record, file, line } in records {
-        store.insert(record, file, line);
+        draft.insert(record, file, line);
     }
-    lint::check(&mut store, &mut master);
-    store.finish(made);
+    lint::check(&mut draft, &mut master);
+    let store = Store::new(draft, made, master.files.clone(), zone.fallthrough);
     diagnostics.extend(master.finish_diagnostics(&zone.at));
     LoadedZone { store, views: zone.views.clone(), reverse: zone.reverse, at: zone.at.clone(), records: count, hash }
 }

@@ -13,7 +13,9 @@
 //! the routes. Without a route of their own, and with private addresses among their glue, they may go only to private
 //! servers of the group `system`, so that a zone behind private servers does not leak.
 
+mod draft;
 mod encoding;
+mod engine;
 mod generate;
 mod hosts;
 mod lint;
@@ -235,6 +237,10 @@ impl Zones {
 
     /// Tells whether public servers are who would answer a name, were it not for the hosts file.
     fn is_public(&self, name: &Name, context: &dyn Context) -> bool {
+        // A single label is a name of this machine or of its network, not of a public server.
+        if name.label_count() < 2 {
+            return false;
+        }
         let in_zone = suffixes(name.to_lower().as_wire()).any(|suffix| self.by_apex.contains_key(suffix));
         !special::is_special(name) && !in_zone && !context.private_route(name)
     }

@@ -2,7 +2,6 @@
 
 use super::load::LoadedZone;
 use super::rdata::CLASS_IN;
-use super::store::address;
 use crate::config::ViewId;
 use crate::dns::{Name, NameBuf, Record, Rtype};
 use hashbrown::HashMap;
@@ -54,19 +53,12 @@ impl Reverse {
     pub(super) fn make(zones: &[LoadedZone]) -> Self {
         let mut made = Self::default();
         for (zone, loaded) in zones.iter().enumerate().filter(|(_, zone)| zone.reverse) {
-            for (key, node) in &loaded.store.nodes {
-                let Ok(name) = Name::from_wire(key) else { continue };
-                if name.labels().any(|label| label == b"*") {
-                    continue;
+            loaded.store.each_address(|name, address, ttl| {
+                if !name.labels().any(|label| label == b"*") {
+                    let owner = name_of(address).as_wire().into();
+                    made.0.entry(owner).or_default().push(Target { name: name.clone(), ttl, zone });
                 }
-                for set in &node.sets {
-                    for address in set.items.iter().filter_map(|item| address(set.rtype, &item.rdata)) {
-                        let owner = name_of(address).as_wire().into();
-                        let target = Target { name: name.clone(), ttl: set.ttl, zone };
-                        made.0.entry(owner).or_default().push(target);
-                    }
-                }
-            }
+            });
         }
         for targets in made.0.values_mut() {
             // The map above has no order; answers do.

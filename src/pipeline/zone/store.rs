@@ -1,10 +1,11 @@
 //! One zone in memory, and the lookup of RFC 1034 section 4.3.2 with the wildcards of RFC 4592.
 //!
-//! Why this is not hickory-server's in-memory zone: docs/decisions/0001-zone-store.md.
-//!
-//! Names are kept in lower case as keys; every name between a record's owner and the apex has a node, so that an
-//! empty non-terminal exists (RFC 4592 section 2.2.2) and the deepest existing node is the closest encloser.
+//! The RRsets are in the engine; here is the tree of names over it. Names are kept in lower case as keys; every name
+//! between a record's owner and the apex has a node, so that an empty non-terminal exists (RFC 4592 section 2.2.2) and
+//! the deepest existing node is the closest encloser. A node knows which types it has and where they were written.
 
+use super::draft::Draft;
+use super::engine::{Engine, Rrset};
 use super::outcome::LocalAnswer;
 use super::presentation::record_line;
 use super::rdata::CLASS_IN;
@@ -26,46 +27,25 @@ const YXDOMAIN: Rcode = Rcode(6);
 
 type Nodes = HashMap<Box<[u8]>, Node, foldhash::fast::RandomState>;
 
-/// All records of one name.
-#[derive(Debug, Default)]
-pub(super) struct Node {
-    pub(super) sets: Vec<Rrset>,
-}
+/// What there is at one name, in the order written.
+type Node = Vec<Place>;
 
-/// All records of one name and type.
-#[derive(Debug)]
-pub(super) struct Rrset {
-    pub(super) rtype: Rtype,
-    pub(super) ttl: u32,
-    pub(super) items: Vec<Item>,
-}
-
-/// One record's data and where it was written.
-#[derive(Debug)]
-pub(super) struct Item {
-    pub(super) rdata: Box<[u8]>,
-    pub(super) ttl: u32,
-    pub(super) file: u16,
-    pub(super) line: u32,
-}
-
-impl Node {
-    pub(super) fn set(&self, rtype: Rtype) -> Option<&Rrset> {
-        self.sets.iter().find(|set| set.rtype == rtype)
-    }
-
-    fn has_address(&self) -> bool {
-        self.sets.iter().any(|set| matches!(set.rtype, Rtype::A | Rtype::AAAA))
-    }
+/// One RRset: its type, and where its first record was written.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    rtype: Rtype,
+    file: u16,
+    line: u32,
 }
 
 /// One zone.
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) apex: Name,
-    pub(super) nodes: Nodes,
-    pub(super) files: Vec<Arc<Path>>,
-    soa: Option<Record>,
+    engine: Engine,
+    nodes: Nodes,
+    files: Vec<Arc<Path>>,
+    soa: Record,
     fallthrough: bool,
 }
 
@@ -83,62 +63,58 @@ pub(super) enum Found {
     NotHere,
 }
 
+/// One RRset of the zone: the owner it is found under, and its place.
+#[derive(Debug, Clone, Copy)]
+struct At<'a> {
+    owner: &'a [u8],
+    place: Place,
+}
+
 /// One step of the lookup, for one name of an alias chain.
 enum Step<'a> {
-    Set(&'a Rrset),
-    Alias(&'a Rrset),
-    Dname(&'a Rrset, Name),
-    Cut(&'a Rrset),
+    Set(At<'a>),
+    Alias(At<'a>),
+    Dname(At<'a>, Name),
+    Cut(At<'a>),
     NoData,
     NxDomain,
     NotHere,
 }
 
 impl Store {
-    pub(super) fn new(apex: Name, files: Vec<Arc<Path>>, fallthrough: bool) -> Self {
-        let apex = apex.to_lower();
-        let mut nodes = Nodes::default();
-        nodes.insert(apex.as_wire().into(), Node::default());
-        Self { apex, nodes, files, soa: None, fallthrough }
-    }
-
-    /// Adds a record at or below the apex.
-    pub(super) fn insert(&mut self, record: Record, file: u16, line: u32) {
-        let mut lower = NameBuf::default();
-        lower.set_lower(record.owner.as_wire());
-        let key = lower.as_wire();
-        if !self.nodes.contains_key(key) {
-            for suffix in suffixes(key) {
-                if suffix.len() < self.apex.as_wire().len() || self.nodes.contains_key(suffix) {
-                    break;
-                }
-                self.nodes.insert(suffix.into(), Node::default());
-            }
-        }
-        let item = Item { rdata: record.rdata, ttl: record.ttl, file, line };
-        let Some(node) = self.nodes.get_mut(key) else { return };
-        match node.sets.iter_mut().find(|set| set.rtype == record.rtype) {
-            Some(set) => {
-                // RFC 2181 section 5.2: the TTLs of an RRset are the same; the lowest is taken.
-                set.ttl = set.ttl.min(record.ttl);
-                set.items.push(item);
-            }
-            None => node.sets.push(Rrset { rtype: record.rtype, ttl: record.ttl, items: vec![item] }),
-        }
-    }
-
-    /// Ends loading: takes the zone's SOA, or `made` when it has none.
-    pub(super) fn finish(&mut self, made: Record) {
-        let apex = self.apex.clone();
-        let own = self.nodes.get(apex.as_wire()).and_then(|node| node.set(Rtype::SOA)).and_then(|set| {
-            let item = set.items.first()?;
-            Some(Record { owner: apex, rtype: Rtype::SOA, class: CLASS_IN, ttl: set.ttl, rdata: item.rdata.clone() })
+    /// Takes what was read of a zone. Its SOA is `made` when it has none.
+    pub(super) fn new(draft: Draft, made: Record, files: Vec<Arc<Path>>, fallthrough: bool) -> Self {
+        let apex = draft.apex.clone();
+        let own = draft.nodes.get(apex.as_wire()).and_then(|node| node.set(Rtype::SOA)).and_then(|set| {
+            let rdata = set.items.first()?.rdata.clone();
+            Some(Record { owner: apex.clone(), rtype: Rtype::SOA, class: CLASS_IN, ttl: set.ttl, rdata })
         });
+        let mut draft = draft;
         // An overlay is no zone of its own: a question for its SOA belongs to the zone it lies over.
-        if own.is_none() && !self.fallthrough {
-            self.insert(made.clone(), u16::MAX, 0);
+        if own.is_none() && !fallthrough {
+            draft.insert(made.clone(), u16::MAX, 0);
         }
-        self.soa = Some(own.unwrap_or(made));
+        let nodes = draft.nodes.iter().map(|(key, node)| {
+            let place = |set: &super::draft::Set| {
+                let first = set.items.first()?;
+                Some(Place { rtype: set.rtype, file: first.file, line: first.line })
+            };
+            (key.clone(), node.sets.iter().filter_map(place).collect())
+        });
+        let nodes = nodes.collect();
+        let sets = draft.nodes.iter_mut().flat_map(|(key, node)| {
+            node.sets.drain(..).map(|set| {
+                let rdata = set.items.into_iter().map(|item| item.rdata).collect();
+                (&**key, set.rtype, Rrset { ttl: set.ttl, rdata })
+            })
+        });
+        let engine = Engine::new(&apex, sets);
+        Self { apex, engine, nodes, files, soa: own.unwrap_or(made), fallthrough }
+    }
+
+    /// Shows every address of the zone with its owner and TTL.
+    pub(super) fn each_address(&self, show: impl FnMut(&Name, IpAddr, u32)) {
+        self.engine.each_address(show);
     }
 
     /// Tells whether names and types that are not here are left to others.
@@ -167,26 +143,21 @@ impl Store {
                     answer.follow = Some(name);
                     return found(answer);
                 }
-                Step::Alias(set) => {
-                    self.push(&name, set, dnssec_ok, &mut answers, &mut source);
-                    match set.items.first().and_then(|item| Name::from_wire(&item.rdata).ok()) {
-                        Some(target) => name = target,
-                        None => break,
-                    }
-                }
+                Step::Alias(set) => match self.push(&name, set, dnssec_ok, &mut answers, &mut source) {
+                    Some(target) => name = target,
+                    None => break,
+                },
                 Step::Dname(set, owner) => {
-                    self.push(&owner, set, dnssec_ok, &mut answers, &mut source);
-                    let Some(target) = set.items.first().and_then(|item| Name::from_wire(&item.rdata).ok()) else {
-                        break;
-                    };
+                    let first = answers.len();
+                    let Some(target) = self.push(&owner, set, dnssec_ok, &mut answers, &mut source) else { break };
                     let Ok(target) = name.replace_suffix(&owner, &target) else {
                         let mut answer = LocalAnswer::records(Origin::Zone, answers, source);
                         answer.rcode = YXDOMAIN;
                         return found(answer);
                     };
                     // RFC 6672 section 3.1: the CNAME made of it has the DNAME's TTL.
-                    let rdata = target.as_wire().into();
-                    answers.push(Record { owner: name, rtype: Rtype::CNAME, class: CLASS_IN, ttl: set.ttl, rdata });
+                    let (rdata, ttl) = (target.as_wire().into(), answers.get(first).map_or(0, |dname| dname.ttl));
+                    answers.push(Record { owner: name, rtype: Rtype::CNAME, class: CLASS_IN, ttl, rdata });
                     name = target;
                 }
             }
@@ -212,23 +183,23 @@ impl Store {
         }
         let mut encloser: &[u8] = &wire[starts[depth.saturating_sub(1)]..];
         for &start in starts[..depth].iter().rev() {
-            let Some(node) = self.nodes.get(&wire[start..]) else {
+            let Some((owner, node)) = self.nodes.get_key_value(&wire[start..]) else {
                 return self.wildcard(encloser, qtype, name);
             };
             encloser = &wire[start..];
             let (is_qname, is_apex) = (start == 0, encloser.len() == apex_len);
-            if let Some(cut) = node.set(Rtype::NS).filter(|_| !is_apex) {
+            if let Some(cut) = at(owner, node, Rtype::NS).filter(|_| !is_apex) {
                 // RFC 4035 section 3.1.4.1: the parent answers for DS at the cut itself.
                 if !(is_qname && qtype == Rtype::DS) {
                     return Step::Cut(cut);
                 }
             }
-            if let Some(dname) = node.set(Rtype::DNAME).filter(|_| !is_qname) {
+            if let Some(dname) = at(owner, node, Rtype::DNAME).filter(|_| !is_qname) {
                 let owner = Name::from_wire(&name.as_wire()[start..]).unwrap_or_else(|_| self.apex.clone());
                 return Step::Dname(dname, owner);
             }
             if is_qname {
-                return self.at_node(node, qtype, name);
+                return self.at_node(owner, node, qtype, name);
             }
         }
         Step::NotHere
@@ -238,29 +209,29 @@ impl Store {
     fn wildcard(&self, encloser: &[u8], qtype: Rtype, name: &Name) -> Step<'_> {
         let mut key = NameBuf::default();
         let fits = key.push(b"\x01*").is_ok() && key.push(encloser).is_ok();
-        match self.nodes.get(key.as_wire()).filter(|_| fits) {
-            Some(node) => self.at_node(node, qtype, name),
+        match self.nodes.get_key_value(key.as_wire()).filter(|_| fits) {
+            Some((owner, node)) => self.at_node(owner, node, qtype, name),
             None if !self.fallthrough => Step::NxDomain,
             None if self.withholds_service(name, qtype) => Step::NoData,
             None => Step::NotHere,
         }
     }
 
-    fn at_node<'a>(&self, node: &'a Node, qtype: Rtype, name: &Name) -> Step<'a> {
+    fn at_node<'a>(&self, owner: &'a [u8], node: &Node, qtype: Rtype, name: &Name) -> Step<'a> {
         if qtype == Rtype::ANY {
             // RFC 8482 section 4.1: one RRset, whichever; the first written is the least surprising.
-            if let Some(set) = node.sets.iter().find(|set| set.rtype != Rtype::RRSIG) {
-                return Step::Set(set);
+            if let Some(&place) = node.iter().find(|place| place.rtype != Rtype::RRSIG) {
+                return Step::Set(At { owner, place });
             }
-        } else if let Some(set) = node.set(qtype) {
+        } else if let Some(set) = at(owner, node, qtype) {
             return Step::Set(set);
-        } else if let Some(alias) = node.set(Rtype::CNAME) {
+        } else if let Some(alias) = at(owner, node, Rtype::CNAME) {
             return Step::Alias(alias);
         }
         // An overlay owns the addresses of a name as a whole: with our A, a public AAAA or a public HTTPS record's
         // address hints would lead some clients elsewhere.
         let of_addresses = matches!(qtype, Rtype::A | Rtype::AAAA | Rtype::HTTPS | Rtype::SVCB);
-        if !self.fallthrough || (of_addresses && node.has_address()) || self.withholds_service(name, qtype) {
+        if !self.fallthrough || (of_addresses && has_address(node)) || self.withholds_service(name, qtype) {
             Step::NoData
         } else {
             Step::NotHere
@@ -273,65 +244,81 @@ impl Store {
         service_host(name, qtype).is_some_and(|host| {
             let mut lower = NameBuf::default();
             lower.set_lower(host.as_wire());
-            self.nodes.get(lower.as_wire()).is_some_and(Node::has_address)
+            self.nodes.get(lower.as_wire()).is_some_and(has_address)
         })
     }
 
     fn nothing(&self, rcode: Rcode, name: &Name, qtype: Rtype, answers: Vec<Record>, mut source: String) -> Found {
-        let Some(soa) = &self.soa else { return Found::NotHere };
         let what = if rcode == Rcode::NXDOMAIN { "no such name" } else { "no such type" };
         if !source.is_empty() {
             source.push_str("; ");
         }
         source.push_str(&format!("zone {}: {what}: {name} {qtype}", self.apex));
-        let mut answer = LocalAnswer::negative(Origin::Zone, rcode, soa::negative(soa), source);
+        let mut answer = LocalAnswer::negative(Origin::Zone, rcode, soa::negative(&self.soa), source);
         answer.answers = answers;
         found(answer)
     }
 
-    fn push(&self, owner: &Name, set: &Rrset, dnssec_ok: bool, answers: &mut Vec<Record>, source: &mut String) {
-        let first = answers.len();
-        answers.extend(set.items.iter().map(|item| self.record(owner, set, item)));
-        if let (Some(item), Some(record)) = (set.items.first(), answers.get(first)) {
-            if !source.is_empty() {
-                source.push_str("; ");
-            }
-            source.push_str(&self.source(item, record));
+    /// Adds an RRset under the owner asked for. Returns the name its first record's data starts with: where an alias
+    /// leads.
+    fn push(
+        &self,
+        owner: &Name,
+        set: At<'_>,
+        dnssec_ok: bool,
+        answers: &mut Vec<Record>,
+        source: &mut String,
+    ) -> Option<Name> {
+        let rrset = self.engine.rrset(set.owner, set.place.rtype)?;
+        let first = rrset.rdata.first()?;
+        let target = Name::from_wire(first).ok();
+        let record = |rdata: &[u8], rtype, ttl| Record {
+            owner: owner.clone(),
+            rtype,
+            class: CLASS_IN,
+            ttl,
+            rdata: rdata.into(),
+        };
+        if !source.is_empty() {
+            source.push_str("; ");
         }
-        if dnssec_ok {
-            self.push_signatures(owner, set, answers);
+        source.push_str(&self.source(set.place, &record(first, set.place.rtype, rrset.ttl)));
+        answers.extend(rrset.rdata.iter().map(|rdata| record(rdata, set.place.rtype, rrset.ttl)));
+        // Signatures of the RRset (RFC 4035 section 3.1.1), when the zone file carries any.
+        if let Some(signatures) = dnssec_ok.then(|| self.engine.rrset(set.owner, Rtype::RRSIG)).flatten() {
+            let covered = set.place.rtype.0.to_be_bytes();
+            let matching = signatures.rdata.iter().filter(|rdata| rdata.starts_with(&covered));
+            answers.extend(matching.map(|rdata| record(rdata, Rtype::RRSIG, signatures.ttl)));
         }
+        target
     }
 
-    /// Adds the signatures of an RRset (RFC 4035 section 3.1.1), when the zone file carries any.
-    fn push_signatures(&self, owner: &Name, set: &Rrset, answers: &mut Vec<Record>) {
-        let mut lower = NameBuf::default();
-        lower.set_lower(owner.as_wire());
-        let Some(signatures) = self.nodes.get(lower.as_wire()).and_then(|node| node.set(Rtype::RRSIG)) else { return };
-        let covers = |item: &&Item| item.rdata.starts_with(&set.rtype.0.to_be_bytes());
-        answers.extend(signatures.items.iter().filter(covers).map(|item| self.record(owner, signatures, item)));
-    }
-
-    fn record(&self, owner: &Name, set: &Rrset, item: &Item) -> Record {
-        Record { owner: owner.clone(), rtype: set.rtype, class: CLASS_IN, ttl: set.ttl, rdata: item.rdata.clone() }
-    }
-
-    fn source(&self, item: &Item, record: &Record) -> String {
-        match self.files.get(usize::from(item.file)) {
-            Some(file) => format!("{}:{} {}", file.display(), item.line, record_line(record)),
+    fn source(&self, place: Place, record: &Record) -> String {
+        match self.files.get(usize::from(place.file)) {
+            Some(file) => format!("{}:{} {}", file.display(), place.line, record_line(record)),
             None => format!("made for zone {}: {}", self.apex, record_line(record)),
         }
     }
 
-    fn has_private_glue(&self, cut: &Rrset) -> bool {
-        let targets = cut.items.iter().filter_map(|item| Name::from_wire(&item.rdata).ok());
+    fn has_private_glue(&self, cut: At<'_>) -> bool {
+        let servers = self.engine.rrset(cut.owner, Rtype::NS).map(|set| set.rdata).unwrap_or_default();
+        let targets = servers.iter().filter_map(|rdata| Name::from_wire(rdata).ok());
         targets.map(|target| target.to_lower()).any(|target| {
-            let sets = self.nodes.get(target.as_wire()).map(|node| node.sets.as_slice()).unwrap_or_default();
-            sets.iter()
-                .flat_map(|set| set.items.iter().map(|item| (set.rtype, &item.rdata)))
-                .any(|(rtype, rdata)| address(rtype, rdata).is_some_and(is_private))
+            [Rtype::A, Rtype::AAAA].into_iter().any(|rtype| {
+                let addresses = self.engine.rrset(target.as_wire(), rtype).map(|set| set.rdata).unwrap_or_default();
+                addresses.iter().any(|rdata| address(rtype, rdata).is_some_and(is_private))
+            })
         })
     }
+}
+
+/// Returns the RRset of a type at a node.
+fn at<'a>(owner: &'a [u8], node: &Node, rtype: Rtype) -> Option<At<'a>> {
+    node.iter().find(|place| place.rtype == rtype).map(|&place| At { owner, place })
+}
+
+fn has_address(node: &Node) -> bool {
+    node.iter().any(|place| matches!(place.rtype, Rtype::A | Rtype::AAAA))
 }
 
 fn found(answer: LocalAnswer) -> Found {
