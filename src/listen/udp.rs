@@ -6,7 +6,7 @@
 
 use super::Answerer;
 use super::limits::Permit;
-use super::worker::{Arrival, Busy, Sight, Tally, Worker};
+use super::serving::{Arrival, Busy, Serving, Sight, Tally};
 use crate::dns::{Query, Rcode, Transport};
 use crate::stats::{Counter, Stats};
 use nix::errno::Errno;
@@ -57,6 +57,8 @@ impl Default for Batch {
 pub(super) struct Socket {
     fd: AsyncFd<UdpSocket>,
     local: SocketAddr,
+    /// The thread's buffers.
+    batch: Rc<RefCell<Batch>>,
     receiving: RefCell<MultiHeaders<SockaddrStorage>>,
     sending: RefCell<MultiHeaders<SockaddrStorage>>,
     /// Answers of tasks, to be sent together. As long as the permits in it at most.
@@ -71,13 +73,14 @@ struct Waiting {
 
 impl Socket {
     /// Registers a socket with the runtime of this thread.
-    pub(super) fn new(socket: UdpSocket, local: SocketAddr) -> io::Result<Self> {
+    pub(super) fn new(socket: UdpSocket, local: SocketAddr, batch: Rc<RefCell<Batch>>) -> io::Result<Self> {
         // READABLE only: with WRITABLE every answer that leaves the kernel would wake the thread.
         #[expect(deprecated, reason = "its successor is unsafe; a `UdpSocket` keeps its descriptor, as that asks for")]
         let fd = AsyncFd::with_interest(socket, Interest::READABLE)?;
         Ok(Self {
             fd,
             local,
+            batch,
             receiving: RefCell::new(MultiHeaders::preallocate(BATCH, None)),
             sending: RefCell::new(MultiHeaders::preallocate(BATCH, None)),
             waiting: RefCell::default(),
@@ -128,7 +131,7 @@ impl Socket {
 }
 
 /// Reads and answers until it is aborted; every await is a safe place for that.
-pub(super) async fn read<A: Answerer>(worker: Rc<Worker<A>>, socket: Rc<Socket>) {
+pub(super) async fn read<A: Answerer>(serving: Rc<Serving<A>>, socket: Rc<Socket>) {
     loop {
         let mut ready = match socket.fd.readable().await {
             Ok(ready) => ready,
@@ -139,7 +142,7 @@ pub(super) async fn read<A: Answerer>(worker: Rc<Worker<A>>, socket: Rc<Socket>)
         };
         let mut drained = false;
         for _ in 0..BATCHES_PER_TURN {
-            drained = match read_batch(&worker, &socket) {
+            drained = match read_batch(&serving, &socket) {
                 // Fewer than asked for: the kernel had no more, which is what EAGAIN would say at another call's cost.
                 Ok(count) => count < BATCH,
                 Err(Errno::EINTR) => false,
@@ -162,17 +165,17 @@ pub(super) async fn read<A: Answerer>(worker: Rc<Worker<A>>, socket: Rc<Socket>)
 }
 
 /// Answers what a socket already holds.
-pub(super) fn read_last<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) {
+pub(super) fn read_last<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) {
     for _ in 0..LAST_BATCHES {
-        if read_batch(worker, socket).is_ok_and(|count| count < BATCH) {
+        if read_batch(serving, socket).is_ok_and(|count| count < BATCH) {
             return;
         }
     }
 }
 
 /// Reads one batch and answers it; returns how many datagrams there were.
-fn read_batch<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) -> Result<usize, Errno> {
-    let mut batch = worker.datagrams.borrow_mut();
+fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Result<usize, Errno> {
+    let mut batch = socket.batch.borrow_mut();
     let Batch { input, out, ends, peers } = &mut *batch;
     out.clear();
     ends.clear();
@@ -185,7 +188,7 @@ fn read_batch<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) -> Resul
     let fd = socket.fd.get_ref().as_raw_fd();
     let datagrams = recvmmsg(fd, &mut receiving, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
 
-    let now = worker.answerer.now();
+    let now = serving.answerer.now();
     let mut tally = Tally::default();
     let (mut count, mut silent) = (0_u64, 0);
     for datagram in datagrams {
@@ -197,9 +200,9 @@ fn read_batch<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) -> Resul
         let bytes = datagram.iovs().next().unwrap_or_default();
         let arrival = Arrival { client, local: socket.local, transport: Transport::Udp };
         let sight = if datagram.flags.contains(MsgFlags::MSG_TRUNC) && !is_response(bytes) {
-            worker.fault(out, bytes, Rcode::FORMERR, false)
+            serving.fault(out, bytes, Rcode::FORMERR, false)
         } else {
-            worker.look(bytes, &arrival, now, out)
+            serving.look(bytes, &arrival, now, out)
         };
         match sight {
             Sight::Silent => silent += 1,
@@ -209,13 +212,13 @@ fn read_batch<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) -> Resul
                 peers.push(Some(peer));
             }
             Sight::Work(query, permit) => {
-                tokio::task::spawn_local(work(worker.busy(), Rc::clone(socket), query, peer, permit));
+                tokio::task::spawn_local(work(serving.busy(), Rc::clone(socket), query, peer, permit));
             }
         }
     }
-    worker.stats.add(Counter::QueriesUdp, count);
+    serving.stats.add(Counter::QueriesUdp, count);
     if silent > 0 {
-        worker.stats.add(Counter::DroppedSilent, silent);
+        serving.stats.add(Counter::DroppedSilent, silent);
     }
     if !ends.is_empty() {
         let mut answers = [[IoSlice::new(&[])]; BATCH];
@@ -225,8 +228,8 @@ fn read_batch<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) -> Resul
             start = *end;
         }
         // Counted first, so that nobody holds an answer that the counters do not know.
-        tally.publish(&worker.stats);
-        socket.send(peers, &answers[..peers.len()], &worker.stats);
+        tally.publish(&serving.stats);
+        socket.send(peers, &answers[..peers.len()], &serving.stats);
     }
     Ok(usize::try_from(count).unwrap_or(BATCH))
 }
@@ -245,13 +248,13 @@ fn client_address(peer: &SockaddrStorage) -> Option<SocketAddr> {
 
 /// Works on one question and sends its answer, together with those of tasks that end in the same turn.
 async fn work<A: Answerer>(
-    worker: Busy<A>,
+    serving: Busy<A>,
     socket: Rc<Socket>,
     query: Box<Query>,
     peer: SockaddrStorage,
     permit: Permit,
 ) {
-    let answer = worker.work(query).await;
+    let answer = serving.work(query).await;
     let first = {
         let mut waiting = socket.waiting.borrow_mut();
         waiting.push_back(Waiting { peer, answer, _permit: permit });
@@ -260,7 +263,7 @@ async fn work<A: Answerer>(
     if first {
         // To the end of the thread's run queue: whoever is ready too puts its answer beside this one.
         next_turn().await;
-        socket.send_waiting(&worker.stats);
+        socket.send_waiting(&serving.stats);
     }
 }
 
