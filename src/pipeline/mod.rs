@@ -33,10 +33,10 @@ use crate::clock::{Clock, Tick};
 use crate::config::{OnFailure, PlaceId, PrivateAnswers, ViewId};
 use crate::dns::answer::ede;
 use crate::dns::encode::{self, ClientShape, MessageBuilder};
-use crate::dns::wire::{ParsedQuery, Section, flag};
+use crate::dns::wire::{Message, ParsedQuery, Section, flag};
 use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace, Transport};
 use crate::stats::{Counter, Stats};
-use crate::upstream::{Acceptance, Ask, Failure, Reply};
+use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
 use arc_swap::ArcSwap;
 use cache::{InFlight, KeyBuf, Lookup, Role, Terms};
 use compose::AddressPolicy;
@@ -74,7 +74,7 @@ struct Hop {
 
 /// A question under way: what every stage of it needs.
 struct Work<'a> {
-    state: &'a State,
+    state: &'a Arc<State>,
     view: ViewId,
     deadline: Instant,
     started: Instant,
@@ -173,9 +173,7 @@ impl Pipeline {
             },
             our_payload_bytes: udp_payload_bytes,
         };
-        let origin = state.cache.answer_into(&key, now, &shape, out)?;
-        self.stats.count(Counter::answers(origin));
-        Some(origin)
+        state.cache.answer_into(&key, now, &shape, out)
     }
 
     /// Decides one query, every stage in order, within [`BUDGET`]. Always returns an answer.
@@ -199,7 +197,6 @@ impl Pipeline {
                 format!("from {}", answer.origin),
             )
         });
-        self.stats.count(Counter::answers(answer.origin));
         answer
     }
 
@@ -407,8 +404,8 @@ impl Pipeline {
         question: &QuestionKey,
         way: &state::Way,
         work: &mut Work<'_>,
-    ) -> Result<(Reply, AddressPolicy), Failure> {
-        let first = self.ask(question, way.group, way.private_answers, way.only_private, work).await;
+    ) -> Result<(Reply, AddressPolicy), Box<Failure>> {
+        let first = self.ask(question, way, way.group, way.private_answers, work).await;
         match first {
             Err(failure)
                 if way.on_failure == OnFailure::Default && !way.only_private && Instant::now() < work.deadline =>
@@ -418,24 +415,24 @@ impl Pipeline {
                     return Err(failure);
                 }
                 work.step(Stage::Route, || (failure.summary.clone(), "the default group", "on_failure = \"default\""));
-                self.ask(question, default.upstream, default.private_answers, false, work).await
+                self.ask(question, way, default.upstream, default.private_answers, work).await
             }
             other => other,
         }
     }
 
-    /// Asks one group.
+    /// Asks one group on the way of a question.
     async fn ask(
         &self,
         question: &QuestionKey,
+        way: &state::Way,
         group: crate::config::GroupId,
         private_answers: PrivateAnswers,
-        only_private: bool,
         work: &mut Work<'_>,
-    ) -> Result<(Reply, AddressPolicy), Failure> {
+    ) -> Result<(Reply, AddressPolicy), Box<Failure>> {
         let policy = |server_is_private| AddressPolicy { private_answers, server_is_private };
         let stats = &self.stats;
-        let acceptable = |message: &crate::dns::wire::Message<'_>, server: &crate::upstream::ServerInfo| {
+        let acceptable = |message: &Message<'_>, server: &crate::upstream::ServerInfo| {
             if compose::is_filtered_to_nothing(message, policy(server.private)) {
                 stats.count(Counter::PrivateDropped);
                 Acceptance::Reject("private addresses from a public server")
@@ -443,7 +440,27 @@ impl Pipeline {
                 Acceptance::Accept
             }
         };
-        let ask = Ask { group, question, deadline: work.deadline, only_private, acceptable: &acceptable };
+        let (state, view) = (work.state, work.view);
+        let heir = || -> Heir {
+            let late = Late {
+                state: Arc::clone(state),
+                view,
+                question: question.clone(),
+                way: way.clone(),
+                private_answers,
+                clock: self.clock.clone(),
+                stats: Arc::clone(stats),
+            };
+            Box::new(move |reply| late.keep(&reply))
+        };
+        let ask = Ask {
+            group,
+            question,
+            deadline: work.deadline,
+            only_private: way.only_private,
+            acceptable: &acceptable,
+            heir: Some(&heir),
+        };
         work.trace.elapsed = work.started.elapsed();
         let result = work.state.upstreams.ask(ask, work.trace).await;
         work.step(Stage::Exchange, || match &result {
@@ -462,21 +479,59 @@ impl Pipeline {
 
     /// Stage 9: keeps the answer for as long as its records allow.
     fn store(&self, question: &QuestionKey, answer: &Answer, work: &mut Work<'_>) {
-        let state = work.state;
-        let Some(lifetime) = cache::lifetime(answer, &state.config.cache) else {
-            work.step(Stage::Store, || ("", "not kept", "TTL 0, or a negative answer without SOA"));
-            return;
-        };
-        let key = KeyBuf::of(PLACE, work.view, question);
-        let fingerprint = state.fingerprint(work.view, &question.qname, answer);
-        let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now: self.clock.now() };
-        let inserted = state.cache.insert(&key, answer, &terms);
-        self.stats.add(Counter::CacheInserted, u64::from(inserted.stored));
-        self.stats.add(Counter::CacheEvicted, inserted.evicted);
-        work.step(Stage::Store, || {
-            let decided = if inserted.stored { "kept" } else { "not kept" };
-            (key_text(question), decided, format!("{lifetime:?}"))
+        let kept = keep(work.state, work.view, question, answer, self.clock.now(), &self.stats);
+        work.step(Stage::Store, || match kept {
+            Some((lifetime, true)) => (key_text(question), "kept", format!("{lifetime:?}")),
+            Some((lifetime, false)) => (key_text(question), "not kept", format!("{lifetime:?}")),
+            None => (String::new(), "not kept", "TTL 0, or a negative answer without SOA".to_owned()),
         });
+    }
+}
+
+/// Puts an answer into the cache; returns for how long it may be kept, and whether it is.
+fn keep(
+    state: &State,
+    view: ViewId,
+    question: &QuestionKey,
+    answer: &Answer,
+    now: Tick,
+    stats: &Stats,
+) -> Option<(cache::Lifetime, bool)> {
+    let lifetime = cache::lifetime(answer, &state.config.cache)?;
+    let fingerprint = state.fingerprint(view, &question.qname, answer);
+    let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now };
+    let inserted = state.cache.insert(&KeyBuf::of(PLACE, view, question), answer, &terms);
+    stats.add(Counter::CacheInserted, u64::from(inserted.stored));
+    stats.add(Counter::CacheEvicted, inserted.evicted);
+    Some((lifetime, inserted.stored))
+}
+
+/// A question whose client has been given up on: a reply that comes now is still good for the next who asks.
+struct Late {
+    state: Arc<State>,
+    view: ViewId,
+    question: QuestionKey,
+    way: state::Way,
+    private_answers: PrivateAnswers,
+    clock: Clock,
+    stats: Arc<Stats>,
+}
+
+impl Late {
+    /// Stages 7 to 9 for such a reply. One whose alias leads elsewhere is left alone: following it is for a question.
+    fn keep(&self, reply: &Reply) {
+        let server_is_private = crate::dns::address::is_private(reply.address.ip());
+        let policy = AddressPolicy { private_answers: self.private_answers, server_is_private };
+        if Message::parse(&reply.message).is_ok_and(|message| compose::is_filtered_to_nothing(&message, policy)) {
+            self.stats.count(Counter::PrivateDropped);
+            return;
+        }
+        let Ok(composed) = compose::compose(&self.question, &reply.message, policy, false) else { return };
+        let is_elsewhere = |alias| self.state.is_elsewhere(self.view, &self.question, &self.way, alias);
+        if composed.broken || composed.aliases.iter().any(is_elsewhere) {
+            return;
+        }
+        let _kept = keep(&self.state, self.view, &self.question, &composed.answer, self.clock.now(), &self.stats);
     }
 }
 

@@ -51,7 +51,7 @@ pub struct State {
 }
 
 /// Where a name that is not ours goes, and under which rules.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Way {
     pub(super) group: GroupId,
     pub(super) private_answers: PrivateAnswers,
