@@ -7,8 +7,9 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Unwritten octets, answers of questions already in work included, beyond which the connection is closed.
-const CLOSE_UNWRITTEN_BYTES: usize = 1 << 20;
+/// Unwritten octets, answers of questions already in work included, beyond which the connection is closed: the answer
+/// that is being written and one more of the largest size. All connections at once hold 64 MiB at the very most.
+const CLOSE_UNWRITTEN_BYTES: usize = 2 * ((64 << 10) + 2);
 
 /// The connections of one worker.
 #[derive(Default)]

@@ -180,9 +180,11 @@ impl<A: Answerer> Serving<A> {
     pub(super) async fn work(&self, query: Box<Query>) -> Vec<u8> {
         let copy = query.clone();
         let answerer = Arc::clone(&self.answerer);
+        // Boxed: some kilobytes that would otherwise be moved with the task, several times, before it first runs.
+        let answer = Box::pin(async move { answerer.answer(*query).await });
         let result = tokio::select! {
             biased;
-            result = caught(async move { answerer.answer(*query).await }) => result.map_err(|Panicked| {
+            result = caught(answer) => result.map_err(|Panicked| {
                 self.stats.count(Counter::PanicsCaught);
                 Reason::Panicked
             }),

@@ -18,6 +18,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -29,6 +30,8 @@ const MAX_QUESTION_BYTES: usize = 2048;
 const BATCHES_PER_TURN: usize = 4;
 /// Batches read from a socket that is being closed: what its buffer may reasonably hold, and a bound in a flood.
 const LAST_BATCHES: usize = 64;
+/// Pause after a turn in which receiving only failed: an error that stays must not take the whole thread.
+const FAILURE_PAUSE: Duration = Duration::from_millis(10);
 /// Room for a full batch of answers of the default payload size, so that the buffer never grows under load.
 const OUT_BYTES: usize = BATCH * 1232;
 
@@ -140,7 +143,7 @@ pub(super) async fn read<A: Answerer>(serving: Rc<Serving<A>>, socket: Rc<Socket
                 return;
             }
         };
-        let mut drained = false;
+        let (mut drained, mut failures) = (false, 0);
         for _ in 0..BATCHES_PER_TURN {
             drained = match read_batch(&serving, &socket) {
                 // Fewer than asked for: the kernel had no more, which is what EAGAIN would say at another call's cost.
@@ -150,6 +153,7 @@ pub(super) async fn read<A: Answerer>(serving: Rc<Serving<A>>, socket: Rc<Socket
                 // An error of an earlier send, reported here; it is taken back by being read.
                 Err(error) => {
                     tracing::debug!(address = %socket.local, %error, "receiving failed");
+                    failures += 1;
                     false
                 }
             };
@@ -158,7 +162,9 @@ pub(super) async fn read<A: Answerer>(serving: Rc<Serving<A>>, socket: Rc<Socket
                 break;
             }
         }
-        if !drained {
+        if failures == BATCHES_PER_TURN {
+            tokio::time::sleep(FAILURE_PAUSE).await;
+        } else if !drained {
             tokio::task::yield_now().await;
         }
     }

@@ -72,6 +72,16 @@ struct Hop {
     follow: Option<(Vec<Record>, Name)>,
 }
 
+/// What truename knows about a name by itself.
+enum Local {
+    /// Everything.
+    Decided(Hop),
+    /// Nothing: its route decides.
+    NotOurs,
+    /// Only private servers of the machine may be asked.
+    SystemOnly,
+}
+
 /// A question under way: what every stage of it needs.
 struct Work<'a> {
     state: &'a Arc<State>,
@@ -263,8 +273,8 @@ impl Pipeline {
     /// A question without RD is answered from what is here, never by asking others (RFC 1034 section 4.3.1).
     fn without_recursion(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
         match self.local(question, work) {
-            Some(hop) => hop.answer,
-            None => {
+            Local::Decided(hop) => hop.answer,
+            Local::NotOurs | Local::SystemOnly => {
                 let why = Ede::new(ede::NOT_AUTHORITATIVE, "not local and not cached; set RD to have it asked");
                 encode::empty(&question.qname, question.qtype, Rcode::REFUSED, Some(why))
             }
@@ -337,35 +347,34 @@ impl Pipeline {
         if is_alias && let Some(answer) = self.cached(question, work) {
             return Hop { answer, follow: None };
         }
-        if let Some(hop) = self.local(question, work) {
-            return hop;
-        }
+        let system_only = match self.local(question, work) {
+            Local::Decided(hop) => return hop,
+            Local::NotOurs => false,
+            Local::SystemOnly => true,
+        };
         if question.qtype == Rtype::ANY {
             return Hop { answer: special_types::minimal_any(&question.qname), follow: None };
         }
-        self.forward(question, work).await
+        self.forward(question, system_only, work).await
     }
 
     /// Stage 4: what truename knows by itself.
-    fn local(&self, question: &QuestionKey, work: &mut Work<'_>) -> Option<Hop> {
-        let outcome = work.state.local(work.view, question);
-        match outcome {
+    fn local(&self, question: &QuestionKey, work: &mut Work<'_>) -> Local {
+        let elsewhere = match work.state.local(work.view, question) {
             Outcome::Local(local) => {
                 work.step(Stage::Zone, || (key_text(question), local.rcode.to_string(), local.source.clone()));
-                Some(local_hop(question, local))
+                return Local::Decided(local_hop(question, local));
             }
-            Outcome::NotOurs | Outcome::PrivateSystemOnly => {
-                work.step(Stage::Zone, || {
-                    (key_text(question), "not ours", "no rewrite, hosts line, zone or special name")
-                });
-                None
-            }
-        }
+            Outcome::NotOurs => Local::NotOurs,
+            Outcome::PrivateSystemOnly => Local::SystemOnly,
+        };
+        work.step(Stage::Zone, || (key_text(question), "not ours", "no rewrite, hosts line, zone or special name"));
+        elsewhere
     }
 
     /// Stages 5 to 8: asks the group the name is routed to, and reduces its reply to what is believed.
-    async fn forward(&self, question: &QuestionKey, work: &mut Work<'_>) -> Hop {
-        let way = work.state.way(work.view, question);
+    async fn forward(&self, question: &QuestionKey, system_only: bool, work: &mut Work<'_>) -> Hop {
+        let way = work.state.way(work.view, question, system_only);
         work.step(Stage::Route, || {
             (
                 question.qname.to_string(),
@@ -563,3 +572,6 @@ fn failed(question: &QuestionKey, failure: &Failure, local_when_alone: Option<Lo
     }
     encode::servfail(&question.qname, question.qtype, failure.ede())
 }
+
+#[cfg(test)]
+mod tests;
