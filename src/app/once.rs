@@ -76,6 +76,7 @@ pub fn ask_server(server: SocketAddr, qname: &Name, qtype: Rtype) -> Result<Aske
             deadline: started + BUDGET,
             only_private: false,
             acceptable: &|_, _| Acceptance::Accept,
+            heir: None,
         };
         let reply = match upstreams.ask(ask, &mut Trace::off()).await {
             Ok(reply) => reply,

@@ -14,9 +14,11 @@
 //! answering it. No timer runs while nobody asks.
 
 pub mod bind;
+mod connections;
 pub mod limits;
 mod pipeline;
 mod reply;
+mod serving;
 mod tcp;
 mod udp;
 mod worker;
@@ -29,12 +31,13 @@ use crate::dns::wire::ParsedQuery;
 use crate::dns::{Origin, Query, Transport};
 use crate::stats::Stats;
 use limits::Limits;
+use serving::Shared;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use worker::{Command, Shared};
+use worker::Command;
 
 /// Beyond the grace given to [`Running::drain`], for writing the last answers and ending the threads.
 const JOIN_TIMEOUT: Duration = Duration::from_millis(150);

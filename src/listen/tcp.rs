@@ -1,25 +1,24 @@
 //! DNS over TCP (RFC 7766).
 //!
 //! All whole frames of one read are answered into one write; what needs work is answered when it is ready, in any
-//! order (section 7). Buffers for reading and answering belong to the worker, so that an idle connection holds
+//! order (section 7). Buffers for reading and answering belong to the thread, so that an idle connection holds
 //! none. A connection is read only as long as its client takes the answers.
 
 use super::Answerer;
+use super::connections::{Connections, Peer};
 use super::limits::{MAX_CONNECTION_IN_FLIGHT, Permit};
-use super::worker::{Arrival, Busy, Phase, Sight, Tally, Worker};
+use super::serving::{Arrival, Busy, Phase, Serving, Sight, Tally};
 use crate::clock::Tick;
 use crate::dns::wire::{HEADER_BYTES, flag, u16_at};
 use crate::dns::{Query, Rcode, Transport};
 use crate::stats::Counter;
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Octets read at once: some 500 questions, enough for the system calls' share to vanish.
@@ -28,15 +27,13 @@ const READ_BYTES: usize = 16 << 10;
 const MAX_QUESTION_BYTES: usize = 4096;
 /// Unwritten octets beyond which no further frame of the connection is looked at: one answer of the largest size.
 const MAX_UNWRITTEN_BYTES: usize = 64 << 10;
-/// Unwritten octets, answers of questions already in work included, beyond which the connection is closed.
-const CLOSE_UNWRITTEN_BYTES: usize = 1 << 20;
 /// Reads before other tasks of the thread get their turn.
 const READS_PER_TURN: usize = 4;
 /// Pauses after a failed accept: the first, and the longest after doubling.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// The buffers of one worker, used by its connections in turn.
-pub(super) struct Scratch {
+struct Scratch {
     input: Box<[u8]>,
     out: Vec<u8>,
 }
@@ -47,95 +44,36 @@ impl Default for Scratch {
     }
 }
 
-/// The connections of one worker.
+/// What the connections of one thread have in common.
 #[derive(Default)]
-pub(super) struct Connections {
-    open: RefCell<BTreeMap<u64, Rc<Peer>>>,
-    next: Cell<u64>,
-}
-
-impl Connections {
-    fn add(&self, peer: &Rc<Peer>) -> u64 {
-        let id = self.next.get();
-        self.next.set(id + 1);
-        self.open.borrow_mut().insert(id, Rc::clone(peer));
-        id
-    }
-
-    /// Closes the connection idle longest; one with questions in work only when all have some. Tells whether there
-    /// was one.
-    fn evict(&self) -> bool {
-        let open = self.open.borrow();
-        let oldest = open
-            .values()
-            .filter(|peer| !peer.closing.get())
-            .min_by_key(|peer| (peer.in_flight.get() > 0, peer.last_frame.get()));
-        if let Some(peer) = oldest {
-            peer.close();
-        }
-        oldest.is_some()
-    }
-
-    /// Lets every connection look at what phase the worker is in.
-    pub(super) fn wake_all(&self) {
-        for peer in self.open.borrow().values() {
-            peer.wake.notify_one();
-        }
-    }
-}
-
-/// What the task of a connection shares with the tasks of its questions.
-struct Peer {
-    arrival: Arrival,
-    wake: Notify,
-    /// Answers, framed, not written yet.
-    out: RefCell<Vec<u8>>,
-    in_flight: Cell<usize>,
-    last_frame: Cell<Instant>,
-    closing: Cell<bool>,
-}
-
-impl Peer {
-    fn close(&self) {
-        self.closing.set(true);
-        self.wake.notify_one();
-    }
-
-    /// Takes the answer of a task; tells whether it can be sent.
-    fn push(&self, answer: &[u8]) -> bool {
-        self.in_flight.set(self.in_flight.get() - 1);
-        let mut out = self.out.borrow_mut();
-        let length = u16::try_from(answer.len()).ok().filter(|_| !self.closing.get());
-        if let Some(length) = length {
-            out.extend_from_slice(&length.to_be_bytes());
-            out.extend_from_slice(answer);
-        }
-        if out.len() > CLOSE_UNWRITTEN_BYTES {
-            self.closing.set(true);
-        }
-        self.wake.notify_one();
-        length.is_some()
-    }
+pub(super) struct Streams {
+    scratch: RefCell<Scratch>,
+    pub(super) connections: Connections,
 }
 
 /// Accepts until it is aborted.
-pub(super) async fn accept<A: Answerer>(worker: Rc<Worker<A>>, listener: TcpListener, local: SocketAddr) {
+pub(super) async fn accept<A: Answerer>(
+    serving: Rc<Serving<A>>,
+    streams: Rc<Streams>,
+    listener: TcpListener,
+    local: SocketAddr,
+) {
     let (first_pause, longest_pause) = ACCEPT_PAUSE;
     let mut pause = first_pause;
     loop {
         match listener.accept().await {
             Ok((stream, client)) => {
                 pause = first_pause;
-                admit(&worker, stream, Arrival { client, local, transport: Transport::Tcp });
+                admit(&serving, &streams, stream, Arrival { client, local, transport: Transport::Tcp });
             }
             // The client left before it was served; nothing is short.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                worker.stats.count(Counter::AcceptErrors);
+                serving.stats.count(Counter::AcceptErrors);
                 tracing::debug!(address = %local, %error, "accept failed");
                 // Out of file descriptors, most likely: one that nobody uses is better spent on somebody new.
-                if worker.connections.evict() {
-                    worker.stats.count(Counter::TcpEvicted);
+                if streams.connections.evict() {
+                    serving.stats.count(Counter::TcpEvicted);
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest_pause);
@@ -144,12 +82,12 @@ pub(super) async fn accept<A: Answerer>(worker: Rc<Worker<A>>, listener: TcpList
     }
 }
 
-fn admit<A: Answerer>(worker: &Rc<Worker<A>>, stream: TcpStream, arrival: Arrival) {
-    worker.stats.count(Counter::TcpConnections);
-    let permit = worker.limits.admit_connection().or_else(|| {
-        worker.stats.count(Counter::TcpEvicted);
+fn admit<A: Answerer>(serving: &Rc<Serving<A>>, streams: &Rc<Streams>, stream: TcpStream, arrival: Arrival) {
+    serving.stats.count(Counter::TcpConnections);
+    let permit = serving.limits.admit_connection().or_else(|| {
+        serving.stats.count(Counter::TcpEvicted);
         // Without one of this worker's to close, the newcomer is the one that goes.
-        worker.connections.evict().then(|| worker.limits.admit_replacement())
+        streams.connections.evict().then(|| serving.limits.admit_replacement())
     });
     let Some(permit) = permit else { return };
     // Answers leave at once, also while earlier ones are not yet acknowledged.
@@ -157,18 +95,12 @@ fn admit<A: Answerer>(worker: &Rc<Worker<A>>, stream: TcpStream, arrival: Arriva
         return;
     }
     let now = Instant::now();
-    let peer = Rc::new(Peer {
-        arrival,
-        wake: Notify::new(),
-        out: RefCell::default(),
-        in_flight: Cell::new(0),
-        last_frame: Cell::new(now),
-        closing: Cell::new(false),
-    });
+    let peer = Peer::new(arrival, now);
     // Known before its task runs: the next accept may already have to choose it.
-    let id = worker.connections.add(&peer);
+    let id = streams.connections.add(&peer);
     let connection = Connection {
-        worker: Rc::clone(worker),
+        serving: Rc::clone(serving),
+        streams: Rc::clone(streams),
         peer,
         stream,
         rest: Vec::new(),
@@ -178,20 +110,21 @@ fn admit<A: Answerer>(worker: &Rc<Worker<A>>, stream: TcpStream, arrival: Arriva
         partial_since: now,
         blocked_since: None,
     };
-    tokio::task::spawn_local(serve(worker.busy(), connection, id, permit));
+    tokio::task::spawn_local(serve(serving.busy(), connection, id, permit));
 }
 
-async fn serve<A: Answerer>(worker: Busy<A>, connection: Connection<A>, id: u64, _permit: Permit) {
-    let peer = Rc::clone(&connection.peer);
+async fn serve<A: Answerer>(_busy: Busy<A>, connection: Connection<A>, id: u64, _permit: Permit) {
+    let (peer, streams) = (Rc::clone(&connection.peer), Rc::clone(&connection.streams));
     if let Err(error) = connection.run().await {
         tracing::debug!(client = %peer.arrival.client, %error, "connection ended");
     }
     peer.closing.set(true);
-    worker.connections.open.borrow_mut().remove(&id);
+    streams.connections.remove(id);
 }
 
 struct Connection<A> {
-    worker: Rc<Worker<A>>,
+    serving: Rc<Serving<A>>,
+    streams: Rc<Streams>,
     peer: Rc<Peer>,
     stream: TcpStream,
     /// What was read and not yet looked at: the beginning of a frame, or frames for which there is no room yet.
@@ -213,7 +146,7 @@ impl<A: Answerer> Connection<A> {
         let mut reads = 0;
         loop {
             self.advance()?;
-            if self.worker.phase() > Phase::Serving && !self.input_ended {
+            if self.serving.phase() > Phase::Serving && !self.input_ended {
                 // What lies in the socket has been received; closing over it would also reset the connection.
                 self.read()?;
                 self.input_ended = true;
@@ -242,7 +175,7 @@ impl<A: Answerer> Connection<A> {
                     let now = Instant::now();
                     let deadline = self.deadline(now);
                     if deadline <= now {
-                        self.worker.stats.count(Counter::TcpIdleClosed);
+                        self.serving.stats.count(Counter::TcpIdleClosed);
                         return Ok(());
                     }
                     timer.as_mut().reset(deadline);
@@ -267,7 +200,7 @@ impl<A: Answerer> Connection<A> {
 
     /// When the connection is closed if nothing happens.
     fn deadline(&self, now: Instant) -> Instant {
-        let idle = self.worker.limits.idle_timeout();
+        let idle = self.serving.limits.idle_timeout();
         if let Some(since) = self.blocked_since {
             return since + idle;
         }
@@ -276,7 +209,7 @@ impl<A: Answerer> Connection<A> {
             return now + idle;
         }
         if !self.rest.is_empty() || self.skip > 0 {
-            return self.partial_since + idle.min(self.worker.limits.partial_frame_timeout);
+            return self.partial_since + idle.min(self.serving.limits.partial_frame_timeout);
         }
         self.peer.last_frame.get() + idle
     }
@@ -288,8 +221,8 @@ impl<A: Answerer> Connection<A> {
             if !self.stalled || self.blocked_since.is_some() || self.is_full() {
                 return Ok(());
             }
-            let worker = Rc::clone(&self.worker);
-            let mut scratch = worker.frames.borrow_mut();
+            let streams = Rc::clone(&self.streams);
+            let mut scratch = streams.scratch.borrow_mut();
             let input = std::mem::take(&mut self.rest);
             self.take(&input, &mut scratch.out)?;
         }
@@ -316,8 +249,8 @@ impl<A: Answerer> Connection<A> {
 
     /// Reads once and answers the frames that are whole.
     fn read(&mut self) -> io::Result<()> {
-        let worker = Rc::clone(&self.worker);
-        let mut scratch = worker.frames.borrow_mut();
+        let streams = Rc::clone(&self.streams);
+        let mut scratch = streams.scratch.borrow_mut();
         let Scratch { input, out } = &mut *scratch;
         let count = match self.stream.try_read(input) {
             Ok(0) => {
@@ -367,7 +300,7 @@ impl<A: Answerer> Connection<A> {
     /// Appends the answers to the whole frames of `input`, as long as there is room; returns how many octets were
     /// used and how many frames they held.
     fn answer_frames(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, u64) {
-        let now = self.worker.answerer.now();
+        let now = self.serving.answerer.now();
         let mut tally = Tally::default();
         let (mut used, mut frames) = (0, 0);
         self.stalled = false;
@@ -392,39 +325,39 @@ impl<A: Answerer> Connection<A> {
             }
             frames += 1;
         }
-        self.worker.stats.add(Counter::QueriesTcp, frames);
-        tally.publish(&self.worker.stats);
+        self.serving.stats.add(Counter::QueriesTcp, frames);
+        tally.publish(&self.serving.stats);
         (used, frames)
     }
 
     fn answer_frame(&self, frame: &[u8], now: Tick, out: &mut Vec<u8>, tally: &mut Tally) {
         let start = out.len();
         out.extend_from_slice(&[0, 0]);
-        match self.worker.look(frame, &self.peer.arrival, now, out) {
+        match self.serving.look(frame, &self.peer.arrival, now, out) {
             Sight::Answered(origin) => {
                 tally.count(origin);
                 self.put_length(out, start);
             }
             Sight::Silent => {
                 out.truncate(start);
-                self.worker.stats.count(Counter::DroppedSilent);
+                self.serving.stats.count(Counter::DroppedSilent);
             }
             Sight::Work(query, permit) => {
                 out.truncate(start);
                 self.peer.in_flight.set(self.peer.in_flight.get() + 1);
-                tokio::task::spawn_local(work(self.worker.busy(), Rc::clone(&self.peer), query, permit));
+                tokio::task::spawn_local(work(self.serving.busy(), Rc::clone(&self.peer), query, permit));
             }
         }
     }
 
     fn answer_too_long(&self, header: &[u8], out: &mut Vec<u8>, tally: &mut Tally) {
         if u16_at(header, 2).is_none_or(|flags| flags & flag::QR != 0) {
-            self.worker.stats.count(Counter::DroppedSilent);
+            self.serving.stats.count(Counter::DroppedSilent);
             return;
         }
         let start = out.len();
         out.extend_from_slice(&[0, 0]);
-        if let Sight::Answered(origin) = self.worker.fault(out, header, Rcode::FORMERR, false) {
+        if let Sight::Answered(origin) = self.serving.fault(out, header, Rcode::FORMERR, false) {
             tally.count(origin);
         }
         self.put_length(out, start);
@@ -436,7 +369,7 @@ impl<A: Answerer> Connection<A> {
             Ok(length) => out[start..start + 2].copy_from_slice(&length.to_be_bytes()),
             Err(_) => {
                 out.truncate(start);
-                self.worker.stats.count(Counter::SendFailed);
+                self.serving.stats.count(Counter::SendFailed);
             }
         }
     }
@@ -457,9 +390,9 @@ fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Works on one question and hands its answer to its connection.
-async fn work<A: Answerer>(worker: Busy<A>, peer: Rc<Peer>, query: Box<Query>, _permit: Permit) {
-    let answer = worker.work(query).await;
+async fn work<A: Answerer>(serving: Busy<A>, peer: Rc<Peer>, query: Box<Query>, _permit: Permit) {
+    let answer = serving.work(query).await;
     if !peer.push(&answer) {
-        worker.stats.count(Counter::SendFailed);
+        serving.stats.count(Counter::SendFailed);
     }
 }

@@ -6,7 +6,7 @@
 
 use super::Answerer;
 use super::limits::Permit;
-use super::worker::{Arrival, Busy, Sight, Tally, Worker};
+use super::serving::{Arrival, Busy, Serving, Sight, Tally};
 use crate::dns::{Query, Rcode, Transport};
 use crate::stats::{Counter, Stats};
 use nix::errno::Errno;
@@ -18,6 +18,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -29,6 +30,8 @@ const MAX_QUESTION_BYTES: usize = 2048;
 const BATCHES_PER_TURN: usize = 4;
 /// Batches read from a socket that is being closed: what its buffer may reasonably hold, and a bound in a flood.
 const LAST_BATCHES: usize = 64;
+/// Pause after a turn in which receiving only failed: an error that stays must not take the whole thread.
+const FAILURE_PAUSE: Duration = Duration::from_millis(10);
 /// Room for a full batch of answers of the default payload size, so that the buffer never grows under load.
 const OUT_BYTES: usize = BATCH * 1232;
 
@@ -57,6 +60,8 @@ impl Default for Batch {
 pub(super) struct Socket {
     fd: AsyncFd<UdpSocket>,
     local: SocketAddr,
+    /// The thread's buffers.
+    batch: Rc<RefCell<Batch>>,
     receiving: RefCell<MultiHeaders<SockaddrStorage>>,
     sending: RefCell<MultiHeaders<SockaddrStorage>>,
     /// Answers of tasks, to be sent together. As long as the permits in it at most.
@@ -71,13 +76,14 @@ struct Waiting {
 
 impl Socket {
     /// Registers a socket with the runtime of this thread.
-    pub(super) fn new(socket: UdpSocket, local: SocketAddr) -> io::Result<Self> {
+    pub(super) fn new(socket: UdpSocket, local: SocketAddr, batch: Rc<RefCell<Batch>>) -> io::Result<Self> {
         // READABLE only: with WRITABLE every answer that leaves the kernel would wake the thread.
         #[expect(deprecated, reason = "its successor is unsafe; a `UdpSocket` keeps its descriptor, as that asks for")]
         let fd = AsyncFd::with_interest(socket, Interest::READABLE)?;
         Ok(Self {
             fd,
             local,
+            batch,
             receiving: RefCell::new(MultiHeaders::preallocate(BATCH, None)),
             sending: RefCell::new(MultiHeaders::preallocate(BATCH, None)),
             waiting: RefCell::default(),
@@ -128,7 +134,7 @@ impl Socket {
 }
 
 /// Reads and answers until it is aborted; every await is a safe place for that.
-pub(super) async fn read<A: Answerer>(worker: Rc<Worker<A>>, socket: Rc<Socket>) {
+pub(super) async fn read<A: Answerer>(serving: Rc<Serving<A>>, socket: Rc<Socket>) {
     loop {
         let mut ready = match socket.fd.readable().await {
             Ok(ready) => ready,
@@ -137,9 +143,9 @@ pub(super) async fn read<A: Answerer>(worker: Rc<Worker<A>>, socket: Rc<Socket>)
                 return;
             }
         };
-        let mut drained = false;
+        let (mut drained, mut failures) = (false, 0);
         for _ in 0..BATCHES_PER_TURN {
-            drained = match read_batch(&worker, &socket) {
+            drained = match read_batch(&serving, &socket) {
                 // Fewer than asked for: the kernel had no more, which is what EAGAIN would say at another call's cost.
                 Ok(count) => count < BATCH,
                 Err(Errno::EINTR) => false,
@@ -147,6 +153,7 @@ pub(super) async fn read<A: Answerer>(worker: Rc<Worker<A>>, socket: Rc<Socket>)
                 // An error of an earlier send, reported here; it is taken back by being read.
                 Err(error) => {
                     tracing::debug!(address = %socket.local, %error, "receiving failed");
+                    failures += 1;
                     false
                 }
             };
@@ -155,24 +162,26 @@ pub(super) async fn read<A: Answerer>(worker: Rc<Worker<A>>, socket: Rc<Socket>)
                 break;
             }
         }
-        if !drained {
+        if failures == BATCHES_PER_TURN {
+            tokio::time::sleep(FAILURE_PAUSE).await;
+        } else if !drained {
             tokio::task::yield_now().await;
         }
     }
 }
 
 /// Answers what a socket already holds.
-pub(super) fn read_last<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) {
+pub(super) fn read_last<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) {
     for _ in 0..LAST_BATCHES {
-        if read_batch(worker, socket).is_ok_and(|count| count < BATCH) {
+        if read_batch(serving, socket).is_ok_and(|count| count < BATCH) {
             return;
         }
     }
 }
 
 /// Reads one batch and answers it; returns how many datagrams there were.
-fn read_batch<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) -> Result<usize, Errno> {
-    let mut batch = worker.datagrams.borrow_mut();
+fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Result<usize, Errno> {
+    let mut batch = socket.batch.borrow_mut();
     let Batch { input, out, ends, peers } = &mut *batch;
     out.clear();
     ends.clear();
@@ -185,7 +194,7 @@ fn read_batch<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) -> Resul
     let fd = socket.fd.get_ref().as_raw_fd();
     let datagrams = recvmmsg(fd, &mut receiving, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
 
-    let now = worker.answerer.now();
+    let now = serving.answerer.now();
     let mut tally = Tally::default();
     let (mut count, mut silent) = (0_u64, 0);
     for datagram in datagrams {
@@ -197,9 +206,9 @@ fn read_batch<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) -> Resul
         let bytes = datagram.iovs().next().unwrap_or_default();
         let arrival = Arrival { client, local: socket.local, transport: Transport::Udp };
         let sight = if datagram.flags.contains(MsgFlags::MSG_TRUNC) && !is_response(bytes) {
-            worker.fault(out, bytes, Rcode::FORMERR, false)
+            serving.fault(out, bytes, Rcode::FORMERR, false)
         } else {
-            worker.look(bytes, &arrival, now, out)
+            serving.look(bytes, &arrival, now, out)
         };
         match sight {
             Sight::Silent => silent += 1,
@@ -209,13 +218,13 @@ fn read_batch<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) -> Resul
                 peers.push(Some(peer));
             }
             Sight::Work(query, permit) => {
-                tokio::task::spawn_local(work(worker.busy(), Rc::clone(socket), query, peer, permit));
+                tokio::task::spawn_local(work(serving.busy(), Rc::clone(socket), query, peer, permit));
             }
         }
     }
-    worker.stats.add(Counter::QueriesUdp, count);
+    serving.stats.add(Counter::QueriesUdp, count);
     if silent > 0 {
-        worker.stats.add(Counter::DroppedSilent, silent);
+        serving.stats.add(Counter::DroppedSilent, silent);
     }
     if !ends.is_empty() {
         let mut answers = [[IoSlice::new(&[])]; BATCH];
@@ -225,8 +234,8 @@ fn read_batch<A: Answerer>(worker: &Rc<Worker<A>>, socket: &Rc<Socket>) -> Resul
             start = *end;
         }
         // Counted first, so that nobody holds an answer that the counters do not know.
-        tally.publish(&worker.stats);
-        socket.send(peers, &answers[..peers.len()], &worker.stats);
+        tally.publish(&serving.stats);
+        socket.send(peers, &answers[..peers.len()], &serving.stats);
     }
     Ok(usize::try_from(count).unwrap_or(BATCH))
 }
@@ -245,13 +254,13 @@ fn client_address(peer: &SockaddrStorage) -> Option<SocketAddr> {
 
 /// Works on one question and sends its answer, together with those of tasks that end in the same turn.
 async fn work<A: Answerer>(
-    worker: Busy<A>,
+    serving: Busy<A>,
     socket: Rc<Socket>,
     query: Box<Query>,
     peer: SockaddrStorage,
     permit: Permit,
 ) {
-    let answer = worker.work(query).await;
+    let answer = serving.work(query).await;
     let first = {
         let mut waiting = socket.waiting.borrow_mut();
         waiting.push_back(Waiting { peer, answer, _permit: permit });
@@ -260,7 +269,7 @@ async fn work<A: Answerer>(
     if first {
         // To the end of the thread's run queue: whoever is ready too puts its answer beside this one.
         next_turn().await;
-        socket.send_waiting(&worker.stats);
+        socket.send_waiting(&serving.stats);
     }
 }
 

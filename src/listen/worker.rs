@@ -1,33 +1,17 @@
-//! One thread with its own runtime and its own socket for every address, and what UDP and TCP have in common.
+//! One thread with its own runtime and its own sockets for every address: opens, closes and drains them.
 
-use super::limits::{Limits, Permit};
-use super::reply::{Reason, Replies};
+use super::serving::{Phase, Serving, Shared};
 use super::{Answerer, Worker as Handle, tcp, udp};
-use crate::clock::Tick;
-use crate::dns::wire::{self, Fault, ParsedQuery};
-use crate::dns::{Origin, Query, Rcode, Transport, encode};
-use crate::stats::{Counter, Stats};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
 
 /// After the grace of a drain, for the SERVFAILs to be written. Below [`super::JOIN_TIMEOUT`].
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// What the workers share.
-pub(super) struct Shared<A> {
-    pub(super) answerer: Arc<A>,
-    pub(super) stats: Arc<Stats>,
-    pub(super) limits: Arc<Limits>,
-}
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -49,7 +33,7 @@ pub(super) fn start<A: Answerer>(index: usize, shared: Shared<A>) -> io::Result<
     let thread = std::thread::Builder::new().name(format!("dns-{index}")).spawn(move || {
         let _ending: oneshot::Sender<()> = ending;
         let local = LocalSet::new();
-        let worker = Rc::new(Worker::new(shared));
+        let worker = Worker::new(shared);
         runtime.block_on(local.run_until(worker.run(receiver)));
         // Tasks go before the runtime that drives them.
         drop(local);
@@ -58,49 +42,11 @@ pub(super) fn start<A: Answerer>(index: usize, shared: Shared<A>) -> io::Result<
     Ok(Handle { commands, ended, thread })
 }
 
-/// How far a stop has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    /// Not stopping.
-    Serving,
-    /// Nothing more is read; what is in work is finished.
-    Draining,
-    /// What is in work is given up.
-    GivingUp,
-}
-
-/// Where a question came from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
-    pub(super) client: SocketAddr,
-    pub(super) local: SocketAddr,
-    pub(super) transport: Transport,
-}
-
-/// What became of a question at first sight.
-pub(super) enum Sight {
-    /// It is not to be answered.
-    Silent,
-    /// Its answer has been appended.
-    Answered(Origin),
-    /// It is to be worked on, and may.
-    Work(Box<Query>, Permit),
-}
-
-/// Everything on one thread. Nothing in it is shared with another thread but [`Shared`].
-pub(super) struct Worker<A> {
-    pub(super) answerer: Arc<A>,
-    pub(super) stats: Arc<Stats>,
-    pub(super) limits: Arc<Limits>,
-    pub(super) datagrams: RefCell<udp::Batch>,
-    pub(super) frames: RefCell<tcp::Scratch>,
-    pub(super) connections: tcp::Connections,
-    /// Addresses of our own: a question from one of them is an echo.
-    own: RefCell<Vec<SocketAddr>>,
-    phase: Cell<Phase>,
-    giving_up: Notify,
-    busy: Cell<usize>,
-    finished: Notify,
+/// Everything on one thread.
+struct Worker<A> {
+    serving: Rc<Serving<A>>,
+    datagrams: Rc<RefCell<udp::Batch>>,
+    streams: Rc<tcp::Streams>,
 }
 
 /// The tasks and sockets of one address.
@@ -112,23 +58,10 @@ struct Listener {
 
 impl<A: Answerer> Worker<A> {
     fn new(shared: Shared<A>) -> Self {
-        let Shared { answerer, stats, limits } = shared;
-        Self {
-            answerer,
-            stats,
-            limits,
-            datagrams: RefCell::default(),
-            frames: RefCell::default(),
-            connections: tcp::Connections::default(),
-            own: RefCell::default(),
-            phase: Cell::new(Phase::Serving),
-            giving_up: Notify::new(),
-            busy: Cell::new(0),
-            finished: Notify::new(),
-        }
+        Self { serving: Rc::new(Serving::new(shared)), datagrams: Rc::default(), streams: Rc::default() }
     }
 
-    async fn run(self: Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    async fn run(self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut listeners = Vec::new();
         loop {
             match commands.recv().await {
@@ -138,7 +71,7 @@ impl<A: Answerer> Worker<A> {
                 },
                 Some(Command::Remove(address)) => {
                     for listener in listeners.extract_if(.., |listener: &mut Listener| listener.actual == address) {
-                        self.own.borrow_mut().retain(|own| *own != address);
+                        self.serving.remove_own(address);
                         self.close(listener).await;
                     }
                 }
@@ -149,191 +82,36 @@ impl<A: Answerer> Worker<A> {
         }
     }
 
-    fn listen(self: &Rc<Self>, actual: SocketAddr, udp: UdpSocket, tcp: TcpListener) -> io::Result<Listener> {
-        let udp = Rc::new(udp::Socket::new(udp, actual)?);
+    fn listen(&self, actual: SocketAddr, udp: UdpSocket, tcp: TcpListener) -> io::Result<Listener> {
+        let udp = Rc::new(udp::Socket::new(udp, actual, Rc::clone(&self.datagrams))?);
         let tcp = tokio::net::TcpListener::from_std(tcp)?;
-        self.own.borrow_mut().push(actual);
+        self.serving.add_own(actual);
         let tasks = [
-            tokio::task::spawn_local(udp::read(Rc::clone(self), Rc::clone(&udp))),
-            tokio::task::spawn_local(tcp::accept(Rc::clone(self), tcp, actual)),
+            tokio::task::spawn_local(udp::read(Rc::clone(&self.serving), Rc::clone(&udp))),
+            tokio::task::spawn_local(tcp::accept(Rc::clone(&self.serving), Rc::clone(&self.streams), tcp, actual)),
         ];
         Ok(Listener { actual, udp, tasks })
     }
 
     /// Ends the reading of an address, after what its datagram socket already holds.
-    async fn close(self: &Rc<Self>, listener: Listener) {
+    async fn close(&self, listener: Listener) {
         for task in listener.tasks {
             task.abort();
             let _cancelled = task.await;
         }
-        udp::read_last(self, &listener.udp);
+        udp::read_last(&self.serving, &listener.udp);
     }
 
-    async fn drain(self: Rc<Self>, listeners: Vec<Listener>, grace: Duration) {
+    async fn drain(self, listeners: Vec<Listener>, grace: Duration) {
         for listener in listeners {
             self.close(listener).await;
         }
-        self.phase.set(Phase::Draining);
-        self.connections.wake_all();
-        if tokio::time::timeout(grace, self.all_finished()).await.is_err() {
-            self.phase.set(Phase::GivingUp);
-            self.giving_up.notify_waiters();
-            self.connections.wake_all();
-            let _late = tokio::time::timeout(LAST_WRITES_TIMEOUT, self.all_finished()).await;
-        }
-    }
-
-    async fn all_finished(&self) {
-        while self.busy.get() > 0 {
-            self.finished.notified().await;
-        }
-    }
-
-    /// Tells how far a stop has come.
-    pub(super) fn phase(&self) -> Phase {
-        self.phase.get()
-    }
-
-    /// Returns this worker as something that a drain waits for.
-    pub(super) fn busy(self: &Rc<Self>) -> Busy<A> {
-        self.busy.set(self.busy.get() + 1);
-        Busy(Rc::clone(self))
-    }
-
-    fn replies(&self) -> Replies {
-        Replies { udp_payload_bytes: self.answerer.udp_payload_bytes(), extended_errors: self.limits.extended_errors() }
-    }
-
-    /// Answers what can be answered on the spot, and takes in what cannot. A panic ends this question only.
-    pub(super) fn look(&self, bytes: &[u8], arrival: &Arrival, now: Tick, out: &mut Vec<u8>) -> Sight {
-        let start = out.len();
-        if let Ok(sight) = catch_unwind(AssertUnwindSafe(|| self.look_within(bytes, arrival, now, out))) {
-            return sight;
-        }
-        out.truncate(start);
-        self.stats.count(Counter::PanicsCaught);
-        match wire::parse_query(bytes) {
-            Ok(parsed) => self.answer_here(out, &parsed, arrival, Reason::Panicked),
-            Err(_) => Sight::Silent,
-        }
-    }
-
-    fn look_within(&self, bytes: &[u8], arrival: &Arrival, now: Tick, out: &mut Vec<u8>) -> Sight {
-        // Nobody can receive at port 0, and an answer to ourselves would be the next question (RUSTSEC-2023-0041).
-        if arrival.client.port() == 0 || self.own.borrow().contains(&arrival.client) {
-            return Sight::Silent;
-        }
-        let parsed = match wire::parse_query(bytes) {
-            Ok(parsed) => parsed,
-            Err(Fault::Silent) => return Sight::Silent,
-            Err(Fault::Answer { rcode, echo }) => return self.fault(out, bytes, rcode, echo),
-        };
-        if !self.answerer.allows(arrival.client.ip()) {
-            self.stats.count(Counter::Refused);
-            return self.answer_here(out, &parsed, arrival, Reason::NotAllowed);
-        }
-        let start = out.len();
-        let Arrival { client, local, transport } = *arrival;
-        if let Some(origin) = self.answerer.answer_cached(&parsed, client, local, transport, now, out) {
-            return Sight::Answered(origin);
-        }
-        out.truncate(start);
-        match self.limits.admit() {
-            Some(permit) => Sight::Work(Box::new(Query::from_wire(&parsed, client, local, transport)), permit),
-            None => {
-                self.stats.count(Counter::InFlightFull);
-                self.answer_here(out, &parsed, arrival, Reason::Full)
-            }
-        }
-    }
-
-    fn answer_here(&self, out: &mut Vec<u8>, parsed: &ParsedQuery<'_>, arrival: &Arrival, why: Reason) -> Sight {
-        self.replies().to_parsed(out, parsed, arrival.transport, why);
-        Sight::Answered(Origin::Own)
-    }
-
-    /// Appends the answer to a malformed message.
-    pub(super) fn fault(&self, out: &mut Vec<u8>, bytes: &[u8], rcode: Rcode, echo: bool) -> Sight {
-        self.stats.count(Counter::Malformed);
-        encode::fault(out, bytes, rcode, echo, self.answerer.udp_payload_bytes());
-        Sight::Answered(Origin::Own)
-    }
-
-    /// Works out an answer. There always is one: a panic and the end of a drain have theirs.
-    pub(super) async fn work(&self, query: Box<Query>) -> Vec<u8> {
-        let copy = query.clone();
-        let answerer = Arc::clone(&self.answerer);
-        let result = tokio::select! {
-            biased;
-            result = caught(async move { answerer.answer(*query).await }) => result.map_err(|Panicked| {
-                self.stats.count(Counter::PanicsCaught);
-                Reason::Panicked
-            }),
-            () = self.given_up() => Err(Reason::Stopping),
-        };
-        let (origin, bytes) = result.unwrap_or_else(|why| (Origin::Own, self.replies().to_query(&copy, why)));
-        self.stats.count(Counter::answers(origin));
-        bytes
-    }
-
-    async fn given_up(&self) {
-        while self.phase.get() < Phase::GivingUp {
-            self.giving_up.notified().await;
-        }
-    }
-}
-
-/// A worker that has something to finish: a drain waits until it is dropped. Made before a task is spawned, not in it,
-/// since a drain may look before the task has run.
-pub(super) struct Busy<A>(Rc<Worker<A>>);
-
-impl<A> std::ops::Deref for Busy<A> {
-    type Target = Worker<A>;
-
-    fn deref(&self) -> &Worker<A> {
-        &self.0
-    }
-}
-
-impl<A> Drop for Busy<A> {
-    fn drop(&mut self) {
-        let left = self.0.busy.get() - 1;
-        self.0.busy.set(left);
-        if left == 0 {
-            self.0.finished.notify_waiters();
-        }
-    }
-}
-
-/// The work on a question panicked.
-struct Panicked;
-
-/// Runs a future and catches its panics.
-async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(poll) => poll.map(Ok),
-        Err(_) => Poll::Ready(Err(Panicked)),
-    })
-    .await
-}
-
-/// Answers counted by origin and handed over once a batch, so that a hit costs no shared write of its own.
-#[derive(Debug, Default)]
-pub(super) struct Tally([u64; Origin::ALL.len()]);
-
-impl Tally {
-    /// Counts one answer.
-    pub(super) fn count(&mut self, origin: Origin) {
-        self.0[origin as usize] += 1;
-    }
-
-    /// Adds what was counted to the counters.
-    pub(super) fn publish(self, stats: &Stats) {
-        for (origin, count) in Origin::ALL.into_iter().zip(self.0) {
-            if count > 0 {
-                stats.add(Counter::answers(origin), count);
-            }
+        self.serving.enter(Phase::Draining);
+        self.streams.connections.wake_all();
+        if tokio::time::timeout(grace, self.serving.all_finished()).await.is_err() {
+            self.serving.enter(Phase::GivingUp);
+            self.streams.connections.wake_all();
+            let _late = tokio::time::timeout(LAST_WRITES_TIMEOUT, self.serving.all_finished()).await;
         }
     }
 }

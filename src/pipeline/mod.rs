@@ -25,24 +25,28 @@ pub mod special_types;
 pub mod view;
 pub mod zone;
 
+mod keep;
 mod state;
+mod text;
 
 pub use state::{Parts, State};
 
 use crate::clock::{Clock, Tick};
-use crate::config::{OnFailure, PlaceId, PrivateAnswers, ViewId};
+use crate::config::{OnFailure, PrivateAnswers, ViewId};
 use crate::dns::answer::ede;
 use crate::dns::encode::{self, ClientShape, MessageBuilder};
 use crate::dns::wire::{Message, ParsedQuery, Section, flag};
 use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace, Transport};
 use crate::stats::{Counter, Stats};
-use crate::upstream::{Acceptance, Ask, Failure, Reply};
+use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
 use arc_swap::ArcSwap;
-use cache::{InFlight, KeyBuf, Lookup, Role, Terms};
+use cache::{InFlight, KeyBuf, Lookup, Role};
 use compose::AddressPolicy;
+use keep::{Late, PLACE, keep};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use text::{asker, key_text, log_hit, origin_text};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{Instrument, Level};
@@ -56,8 +60,6 @@ const BUDGET_SLACK: Duration = Duration::from_millis(200);
 const FIRST_GROUP_SHARE: f64 = 2.0 / 3.0;
 /// How often a waiting question looks for another leader when its own died.
 const LEADER_RETRIES: usize = 2;
-/// Networks are told apart later; until then there is one.
-const PLACE: PlaceId = PlaceId(0);
 
 /// Everything between a listener and the upstreams. Shared by all workers.
 #[derive(Debug)]
@@ -75,9 +77,19 @@ struct Hop {
     follow: Option<(Vec<Record>, Name)>,
 }
 
+/// What truename knows about a name by itself.
+enum Local {
+    /// Everything.
+    Decided(Hop),
+    /// Nothing: its route decides.
+    NotOurs,
+    /// Only private servers of the machine may be asked.
+    SystemOnly,
+}
+
 /// A question under way: what every stage of it needs.
 struct Work<'a> {
-    state: &'a State,
+    state: &'a Arc<State>,
     view: ViewId,
     deadline: Instant,
     started: Instant,
@@ -187,7 +199,6 @@ impl Pipeline {
             our_payload_bytes: udp_payload_bytes,
         };
         let origin = state.cache.answer_into(&key, now, &shape, out)?;
-        self.stats.count(Counter::answers(origin));
         if tracing::enabled!(Level::DEBUG) {
             log_hit(message, client, transport, origin);
         }
@@ -222,7 +233,6 @@ impl Pipeline {
                 format!("{}, {} octets", origin_text(answer.origin), answer.message.len()),
             )
         });
-        self.stats.count(Counter::answers(answer.origin));
         answer
     }
 
@@ -301,8 +311,8 @@ impl Pipeline {
     /// A question without RD is answered from what is here, never by asking others (RFC 1034 section 4.3.1).
     fn without_recursion(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
         match self.local(question, work) {
-            Some(hop) => hop.answer,
-            None => {
+            Local::Decided(hop) => hop.answer,
+            Local::NotOurs | Local::SystemOnly => {
                 let why = Ede::new(ede::NOT_AUTHORITATIVE, "not local and not cached; set RD to have it asked");
                 encode::empty(&question.qname, question.qtype, Rcode::REFUSED, Some(why))
             }
@@ -375,41 +385,34 @@ impl Pipeline {
         if is_alias && let Some(answer) = self.cached(question, work) {
             return Hop { answer, follow: None };
         }
-        if let Some(hop) = self.local(question, work) {
-            return hop;
-        }
+        let system_only = match self.local(question, work) {
+            Local::Decided(hop) => return hop,
+            Local::NotOurs => false,
+            Local::SystemOnly => true,
+        };
         if question.qtype == Rtype::ANY {
             return Hop { answer: special_types::minimal_any(&question.qname), follow: None };
         }
-        self.forward(question, work).await
+        self.forward(question, system_only, work).await
     }
 
     /// Stage 4: what truename knows by itself.
-    fn local(&self, question: &QuestionKey, work: &mut Work<'_>) -> Option<Hop> {
-        let outcome = work.state.local(work.view, question);
-        match outcome {
+    fn local(&self, question: &QuestionKey, work: &mut Work<'_>) -> Local {
+        let (elsewhere, why) = match work.state.local(work.view, question) {
             Outcome::Local(local) => {
                 work.step(Stage::Zone, || (key_text(question), local.rcode.to_string(), local.source.clone()));
-                Some(local_hop(question, local))
+                return Local::Decided(local_hop(question, local));
             }
-            Outcome::NotOurs => {
-                work.step(Stage::Zone, || {
-                    (key_text(question), "not ours", "no rewrite, hosts line, zone or special-use name has it")
-                });
-                None
-            }
-            Outcome::PrivateSystemOnly => {
-                work.step(Stage::Zone, || {
-                    (key_text(question), "not ours", "a special-use name that only private resolvers may see")
-                });
-                None
-            }
-        }
+            Outcome::NotOurs => (Local::NotOurs, "no rewrite, hosts line, zone or special-use name has it"),
+            Outcome::PrivateSystemOnly => (Local::SystemOnly, "a special-use name that only private resolvers may see"),
+        };
+        work.step(Stage::Zone, || (key_text(question), "not ours", why));
+        elsewhere
     }
 
     /// Stages 5 to 8: asks the group the name is routed to, and reduces its reply to what is believed.
-    async fn forward(&self, question: &QuestionKey, work: &mut Work<'_>) -> Hop {
-        let way = work.state.way(work.view, question);
+    async fn forward(&self, question: &QuestionKey, system_only: bool, work: &mut Work<'_>) -> Hop {
+        let way = work.state.way(work.view, question, system_only);
         work.step(Stage::Route, || {
             (
                 question.qname.to_string(),
@@ -454,7 +457,7 @@ impl Pipeline {
         question: &QuestionKey,
         way: &state::Way,
         work: &mut Work<'_>,
-    ) -> Result<(Reply, AddressPolicy), Failure> {
+    ) -> Result<(Reply, AddressPolicy), Box<Failure>> {
         let default = work.state.config.default_for(work.view);
         let has_resort = way.on_failure == OnFailure::Default && !way.only_private && default.upstream != way.group;
         let whole = work.deadline;
@@ -462,26 +465,26 @@ impl Pipeline {
             let now = Instant::now();
             work.deadline = now + whole.saturating_duration_since(now).mul_f64(FIRST_GROUP_SHARE);
         }
-        let first = self.ask(question, way.group, way.private_answers, way.only_private, work).await;
+        let first = self.ask(question, way, way.group, way.private_answers, work).await;
         work.deadline = whole;
         match first {
             Err(failure) if has_resort => {
                 work.step(Stage::Route, || (failure.summary.clone(), "the default group", "on_failure = \"default\""));
-                self.ask(question, default.upstream, default.private_answers, false, work).await
+                self.ask(question, way, default.upstream, default.private_answers, work).await
             }
             other => other,
         }
     }
 
-    /// Asks one group.
+    /// Asks one group on the way of a question.
     async fn ask(
         &self,
         question: &QuestionKey,
+        way: &state::Way,
         group: crate::config::GroupId,
         private_answers: PrivateAnswers,
-        only_private: bool,
         work: &mut Work<'_>,
-    ) -> Result<(Reply, AddressPolicy), Failure> {
+    ) -> Result<(Reply, AddressPolicy), Box<Failure>> {
         let policy = |server_is_private| AddressPolicy { private_answers, server_is_private };
         let stats = &self.stats;
         let acceptable = |message: &Message<'_>, server: &crate::upstream::ServerInfo| {
@@ -492,7 +495,27 @@ impl Pipeline {
                 Acceptance::Accept
             }
         };
-        let ask = Ask { group, question, deadline: work.deadline, only_private, acceptable: &acceptable };
+        let (state, view) = (work.state, work.view);
+        let heir = || -> Heir {
+            let late = Late {
+                state: Arc::clone(state),
+                view,
+                question: question.clone(),
+                way: way.clone(),
+                private_answers,
+                clock: self.clock.clone(),
+                stats: Arc::clone(stats),
+            };
+            Box::new(move |reply| late.keep(&reply))
+        };
+        let ask = Ask {
+            group,
+            question,
+            deadline: work.deadline,
+            only_private: way.only_private,
+            acceptable: &acceptable,
+            heir: Some(&heir),
+        };
         work.trace.elapsed = work.started.elapsed();
         let result = work.state.upstreams.ask(ask, work.trace).await;
         work.step(Stage::Exchange, || match &result {
@@ -511,68 +534,21 @@ impl Pipeline {
 
     /// Stage 9: keeps the answer for as long as its records allow.
     fn store(&self, question: &QuestionKey, answer: &Answer, work: &mut Work<'_>) {
-        let state = work.state;
-        let Some(lifetime) = cache::lifetime(answer, &state.config.cache) else {
-            work.step(Stage::Store, || {
-                (
-                    key_text(question),
-                    "not kept",
-                    "a TTL of 0, no SOA to say for how long, or an answer only for this client",
-                )
-            });
-            return;
-        };
-        let key = KeyBuf::of(PLACE, work.view, question);
-        let fingerprint = state.fingerprint(work.view, &question.qname, answer);
-        let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now: self.clock.now() };
-        let inserted = state.cache.insert(&key, answer, &terms);
-        self.stats.add(Counter::CacheInserted, u64::from(inserted.stored));
-        self.stats.add(Counter::CacheEvicted, inserted.evicted);
-        work.step(Stage::Store, || {
-            let (decided, why) = if inserted.stored {
-                ("kept", lifetime.to_string())
-            } else {
-                ("not kept", "too large, or decided by a configuration that has been replaced".to_owned())
-            };
-            (key_text(question), decided, why)
+        let kept = keep(work.state, work.view, question, answer, self.clock.now(), &self.stats);
+        work.step(Stage::Store, || match kept {
+            Some((lifetime, true)) => (key_text(question), "kept", lifetime.to_string()),
+            Some((_, false)) => (
+                key_text(question),
+                "not kept",
+                "too large, or decided by a configuration that has been replaced".to_owned(),
+            ),
+            None => (
+                key_text(question),
+                "not kept",
+                "a TTL of 0, no SOA to say for how long, or an answer only for this client".to_owned(),
+            ),
         });
     }
-}
-
-/// Writes who asks, for people.
-fn asker(query: &Query) -> String {
-    // Port 0 is nobody's: the question is our own (`Query::local`).
-    if query.client.port() == 0 {
-        return "this command".to_owned();
-    }
-    format!("{} over {} at {}", query.client, query.transport, query.local)
-}
-
-/// Writes where an answer comes from, for people.
-fn origin_text(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Zone => "from a local zone",
-        Origin::Hosts => "from a hosts file",
-        Origin::Special => "by the rules for special-use names",
-        Origin::Rewrite => "from a rewrite",
-        Origin::Cache => "from the cache",
-        Origin::Stale => "from the cache, stale",
-        Origin::Upstream => "from upstream",
-        Origin::Own => "made here",
-    }
-}
-
-/// Logs an answer of the fast path: all of its stages in one line.
-fn log_hit(message: &Message<'_>, client: SocketAddr, transport: Transport, origin: Origin) {
-    let Ok(qname) = Name::from_wire(message.qname()) else { return };
-    let (qtype, reason) = (message.qtype(), origin_text(origin));
-    let span = tracing::debug_span!("query", %qname, %qtype, %client, %transport);
-    span.in_scope(|| tracing::debug!(stage = "cache", decision = "hit", reason, "stage"));
-}
-
-/// Writes a question for people.
-fn key_text(question: &QuestionKey) -> String {
-    format!("{} {}", question.qname, question.qtype)
 }
 
 /// Turns what a zone knows into an answer, and its alias out of the zone into the next hop.
@@ -598,3 +574,6 @@ fn failed(question: &QuestionKey, failure: &Failure, local_when_alone: Option<Lo
     }
     encode::servfail(&question.qname, question.qtype, failure.ede())
 }
+
+#[cfg(test)]
+mod tests;

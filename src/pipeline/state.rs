@@ -54,7 +54,7 @@ pub struct State {
 }
 
 /// Where a name that is not ours goes, and under which rules.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Way {
     pub(super) group: GroupId,
     pub(super) private_answers: PrivateAnswers,
@@ -86,9 +86,9 @@ impl State {
         self.zones.answer(view, &question.qname, question.qtype, question.dnssec_ok, &routed)
     }
 
-    /// Stage 5 for one name.
-    pub(super) fn way(&self, view: ViewId, question: &QuestionKey) -> Way {
-        if matches!(self.local(view, question), Outcome::PrivateSystemOnly) {
+    /// Stage 5 for one name; `system_only` is what stage 4 said about it.
+    pub(super) fn way(&self, view: ViewId, question: &QuestionKey, system_only: bool) -> Way {
+        if system_only {
             return Way {
                 group: self.system_group(),
                 private_answers: PrivateAnswers::Allow,

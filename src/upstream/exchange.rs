@@ -4,128 +4,37 @@
 //! follow when a group is down; channels of the group before stay open, so that its late reply still counts. When an
 //! answer is found, what is still owed is listened for in the background for a moment: it teaches which servers live.
 
+use super::attempts::{Arrival, Attempt, Attempts, learn, make_reply};
 use super::group::{self, MAX_GROUPS, Next, Plan, Setting, Why};
 use super::health::Standing;
 use super::loops::UnderWay;
-use super::reply::{Match, Poor, Sent, Worth, weigh};
+use super::reply::{Poor, Sent, Worth};
+use super::seen::{Seen, poor_rank};
 use super::servers::{GroupState, Server};
 use super::transport::{Channel, udp};
-use super::{Acceptance, Ask, Failure, FailureKind, Inner, Reply};
+use super::{Acceptance, Ask, Failure, Heir, Inner, Reply, linger};
 use crate::clock::Tick;
 use crate::config::{GroupId, UpstreamTransport};
 use crate::dns::wire::Message;
 use crate::dns::{Rcode, Stage, Trace};
 use crate::stats::Counter;
-use std::fmt::Write as _;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// Unmatched datagrams on one socket after which the question also goes over TCP, where a forger must see the path.
-const MAX_UNWANTED: u32 = 50;
 /// Queries to one server, none answered, after which a repeat goes without EDNS: some drop what they cannot read.
 const PLAIN_AFTER: u8 = 2;
 /// How long owed replies are listened for after an answer.
 const LINGER_ANSWERED: Duration = Duration::from_millis(1500);
-/// How long they are listened for, from the start of the question, when there was none: they teach patience.
-const LINGER_FAILED: Duration = Duration::from_millis(4500);
-/// Questions lingering at once; beyond it nothing is learnt.
-const MAX_LINGERING: usize = 512;
+/// How long they are listened for, from the start of the question, when there was none: they teach patience, and an
+/// answer among them still serves the next who asks. Stub resolvers ask again after 5 s, twice.
+const LINGER_FAILED: Duration = Duration::from_secs(10);
 /// The share of the budget a group may use when another stands behind it.
 const FALLBACK_SHARE: f64 = 2.0 / 3.0;
-/// Octets of a failure's summary.
-const MAX_SUMMARY_BYTES: usize = 400;
-
-/// One query under way.
-#[derive(Debug)]
-struct Attempt {
-    server: Arc<Server>,
-    /// Which group of the chain, and which member of it.
-    seat: (GroupId, usize),
-    transport: UpstreamTransport,
-    sent: Sent,
-    channel: Channel,
-    at: Instant,
-    unwanted: u32,
-    late: bool,
-}
-
-/// Something that arrived, already matched.
-enum Arrival {
-    /// The reply.
-    Reply(Vec<u8>),
-    /// A definite error.
-    Broken(io::Error),
-    /// The reply in another letter case.
-    OtherCase,
-    /// The server does not read EDNS.
-    BareRefusal,
-    /// Too much that does not match.
-    Flooded,
-    /// Nothing to act on.
-    Noise,
-}
-
-/// The queries under way.
-#[derive(Debug, Default)]
-struct Attempts {
-    open: Vec<Attempt>,
-    /// Where polling starts: a flood on one socket must not starve the others.
-    turn: usize,
-}
-
-impl Attempts {
-    /// Waits for anything on any channel.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(usize, io::Result<Vec<u8>>)> {
-        let count = self.open.len();
-        for step in 0..count {
-            let at = (self.turn + step) % count;
-            if let Poll::Ready(event) = self.open[at].channel.poll(cx) {
-                self.turn = at + 1;
-                return Poll::Ready((at, event));
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Holds what arrived against the query it arrived for.
-    fn sort(&mut self, at: usize, event: io::Result<Vec<u8>>, inner: &Inner) -> Arrival {
-        let attempt = &mut self.open[at];
-        let bytes = match event {
-            Ok(bytes) => bytes,
-            Err(error) if udp::is_definite(&error) || !attempt.channel.continues() => return Arrival::Broken(error),
-            Err(_) => return Arrival::Noise,
-        };
-        match attempt.sent.matches(&bytes) {
-            Match::Exact if Message::parse(&bytes).is_ok() => return Arrival::Reply(bytes),
-            // Over TCP the connection is the proof; what is left to learn is that the server does not keep case.
-            Match::OtherCase if !attempt.channel.continues() && Message::parse(&bytes).is_ok() => {
-                attempt.server.health.case_missed();
-                return Arrival::Reply(bytes);
-            }
-            Match::OtherCase => return Arrival::OtherCase,
-            Match::BareRefusal => return Arrival::BareRefusal,
-            Match::Exact | Match::Foreign => {}
-        }
-        inner.stats.count(Counter::UpstreamUnmatched);
-        attempt.unwanted += 1;
-        if attempt.channel.continues() {
-            if attempt.unwanted == MAX_UNWANTED { Arrival::Flooded } else { Arrival::Noise }
-        } else {
-            Arrival::Broken(io::ErrorKind::InvalidData.into())
-        }
-    }
-
-    /// Forgets every query to a server that has spoken.
-    fn close(&mut self, server: &Arc<Server>) {
-        self.open.retain(|attempt| !Arc::ptr_eq(&attempt.server, server));
-    }
-}
 
 /// One question on its way through the groups.
 struct Exchange<'a> {
@@ -140,20 +49,8 @@ struct Exchange<'a> {
     seen: Seen,
 }
 
-/// What the question has met so far.
-#[derive(Default)]
-struct Seen {
-    best: Option<(u8, Reply)>,
-    silent: bool,
-    broken: bool,
-    failed: bool,
-    rejected: bool,
-    looping: bool,
-    summary: String,
-}
-
 /// See [`super::Upstreams::ask`].
-pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Failure> {
+pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Box<Failure>> {
     let trace_base = trace.elapsed;
     let mut exchange = Exchange {
         inner,
@@ -500,58 +397,19 @@ impl Exchange<'_> {
     fn succeed(mut self, mut reply: Reply, under_way: UnderWay<'_>) -> Reply {
         drop(under_way);
         reply.sends = self.sends;
-        self.linger(Instant::now() + LINGER_ANSWERED);
+        self.linger(Instant::now() + LINGER_ANSWERED, None);
         reply
     }
 
-    #[expect(clippy::result_large_err, reason = "moved once a question; a box would cost every failure an allocation")]
-    fn fail(mut self, under_way: UnderWay<'_>) -> Result<Reply, Failure> {
+    fn fail(mut self, under_way: UnderWay<'_>) -> Result<Reply, Box<Failure>> {
         drop(under_way);
-        self.linger(self.start + LINGER_FAILED);
-        let sends = self.sends;
-        let seen = self.seen;
-        let best = seen.best.map(|(rank, reply)| (rank, Reply { sends, ..reply }));
-        // When no server has anything but an empty NOERROR, that is what there is: some forwarders leave the SOA out
-        // of every NODATA, and SERVFAIL in its place would break names that merely have no such record.
-        match best {
-            Some((EMPTY_RANK, reply)) if !seen.rejected => return Ok(reply),
-            _ => {}
-        }
-        let kind = if seen.rejected {
-            FailureKind::Filtered
-        } else if seen.failed {
-            FailureKind::AllFailed
-        } else if seen.silent && sends > 0 {
-            FailureKind::Timeout
-        } else if seen.broken {
-            FailureKind::Network
-        } else if seen.looping {
-            FailureKind::Loop
-        } else if sends > 0 {
-            FailureKind::Timeout
-        } else {
-            FailureKind::NoServers
-        };
-        let mut summary = seen.summary;
-        if summary.is_empty() {
-            let _ = write!(summary, "{sends} queries sent, no reply");
-        }
-        Err(Failure { kind, best: best.map(|(_, reply)| reply), summary })
+        let heir = self.ask.heir.filter(|_| !self.attempts.open.is_empty()).map(|heir| heir());
+        self.linger(self.start + LINGER_FAILED, heir);
+        self.seen.conclude(self.sends)
     }
 
-    /// Listens in the background for what is still owed: a server that is only slow must not count as silent.
-    fn linger(&mut self, until: Instant) {
-        let attempts = std::mem::take(&mut self.attempts);
-        if attempts.open.is_empty() {
-            return;
-        }
-        let inner = Arc::clone(self.inner);
-        if inner.lingering.fetch_add(1, Ordering::Relaxed) >= MAX_LINGERING {
-            inner.lingering.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        // Detached: it holds sockets for a moment, ends by itself, and nothing waits for what it learns.
-        tokio::spawn(listen_on(inner, attempts, until));
+    fn linger(&mut self, until: Instant, heir: Option<Heir>) {
+        linger::begin(self.inner, std::mem::take(&mut self.attempts), until, heir);
     }
 
     fn note<A: Into<String>, B: Into<String>, C: Into<String>>(
@@ -567,116 +425,6 @@ impl Exchange<'_> {
         tracing::debug!(event, stage = "exchange", upstream = saw, decision = decided, reason = because, "exchange");
         self.trace.elapsed = self.trace_base + self.start.elapsed();
         self.trace.step(Stage::Exchange, || (saw, decided, because));
-    }
-}
-
-/// Listens until everything owed has come or time is over.
-async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant) {
-    let mut timer = pin!(tokio::time::sleep_until(until));
-    while !attempts.open.is_empty() {
-        let event = poll_fn(|cx| match attempts.poll(cx) {
-            Poll::Ready(event) => Poll::Ready(Some(event)),
-            Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
-        });
-        let Some((at, event)) = event.await else { break };
-        let now = inner.clock.now();
-        match attempts.sort(at, event, &inner) {
-            Arrival::Reply(bytes) => {
-                let attempt = attempts.open.swap_remove(at);
-                learn(&attempt, &bytes, now);
-                attempts.close(&attempt.server);
-            }
-            Arrival::Broken(error) => {
-                let attempt = attempts.open.swap_remove(at);
-                inner.stats.count(Counter::UpstreamErrors);
-                if udp::is_definite(&error) {
-                    attempt.server.health.errored(now);
-                }
-            }
-            // It is alive; what else it is will be learnt by the next question.
-            Arrival::OtherCase => {
-                let attempt = attempts.open.swap_remove(at);
-                attempt.server.health.case_missed();
-            }
-            Arrival::BareRefusal if attempts.open[at].transport == UpstreamTransport::Tcp => {
-                attempts.open.swap_remove(at);
-            }
-            Arrival::BareRefusal | Arrival::Flooded | Arrival::Noise => {}
-        }
-        // A flood must not hold the socket beyond its time.
-        if Instant::now() >= until {
-            break;
-        }
-    }
-    let mut blamed: Vec<&Arc<Server>> = Vec::new();
-    for attempt in &attempts.open {
-        inner.stats.count(Counter::UpstreamTimeouts);
-        if !blamed.iter().any(|server| Arc::ptr_eq(server, &attempt.server)) {
-            blamed.push(&attempt.server);
-            attempt.server.health.silent();
-        }
-    }
-    inner.lingering.fetch_sub(1, Ordering::Relaxed);
-}
-
-/// Takes from a matched reply what it says about its server.
-fn learn(attempt: &Attempt, bytes: &[u8], now: Tick) -> Worth {
-    let health = &attempt.server.health;
-    let worth = Message::parse(bytes).map_or(Worth::Poor(Poor::Malformed), |message| weigh(&message));
-    health.replied(now, attempt.at.elapsed());
-    health.judged(now, matches!(worth, Worth::Poor(_)));
-    if attempt.sent.mixed_case && attempt.transport == UpstreamTransport::Udp {
-        health.case_kept();
-    }
-    match worth {
-        Worth::Poor(Poor::Code(Rcode::FORMERR | Rcode::NOTIMP | Rcode::BADVERS)) => {}
-        Worth::Good | Worth::Truncated | Worth::Poor(_) if attempt.sent.edns => health.edns_works(),
-        // Asked without EDNS because it was silent or refused with EDNS, and it answers.
-        Worth::Good | Worth::Truncated if health.habits(now).edns_unproven => health.edns_broken(now),
-        Worth::Good | Worth::Truncated | Worth::Poor(_) => {}
-    }
-    worth
-}
-
-fn make_reply(attempt: &Attempt, mut bytes: Vec<u8>, sends: u32) -> Reply {
-    attempt.sent.normalize(&mut bytes);
-    Reply {
-        message: bytes,
-        server: Arc::clone(&attempt.server.info.label),
-        address: attempt.server.info.address,
-        transport: attempt.transport,
-        rtt: attempt.at.elapsed(),
-        sends,
-    }
-}
-
-/// Rank of an empty NOERROR among replies that are no answer.
-const EMPTY_RANK: u8 = 4;
-
-/// Ranks replies that are no answer by how much they tell the client; 0 is of no use to it.
-fn poor_rank(poor: Poor, reply: &Reply) -> u8 {
-    match poor {
-        Poor::Empty => EMPTY_RANK,
-        Poor::Code(Rcode::SERVFAIL) if super::given_ede(&reply.message).is_some() => 3,
-        Poor::Code(Rcode::SERVFAIL) => 2,
-        Poor::Code(_) => 1,
-        Poor::Referral | Poor::Malformed => 0,
-    }
-}
-
-impl Seen {
-    /// Keeps a reply when it tells more than the one kept.
-    fn keep(&mut self, rank: u8, reply: Reply) {
-        if rank > self.best.as_ref().map_or(0, |(kept, _)| *kept) {
-            self.best = Some((rank, reply));
-        }
-    }
-
-    fn tell(&mut self, server: &Server, outcome: &str) {
-        if self.summary.len() < MAX_SUMMARY_BYTES {
-            let comma = if self.summary.is_empty() { "" } else { ", " };
-            let _ = write!(self.summary, "{comma}{}: {outcome}", server.info.label);
-        }
     }
 }
 

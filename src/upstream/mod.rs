@@ -4,6 +4,9 @@
 //! ask(group, question) ─▶ group.rs     the plan: order, hedge, failover, patience (pure)
 //!                         health.rs    what is known about each server (pure)
 //!                         exchange.rs  runs the plan over up to eight channels and one timer
+//!                         attempts.rs  those channels: what arrives on which, and what it teaches
+//!                         seen.rs      what the question met, and what its failure is called (pure)
+//!                         linger.rs    replies that come too late: learnt from, and handed on
 //!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
 //!                         transport/   sockets, or a network played in memory
 //!                         loops.rs     do our questions come back to us?
@@ -12,11 +15,14 @@
 //! What a reply's records mean is not decided here: bytes are handed on as they came, with id 0 and the question in
 //! lower case. Nothing is sent while nobody asks: probes of dead servers ride on questions.
 
+mod attempts;
 mod exchange;
 mod group;
 mod health;
+mod linger;
 mod loops;
 mod reply;
+mod seen;
 mod servers;
 mod transport;
 
@@ -72,7 +78,12 @@ pub struct Ask<'a> {
     pub only_private: bool,
     /// Judges an otherwise good reply; a rejected one counts as a failure of its server for this question.
     pub acceptable: &'a (dyn Fn(&Message<'_>, &ServerInfo) -> Acceptance + Sync),
+    /// Makes who takes a good reply that comes when the question has been given up on. Called only then.
+    pub heir: Option<&'a (dyn Fn() -> Heir + Sync)>,
 }
+
+/// Takes a reply that came too late for its question; whether it is acceptable is for the heir to judge.
+pub type Heir = Box<dyn FnOnce(Reply) + Send>;
 
 impl fmt::Debug for Ask<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -206,7 +217,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// When there is no reply that answers the question.
-    pub async fn ask(&self, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Failure> {
+    pub async fn ask(&self, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Box<Failure>> {
         exchange::ask(&self.0, ask, trace).await
     }
 

@@ -62,7 +62,7 @@ pub(super) fn question(text: &str) -> QuestionKey {
 }
 
 /// Asks group 0 with the whole budget, accepting everything.
-pub(super) async fn ask(upstreams: &Upstreams, text: &str) -> Result<Reply, Failure> {
+pub(super) async fn ask(upstreams: &Upstreams, text: &str) -> Result<Reply, Box<Failure>> {
     ask_where(upstreams, text, false, &|_, _| Acceptance::Accept).await
 }
 
@@ -71,10 +71,10 @@ pub(super) async fn ask_where(
     text: &str,
     only_private: bool,
     acceptable: &(dyn Fn(&Message<'_>, &crate::upstream::ServerInfo) -> Acceptance + Sync),
-) -> Result<Reply, Failure> {
+) -> Result<Reply, Box<Failure>> {
     let question = question(text);
     let deadline = tokio::time::Instant::now() + BUDGET;
-    let ask = Ask { group: GroupId(0), question: &question, deadline, only_private, acceptable };
+    let ask = Ask { group: GroupId(0), question: &question, deadline, only_private, acceptable, heir: None };
     upstreams.ask(ask, &mut Trace::off()).await
 }
 

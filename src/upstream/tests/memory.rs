@@ -421,10 +421,34 @@ async fn the_trace_tells_who_was_asked_and_why() {
         deadline,
         only_private: false,
         acceptable: &|_, _| Acceptance::Accept,
+        heir: None,
     };
     let mut trace = Trace::on();
     upstreams.ask(ask, &mut trace).await.unwrap_err();
     let text: Vec<String> = trace.steps().iter().map(|s| format!("{}|{}|{}", s.saw, s.decided, s.because)).collect();
     assert!(text.iter().any(|line| line.contains("ask over UDP|first choice")), "{text:?}");
     assert!(text.iter().any(|line| line.contains("not an answer|SERVFAIL")), "{text:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_after_the_question_was_given_up_on_goes_to_its_heir() {
+    let (play, upstreams, _) = play(&[1]);
+    play.healthy(1, 6_000);
+    let (question, (sender, late)) = (question("a.example.org"), std::sync::mpsc::channel());
+    let heir = move || -> crate::upstream::Heir {
+        let sender = sender.clone();
+        Box::new(move |reply| sender.send(octet(&reply)).expect("the test listens"))
+    };
+    let ask = crate::upstream::Ask {
+        group: GroupId(0),
+        question: &question,
+        deadline: Instant::now() + BUDGET,
+        only_private: false,
+        acceptable: &|_, _| Acceptance::Accept,
+        heir: Some(&heir),
+    };
+    let failure = upstreams.ask(ask, &mut Trace::off()).await.unwrap_err();
+    assert_eq!((failure.kind, late.try_recv().ok()), (FailureKind::Timeout, None));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(late.try_iter().collect::<Vec<_>>(), [1], "once, although every repeat of the query was answered");
 }

@@ -89,7 +89,7 @@ fn real(servers: &[SocketAddr]) -> (Upstreams, Arc<Stats>) {
     upstreams(vec![group], Clock::default(), Net::Real)
 }
 
-async fn asked(upstreams: &Upstreams, text: &str) -> Result<Reply, Failure> {
+async fn asked(upstreams: &Upstreams, text: &str) -> Result<Reply, Box<Failure>> {
     timeout(BOUND, ask(upstreams, text)).await.expect("an answer in time")
 }
 

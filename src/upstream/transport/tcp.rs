@@ -155,6 +155,10 @@ impl Connection {
             }
         }
         loop {
+            if self.pending.len() >= MAX_PENDING {
+                // Questions that were given up on must not keep the others waiting.
+                self.pending.retain(|_, pending| !pending.reply.is_closed());
+            }
             let now = Instant::now();
             let next = self.pending.values().map(|pending| pending.until).min().unwrap_or(now + IDLE_TIMEOUT);
             self.read.reserve(READ_BYTES);

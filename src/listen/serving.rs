@@ -1,0 +1,258 @@
+//! What UDP and TCP have in common on one thread: who is answered on the spot, who is worked on, who is too late.
+
+use super::Answerer;
+use super::limits::{Limits, Permit};
+use super::reply::{Reason, Replies};
+use crate::clock::Tick;
+use crate::dns::wire::{self, Fault, ParsedQuery};
+use crate::dns::{Origin, Query, Rcode, Transport, encode};
+use crate::stats::{Counter, Stats};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use tokio::sync::Notify;
+
+/// What the workers share.
+pub(super) struct Shared<A> {
+    pub(super) answerer: Arc<A>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) limits: Arc<Limits>,
+}
+
+/// How far a stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Not stopping.
+    Serving,
+    /// Nothing more is read; what is in work is finished.
+    Draining,
+    /// What is in work is given up.
+    GivingUp,
+}
+
+/// Where a question came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) client: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) transport: Transport,
+}
+
+/// What became of a question at first sight.
+pub(super) enum Sight {
+    /// It is not to be answered.
+    Silent,
+    /// Its answer has been appended.
+    Answered(Origin),
+    /// It is to be worked on, and may.
+    Work(Box<Query>, Permit),
+}
+
+/// One thread's way of serving. Nothing in it is shared with another thread but [`Shared`].
+pub(super) struct Serving<A> {
+    pub(super) answerer: Arc<A>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) limits: Arc<Limits>,
+    /// Addresses of our own: a question from one of them is an echo.
+    own: RefCell<Vec<SocketAddr>>,
+    phase: Cell<Phase>,
+    giving_up: Notify,
+    busy: Cell<usize>,
+    finished: Notify,
+}
+
+impl<A: Answerer> Serving<A> {
+    /// Starts with no address of our own.
+    pub(super) fn new(shared: Shared<A>) -> Self {
+        let Shared { answerer, stats, limits } = shared;
+        Self {
+            answerer,
+            stats,
+            limits,
+            own: RefCell::default(),
+            phase: Cell::new(Phase::Serving),
+            giving_up: Notify::new(),
+            busy: Cell::new(0),
+            finished: Notify::new(),
+        }
+    }
+
+    /// Takes note of an address of ours.
+    pub(super) fn add_own(&self, address: SocketAddr) {
+        self.own.borrow_mut().push(address);
+    }
+
+    /// Forgets an address that is ours no longer.
+    pub(super) fn remove_own(&self, address: SocketAddr) {
+        self.own.borrow_mut().retain(|own| *own != address);
+    }
+
+    /// Moves a stop on; at its end everybody who works is told.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        if phase == Phase::GivingUp {
+            self.giving_up.notify_waiters();
+        }
+    }
+
+    /// Waits until nobody is busy.
+    pub(super) async fn all_finished(&self) {
+        while self.busy.get() > 0 {
+            self.finished.notified().await;
+        }
+    }
+
+    /// Tells how far a stop has come.
+    pub(super) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Returns this as something that a drain waits for.
+    pub(super) fn busy(self: &Rc<Self>) -> Busy<A> {
+        self.busy.set(self.busy.get() + 1);
+        Busy(Rc::clone(self))
+    }
+
+    fn replies(&self) -> Replies {
+        Replies { udp_payload_bytes: self.answerer.udp_payload_bytes(), extended_errors: self.limits.extended_errors() }
+    }
+
+    /// Answers what can be answered on the spot, and takes in what cannot. A panic ends this question only.
+    pub(super) fn look(&self, bytes: &[u8], arrival: &Arrival, now: Tick, out: &mut Vec<u8>) -> Sight {
+        let start = out.len();
+        if let Ok(sight) = catch_unwind(AssertUnwindSafe(|| self.look_within(bytes, arrival, now, out))) {
+            return sight;
+        }
+        out.truncate(start);
+        self.stats.count(Counter::PanicsCaught);
+        match wire::parse_query(bytes) {
+            Ok(parsed) => self.answer_here(out, &parsed, arrival, Reason::Panicked),
+            Err(_) => Sight::Silent,
+        }
+    }
+
+    fn look_within(&self, bytes: &[u8], arrival: &Arrival, now: Tick, out: &mut Vec<u8>) -> Sight {
+        // Nobody can receive at port 0, and an answer to ourselves would be the next question (RUSTSEC-2023-0041).
+        if arrival.client.port() == 0 || self.own.borrow().contains(&arrival.client) {
+            return Sight::Silent;
+        }
+        let parsed = match wire::parse_query(bytes) {
+            Ok(parsed) => parsed,
+            Err(Fault::Silent) => return Sight::Silent,
+            Err(Fault::Answer { rcode, echo }) => return self.fault(out, bytes, rcode, echo),
+        };
+        if !self.answerer.allows(arrival.client.ip()) {
+            self.stats.count(Counter::Refused);
+            return self.answer_here(out, &parsed, arrival, Reason::NotAllowed);
+        }
+        let start = out.len();
+        let Arrival { client, local, transport } = *arrival;
+        if let Some(origin) = self.answerer.answer_cached(&parsed, client, local, transport, now, out) {
+            return Sight::Answered(origin);
+        }
+        out.truncate(start);
+        match self.limits.admit() {
+            Some(permit) => Sight::Work(Box::new(Query::from_wire(&parsed, client, local, transport)), permit),
+            None => {
+                self.stats.count(Counter::InFlightFull);
+                self.answer_here(out, &parsed, arrival, Reason::Full)
+            }
+        }
+    }
+
+    fn answer_here(&self, out: &mut Vec<u8>, parsed: &ParsedQuery<'_>, arrival: &Arrival, why: Reason) -> Sight {
+        self.replies().to_parsed(out, parsed, arrival.transport, why);
+        Sight::Answered(Origin::Own)
+    }
+
+    /// Appends the answer to a malformed message.
+    pub(super) fn fault(&self, out: &mut Vec<u8>, bytes: &[u8], rcode: Rcode, echo: bool) -> Sight {
+        self.stats.count(Counter::Malformed);
+        encode::fault(out, bytes, rcode, echo, self.answerer.udp_payload_bytes());
+        Sight::Answered(Origin::Own)
+    }
+
+    /// Works out an answer. There always is one: a panic and the end of a drain have theirs.
+    pub(super) async fn work(&self, query: Box<Query>) -> Vec<u8> {
+        let copy = query.clone();
+        let answerer = Arc::clone(&self.answerer);
+        // Boxed: some kilobytes that would otherwise be moved with the task, several times, before it first runs.
+        let answer = Box::pin(async move { answerer.answer(*query).await });
+        let result = tokio::select! {
+            biased;
+            result = caught(answer) => result.map_err(|Panicked| {
+                self.stats.count(Counter::PanicsCaught);
+                Reason::Panicked
+            }),
+            () = self.given_up() => Err(Reason::Stopping),
+        };
+        let (origin, bytes) = result.unwrap_or_else(|why| (Origin::Own, self.replies().to_query(&copy, why)));
+        self.stats.count(Counter::answers(origin));
+        bytes
+    }
+
+    async fn given_up(&self) {
+        while self.phase.get() < Phase::GivingUp {
+            self.giving_up.notified().await;
+        }
+    }
+}
+
+/// A thread that has something to finish: a drain waits until it is dropped. Made before a task is spawned, not in it,
+/// since a drain may look before the task has run.
+pub(super) struct Busy<A>(Rc<Serving<A>>);
+
+impl<A> std::ops::Deref for Busy<A> {
+    type Target = Serving<A>;
+
+    fn deref(&self) -> &Serving<A> {
+        &self.0
+    }
+}
+
+impl<A> Drop for Busy<A> {
+    fn drop(&mut self) {
+        let left = self.0.busy.get() - 1;
+        self.0.busy.set(left);
+        if left == 0 {
+            self.0.finished.notify_waiters();
+        }
+    }
+}
+
+/// The work on a question panicked.
+struct Panicked;
+
+/// Runs a future and catches its panics.
+async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
+}
+
+/// Answers counted by origin and handed over once a batch, so that a hit costs no shared write of its own.
+#[derive(Debug, Default)]
+pub(super) struct Tally([u64; Origin::ALL.len()]);
+
+impl Tally {
+    /// Counts one answer.
+    pub(super) fn count(&mut self, origin: Origin) {
+        self.0[origin as usize] += 1;
+    }
+
+    /// Adds what was counted to the counters.
+    pub(super) fn publish(self, stats: &Stats) {
+        for (origin, count) in Origin::ALL.into_iter().zip(self.0) {
+            if count > 0 {
+                stats.add(Counter::answers(origin), count);
+            }
+        }
+    }
+}

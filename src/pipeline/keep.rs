@@ -1,0 +1,62 @@
+//! Stage 9: what is kept of an answer, also when it comes after its client was given up on.
+
+use super::cache::{self, KeyBuf, Terms};
+use super::compose::{self, AddressPolicy};
+use super::state::{State, Way};
+use crate::clock::{Clock, Tick};
+use crate::config::{PlaceId, PrivateAnswers, ViewId};
+use crate::dns::wire::Message;
+use crate::dns::{Answer, QuestionKey};
+use crate::stats::{Counter, Stats};
+use crate::upstream::Reply;
+use std::sync::Arc;
+
+/// Networks are told apart later; until then there is one.
+pub(super) const PLACE: PlaceId = PlaceId(0);
+
+/// Puts an answer into the cache; returns for how long it may be kept, and whether it is.
+pub(super) fn keep(
+    state: &State,
+    view: ViewId,
+    question: &QuestionKey,
+    answer: &Answer,
+    now: Tick,
+    stats: &Stats,
+) -> Option<(cache::Lifetime, bool)> {
+    let lifetime = cache::lifetime(answer, &state.config.cache)?;
+    let fingerprint = state.fingerprint(view, &question.qname, answer);
+    let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now };
+    let inserted = state.cache.insert(&KeyBuf::of(PLACE, view, question), answer, &terms);
+    stats.add(Counter::CacheInserted, u64::from(inserted.stored));
+    stats.add(Counter::CacheEvicted, inserted.evicted);
+    Some((lifetime, inserted.stored))
+}
+
+/// A question whose client has been given up on: a reply that comes now is still good for the next who asks.
+pub(super) struct Late {
+    pub(super) state: Arc<State>,
+    pub(super) view: ViewId,
+    pub(super) question: QuestionKey,
+    pub(super) way: Way,
+    pub(super) private_answers: PrivateAnswers,
+    pub(super) clock: Clock,
+    pub(super) stats: Arc<Stats>,
+}
+
+impl Late {
+    /// Stages 7 to 9 for such a reply. One whose alias leads elsewhere is left alone: following it is for a question.
+    pub(super) fn keep(&self, reply: &Reply) {
+        let server_is_private = crate::dns::address::is_private(reply.address.ip());
+        let policy = AddressPolicy { private_answers: self.private_answers, server_is_private };
+        if Message::parse(&reply.message).is_ok_and(|message| compose::is_filtered_to_nothing(&message, policy)) {
+            self.stats.count(Counter::PrivateDropped);
+            return;
+        }
+        let Ok(composed) = compose::compose(&self.question, &reply.message, policy, false) else { return };
+        let is_elsewhere = |alias| self.state.is_elsewhere(self.view, &self.question, &self.way, alias);
+        if composed.broken || composed.aliases.iter().any(is_elsewhere) {
+            return;
+        }
+        let _kept = keep(&self.state, self.view, &self.question, &composed.answer, self.clock.now(), &self.stats);
+    }
+}

@@ -1,0 +1,104 @@
+//! The order of stages across time, over a network in memory; tokio's time is paused, so seconds cost nothing.
+
+use super::cache::Cache;
+use super::route::Routes;
+use super::zone::Zones;
+use super::{Parts, Pipeline, State};
+use crate::clock::Clock;
+use crate::config::load::load_text;
+use crate::dns::encode::MessageBuilder;
+use crate::dns::wire::{Message, Section};
+use crate::dns::{Answer, Name, Origin, Query, Rcode, Record, Rtype, Trace};
+use crate::stats::{Counter, Stats};
+use crate::upstream::{Net, SimulatedNet, SimulatedQuery, SimulatedReplies, Upstreams};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// One server that answers every question with the same address, after a delay.
+#[derive(Debug)]
+struct Slow {
+    after: Duration,
+    address: Ipv4Addr,
+    asked: AtomicUsize,
+}
+
+impl SimulatedNet for Slow {
+    fn send(&self, query: SimulatedQuery, replies: SimulatedReplies) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let message = Message::parse(&query.bytes).unwrap();
+        let owner = Name::from_wire(message.qname()).unwrap();
+        let mut builder = MessageBuilder::response(&owner, message.qtype(), Rcode::NOERROR);
+        let rdata = self.address.octets().into();
+        builder.push(Section::Answer, &Record { owner, rtype: Rtype::A, class: 1, ttl: 60, rdata });
+        let mut bytes = builder.finish().into_vec();
+        bytes[..2].copy_from_slice(&query.bytes[..2]);
+        replies.message(self.after, bytes);
+    }
+}
+
+fn pipeline(after_ms: u64, address: Ipv4Addr) -> (Pipeline, Arc<Slow>) {
+    // A public address, reached only in memory.
+    let text = "[upstream.system]\nservers = [\"9.9.9.9\"]\n[hosts]\nfiles = []\n";
+    let config = Arc::new(load_text("test.toml", text).config.unwrap());
+    let (clock, stats) = (Clock::simulated(), Arc::new(Stats::default()));
+    let net = Arc::new(Slow { after: Duration::from_millis(after_ms), address, asked: AtomicUsize::new(0) });
+    let simulated: Arc<dyn SimulatedNet> = Arc::<Slow>::clone(&net);
+    let upstreams = Upstreams::new(&config, &[], clock.clone(), Arc::clone(&stats), Net::Simulated(simulated), None);
+    let (zones, _) = Zones::load(&config, 0);
+    let (routes, _) = Routes::load(&config, &|_| false, &[]);
+    let cache = Arc::new(Cache::new(&config.cache));
+    let parts = Parts { config, zones, routes, upstreams, system: Vec::new(), cache };
+    (Pipeline::new(State::new(parts), clock, stats), net)
+}
+
+async fn ask(pipeline: &Pipeline) -> Answer {
+    let query = Query::local(Name::parse("www.example.org").unwrap(), Rtype::A);
+    pipeline.answer(&query, &mut Trace::off()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_comes_too_late_answers_the_next_who_asks() {
+    let (pipeline, net) = pipeline(6_000, Ipv4Addr::new(93, 184, 216, 34));
+    assert_eq!(ask(&pipeline).await.rcode(), Rcode::SERVFAIL);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let asked = net.asked.load(Ordering::Relaxed);
+    let answer = ask(&pipeline).await;
+    assert_eq!((answer.rcode(), answer.origin), (Rcode::NOERROR, Origin::Cache));
+    assert_eq!(net.asked.load(Ordering::Relaxed), asked, "nobody was asked again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_reply_with_a_private_address_is_not_kept() {
+    let (pipeline, _) = pipeline(6_000, Ipv4Addr::new(192, 168, 1, 1));
+    assert_eq!(ask(&pipeline).await.rcode(), Rcode::SERVFAIL);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(pipeline.stats().get(Counter::PrivateDropped), 1);
+    assert_eq!(ask(&pipeline).await.rcode(), Rcode::SERVFAIL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_are_counted_by_listeners_only() {
+    let (pipeline, _) = pipeline(20, Ipv4Addr::new(93, 184, 216, 34));
+    assert_eq!(ask(&pipeline).await.origin, Origin::Upstream);
+    assert_eq!(ask(&pipeline).await.origin, Origin::Cache);
+    let counted: u64 = Origin::ALL.into_iter().map(|origin| pipeline.stats().get(Counter::answers(origin))).sum();
+    assert_eq!(counted, 0, "a listener counts what it sends, and would count it a second time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn identical_questions_cost_one_query_also_when_the_leader_is_dropped() {
+    let (pipeline, net) = pipeline(300, Ipv4Addr::new(93, 184, 216, 34));
+    let leader = tokio::time::timeout(Duration::from_millis(100), ask(&pipeline));
+    let others = async {
+        tokio::task::yield_now().await;
+        tokio::join!(ask(&pipeline), ask(&pipeline), ask(&pipeline))
+    };
+    let (given_up, (first, second, third)) = tokio::join!(leader, others);
+    assert!(given_up.is_err());
+    for answer in [first, second, third] {
+        assert_eq!(answer.rcode(), Rcode::NOERROR);
+    }
+    assert_eq!(net.asked.load(Ordering::Relaxed), 2, "the leader's query, and one of the leader that followed it");
+}

@@ -1,0 +1,84 @@
+//! Listens in the background, for a bounded time, for replies still owed when their question has ended: a server that
+//! is only slow must not count as silent.
+
+use super::attempts::{Arrival, Attempts, learn, make_reply};
+use super::reply::Worth;
+use super::servers::Server;
+use super::transport::udp;
+use super::{Heir, Inner};
+use crate::config::UpstreamTransport;
+use crate::stats::Counter;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use tokio::time::Instant;
+
+/// Questions lingering at once; beyond it nothing is learnt.
+const MAX_LINGERING: usize = 512;
+
+/// Starts listening. `heir` takes the first good reply.
+pub(super) fn begin(inner: &Arc<Inner>, attempts: Attempts, until: Instant, heir: Option<Heir>) {
+    if attempts.open.is_empty() {
+        return;
+    }
+    if inner.lingering.fetch_add(1, Ordering::Relaxed) >= MAX_LINGERING {
+        inner.lingering.fetch_sub(1, Ordering::Relaxed);
+        return;
+    }
+    // Detached: it holds sockets for a moment, ends by itself, and nothing waits for what it learns.
+    tokio::spawn(listen_on(Arc::clone(inner), attempts, until, heir));
+}
+
+/// Listens until everything owed has come or time is over.
+async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mut heir: Option<Heir>) {
+    let mut timer = pin!(tokio::time::sleep_until(until));
+    while !attempts.open.is_empty() {
+        let event = poll_fn(|cx| match attempts.poll(cx) {
+            Poll::Ready(event) => Poll::Ready(Some(event)),
+            Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+        });
+        let Some((at, event)) = event.await else { break };
+        let now = inner.clock.now();
+        match attempts.sort(at, event, &inner) {
+            Arrival::Reply(bytes) => {
+                let attempt = attempts.open.swap_remove(at);
+                let worth = learn(&attempt, &bytes, now);
+                attempts.close(&attempt.server);
+                if let Some(heir) = heir.take_if(|_| worth == Worth::Good) {
+                    heir(make_reply(&attempt, bytes, 1));
+                }
+            }
+            Arrival::Broken(error) => {
+                let attempt = attempts.open.swap_remove(at);
+                inner.stats.count(Counter::UpstreamErrors);
+                if udp::is_definite(&error) {
+                    attempt.server.health.errored(now);
+                }
+            }
+            // It is alive; what else it is will be learnt by the next question.
+            Arrival::OtherCase => {
+                let attempt = attempts.open.swap_remove(at);
+                attempt.server.health.case_missed();
+            }
+            Arrival::BareRefusal if attempts.open[at].transport == UpstreamTransport::Tcp => {
+                attempts.open.swap_remove(at);
+            }
+            Arrival::BareRefusal | Arrival::Flooded | Arrival::Noise => {}
+        }
+        // A flood must not hold the socket beyond its time.
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    let mut blamed: Vec<&Arc<Server>> = Vec::new();
+    for attempt in &attempts.open {
+        inner.stats.count(Counter::UpstreamTimeouts);
+        if !blamed.iter().any(|server| Arc::ptr_eq(server, &attempt.server)) {
+            blamed.push(&attempt.server);
+            attempt.server.health.silent();
+        }
+    }
+    inner.lingering.fetch_sub(1, Ordering::Relaxed);
+}
