@@ -283,8 +283,8 @@ impl Pipeline {
             let (sender, receiver) = oneshot::channel();
             match self.in_flight.join(&key, sender) {
                 Role::Leader(lead, _) => {
-                    let answer = self.resolve(question, work).await;
-                    self.store(question, &answer, work);
+                    let mut answer = self.resolve(question, work).await;
+                    self.store(question, &mut answer, work);
                     let waiting = lead.finish();
                     if !waiting.is_empty() {
                         let shared = Arc::new(answer.clone());
@@ -327,8 +327,7 @@ impl Pipeline {
             before.extend(records);
             if names.contains(&next) || names.len() > compose::MAX_ALIASES {
                 work.step(Stage::Compose, || (next.to_string(), "SERVFAIL", "the alias chain loops or is too long"));
-                let why = Ede::new(ede::OTHER, "the alias chain loops or is too long");
-                return encode::servfail(&question.qname, question.qtype, why);
+                return endless(question);
             }
             work.step(Stage::Compose, || {
                 (here.qname.to_string(), format!("follow {next}"), "an alias that is answered elsewhere")
@@ -398,6 +397,9 @@ impl Pipeline {
             (format!("{} aliases", composed.aliases.len()), kept, composed.answer.rcode().to_string())
         });
         let elsewhere = composed.aliases.iter().find(|alias| work.state.is_elsewhere(work.view, question, &way, alias));
+        if composed.loops && elsewhere.is_none() {
+            return Hop { answer: endless(question), follow: None };
+        }
         let next = elsewhere.or_else(|| composed.aliases.last().filter(|_| composed.broken)).cloned();
         let follow = next.map(|next| (compose::records_up_to(&composed.answer, &next), next));
         Hop { answer: composed.answer, follow }
@@ -464,13 +466,16 @@ impl Pipeline {
         })
     }
 
-    /// Stage 9: keeps the answer for as long as its records allow.
-    fn store(&self, question: &QuestionKey, answer: &Answer, work: &mut Work<'_>) {
+    /// Stage 9: keeps the answer for as long as its records allow, and lowers its TTLs to that.
+    fn store(&self, question: &QuestionKey, answer: &mut Answer, work: &mut Work<'_>) {
         let state = work.state;
         let Some(lifetime) = cache::lifetime(answer, &state.config.cache) else {
             work.step(Stage::Store, || ("", "not kept", "TTL 0, or a negative answer without SOA"));
             return;
         };
+        if let Some(cap_s) = cache::ttl_cap(lifetime, &state.config.cache) {
+            cache::cap_ttls(&mut answer.message, cap_s);
+        }
         let key = KeyBuf::of(PLACE, work.view, question);
         let fingerprint = state.fingerprint(work.view, &question.qname, answer);
         let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now: self.clock.now() };
@@ -503,6 +508,12 @@ fn local_hop(question: &QuestionKey, local: LocalAnswer) -> Hop {
     }
     let answer = Answer { message: builder.finish(), origin: local.origin, ede: local.ede };
     Hop { answer, follow: local.follow.map(|next| (local.answers, next)) }
+}
+
+/// What the client gets for aliases that lead nowhere.
+fn endless(question: &QuestionKey) -> Answer {
+    let why = Ede::new(ede::OTHER, "the alias chain loops or is too long");
+    encode::servfail(&question.qname, question.qtype, why)
 }
 
 /// What the client gets when no upstream helped: the upstreams' own error code when they had one.

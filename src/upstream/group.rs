@@ -138,7 +138,7 @@ impl Plan {
             .iter()
             .map(|&server| {
                 let known = &servers[server];
-                let sure = known.srtt.map_or(Duration::ZERO, |srtt| srtt + 4 * known.rttvar);
+                let sure = known.srtt.map_or(UNKNOWN_RTT, |srtt| srtt + 4 * known.rttvar);
                 Seat { server, sends: 0, failed: false, repeat_after: sure.min(MAX_INTERVAL) }
             })
             .collect();
