@@ -44,6 +44,8 @@ pub struct Composed {
     pub aliases: Vec<Name>,
     /// The chain ends in a name for which the reply has neither records nor an SOA: ask for it.
     pub broken: bool,
+    /// The chain comes back to one of its own names, and holds nothing else.
+    pub loops: bool,
     /// Records were left out.
     pub scrubbed: bool,
 }
@@ -62,7 +64,7 @@ pub fn compose(
 ) -> Result<Composed, WireError> {
     let message = Message::parse(reply)?;
     message.validate()?;
-    let chain = alias_chain(&message, question)?;
+    let (chain, turns_back) = alias_chain(&message, question)?;
     let last = chain.last().cloned().unwrap_or_else(|| question.qname.clone());
     let mut kept = Vec::new();
     let mut scrubbed = false;
@@ -101,7 +103,8 @@ pub fn compose(
     let broken = !final_records && !soa && rcode == Rcode::NOERROR && !chain.is_empty();
     let ede = message.edns().ok().flatten().and_then(|edns| Ede::from_option(edns.option(15)?));
     let answer = Answer { message: bytes.into(), origin: Origin::Upstream, ede };
-    Ok(Composed { answer, aliases: chain, broken, scrubbed })
+    let loops = turns_back && !final_records;
+    Ok(Composed { answer, aliases: chain, broken, loops, scrubbed })
 }
 
 /// Tells whether the address policy leaves nothing of the addresses a reply holds, so that another server should be
@@ -152,11 +155,12 @@ pub fn join(question: &QuestionKey, before: &[Record], last: &Answer, authentic_
     Answer { message: builder.finish(), origin: last.origin, ede: last.ede.clone() }
 }
 
-/// Follows CNAMEs (and the CNAMEs that DNAMEs make, RFC 6672 section 3.1) from the question's name.
-fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<Vec<Name>, WireError> {
+/// Follows CNAMEs (and the CNAMEs that DNAMEs make, RFC 6672 section 3.1) from the question's name, and tells whether
+/// they come back to a name before.
+fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<(Vec<Name>, bool), WireError> {
     let mut chain: Vec<Name> = Vec::new();
     if matches!(question.qtype, Rtype::CNAME | Rtype::ANY) {
-        return Ok(chain);
+        return Ok((chain, false));
     }
     while chain.len() < MAX_ALIASES {
         let current = chain.last().unwrap_or(&question.qname);
@@ -169,10 +173,11 @@ fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<Vec<Name
         }
         match next {
             Some(target) if target != question.qname && !chain.contains(&target) => chain.push(target.to_lower()),
-            Some(_) | None => break,
+            Some(_) => return Ok((chain, true)),
+            None => break,
         }
     }
-    Ok(chain)
+    Ok((chain, false))
 }
 
 /// Tells whether an answer record stands on the chain.

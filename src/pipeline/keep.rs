@@ -14,16 +14,20 @@ use std::sync::Arc;
 /// Networks are told apart later; until then there is one.
 pub(super) const PLACE: PlaceId = PlaceId(0);
 
-/// Puts an answer into the cache; returns for how long it may be kept, and whether it is.
+/// Puts an answer into the cache and lowers its TTLs to what it is kept for; returns how long that may be, and whether it
+/// is kept.
 pub(super) fn keep(
     state: &State,
     view: ViewId,
     question: &QuestionKey,
-    answer: &Answer,
+    answer: &mut Answer,
     now: Tick,
     stats: &Stats,
 ) -> Option<(cache::Lifetime, bool)> {
     let lifetime = cache::lifetime(answer, &state.config.cache)?;
+    if let Some(cap_s) = cache::ttl_cap(lifetime, &state.config.cache) {
+        cache::cap_ttls(&mut answer.message, cap_s);
+    }
     let fingerprint = state.fingerprint(view, &question.qname, answer);
     let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now };
     let inserted = state.cache.insert(&KeyBuf::of(PLACE, view, question), answer, &terms);
@@ -52,11 +56,11 @@ impl Late {
             self.stats.count(Counter::PrivateDropped);
             return;
         }
-        let Ok(composed) = compose::compose(&self.question, &reply.message, policy, false) else { return };
+        let Ok(mut composed) = compose::compose(&self.question, &reply.message, policy, false) else { return };
         let is_elsewhere = |alias| self.state.is_elsewhere(self.view, &self.question, &self.way, alias);
         if composed.broken || composed.aliases.iter().any(is_elsewhere) {
             return;
         }
-        let _kept = keep(&self.state, self.view, &self.question, &composed.answer, self.clock.now(), &self.stats);
+        let _kept = keep(&self.state, self.view, &self.question, &mut composed.answer, self.clock.now(), &self.stats);
     }
 }

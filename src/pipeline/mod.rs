@@ -326,8 +326,8 @@ impl Pipeline {
             let (sender, receiver) = oneshot::channel();
             match self.in_flight.join(&key, sender) {
                 Role::Leader(lead, _) => {
-                    let answer = self.resolve(question, work).await;
-                    self.store(question, &answer, work);
+                    let mut answer = self.resolve(question, work).await;
+                    self.store(question, &mut answer, work);
                     let waiting = lead.finish();
                     if !waiting.is_empty() {
                         let shared = Arc::new(answer.clone());
@@ -355,6 +355,7 @@ impl Pipeline {
     async fn resolve(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
         let mut before: Vec<Record> = Vec::new();
         let mut authentic = true;
+        let mut foreign = false;
         let mut names = vec![question.qname.clone()];
         loop {
             let name = names.last().cloned().unwrap_or_else(Name::root);
@@ -364,14 +365,19 @@ impl Pipeline {
                 if before.is_empty() {
                     return hop.answer;
                 }
-                return compose::join(question, &before, &hop.answer, authentic);
+                let mut answer = compose::join(question, &before, &hop.answer, authentic);
+                if foreign && answer.origin.is_local() {
+                    // One foreign alias, and the whole is kept no longer than its TTL.
+                    answer.origin = Origin::Upstream;
+                }
+                return answer;
             };
+            foreign |= !hop.answer.origin.is_local();
             authentic &= hop.answer.view().has(flag::AD);
             before.extend(records);
             if names.contains(&next) || names.len() > compose::MAX_ALIASES {
                 work.step(Stage::Compose, || (next.to_string(), "SERVFAIL", "the alias chain loops or is too long"));
-                let why = Ede::new(ede::OTHER, "the alias chain loops or is too long");
-                return encode::servfail(&question.qname, question.qtype, why);
+                return endless(question);
             }
             work.step(Stage::Compose, || {
                 (here.qname.to_string(), format!("follow {next}"), "an alias that is answered elsewhere")
@@ -446,6 +452,9 @@ impl Pipeline {
             (saw, composed.answer.rcode().to_string(), format!("{aliases}; {kept}"))
         });
         let elsewhere = composed.aliases.iter().find(|alias| work.state.is_elsewhere(work.view, question, &way, alias));
+        if composed.loops && elsewhere.is_none() {
+            return Hop { answer: endless(question), follow: None };
+        }
         let next = elsewhere.or_else(|| composed.aliases.last().filter(|_| composed.broken)).cloned();
         let follow = next.map(|next| (compose::records_up_to(&composed.answer, &next), next));
         Hop { answer: composed.answer, follow }
@@ -532,8 +541,8 @@ impl Pipeline {
         })
     }
 
-    /// Stage 9: keeps the answer for as long as its records allow.
-    fn store(&self, question: &QuestionKey, answer: &Answer, work: &mut Work<'_>) {
+    /// Stage 9: keeps the answer for as long as its records allow, and lowers its TTLs to that.
+    fn store(&self, question: &QuestionKey, answer: &mut Answer, work: &mut Work<'_>) {
         let kept = keep(work.state, work.view, question, answer, self.clock.now(), &self.stats);
         work.step(Stage::Store, || match kept {
             Some((lifetime, true)) => (key_text(question), "kept", lifetime.to_string()),
@@ -565,6 +574,12 @@ fn local_hop(question: &QuestionKey, local: LocalAnswer) -> Hop {
     }
     let answer = Answer { message: builder.finish(), origin: local.origin, ede: local.ede };
     Hop { answer, follow: local.follow.map(|next| (local.answers, next)) }
+}
+
+/// What the client gets for aliases that lead nowhere.
+fn endless(question: &QuestionKey) -> Answer {
+    let why = Ede::new(ede::OTHER, "the alias chain loops or is too long");
+    encode::servfail(&question.qname, question.qtype, why)
 }
 
 /// What the client gets when no upstream helped: the upstreams' own error code when they had one.

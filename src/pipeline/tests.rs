@@ -26,9 +26,10 @@ struct Slow {
 
 impl SimulatedNet for Slow {
     fn send(&self, query: SimulatedQuery, replies: SimulatedReplies) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
         let message = Message::parse(&query.bytes).unwrap();
         let owner = Name::from_wire(message.qname()).unwrap();
+        // Probes for loops stand one label below the name.
+        self.asked.fetch_add(usize::from(owner.label_count() == 3), Ordering::Relaxed);
         let mut builder = MessageBuilder::response(&owner, message.qtype(), Rcode::NOERROR);
         let rdata = self.address.octets().into();
         builder.push(Section::Answer, &Record { owner, rtype: Rtype::A, class: 1, ttl: 60, rdata });

@@ -23,6 +23,8 @@ const GROWTH: f64 = 1.25;
 const QUICK_SENDS: u8 = 6;
 /// Growth behind the quick sends.
 const SLOW_GROWTH: f64 = 4.0;
+/// When a server whose round trip is not known is asked the same once more: most answer by then, from anywhere.
+const UNKNOWN_REPEAT: Duration = Duration::from_millis(400);
 /// The longest interval between two sends.
 const MAX_INTERVAL: Duration = Duration::from_secs(2);
 /// The first interval when every server is dead: thousands of questions a second must not become a storm.
@@ -138,7 +140,7 @@ impl Plan {
             .iter()
             .map(|&server| {
                 let known = &servers[server];
-                let sure = known.srtt.map_or(Duration::ZERO, |srtt| srtt + 4 * known.rttvar);
+                let sure = known.srtt.map_or(UNKNOWN_REPEAT, |srtt| srtt + 4 * known.rttvar);
                 Seat { server, sends: 0, failed: false, repeat_after: sure.min(MAX_INTERVAL) }
             })
             .collect();

@@ -216,9 +216,10 @@ fn folder_of(path: &str) -> &str {
     path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
 }
 
-/// The stage a file of `pipeline/` belongs to; `pipeline/mod.rs` and what it works by, `state.rs`, belong to none.
+/// The stage a file of `pipeline/` belongs to; `pipeline/mod.rs` and what it works by belong to none.
 fn stage_of(path: &str) -> Option<&str> {
-    let rest = path.strip_prefix("pipeline/").filter(|rest| *rest != "mod.rs" && *rest != "state.rs")?;
+    let no_stage = ["mod.rs", "state.rs", "keep.rs", "text.rs"];
+    let rest = path.strip_prefix("pipeline/").filter(|rest| !no_stage.contains(rest))?;
     Some(rest.split('/').next().unwrap_or(rest).trim_end_matches(".rs"))
 }
 

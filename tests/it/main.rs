@@ -7,6 +7,7 @@ mod support;
 mod architecture;
 mod fakes;
 mod lockfile;
+mod scenarios;
 
 // The real binary on real sockets.
 mod commands;

@@ -21,4 +21,4 @@ pub mod ttl;
 pub use inflight::{Guard, InFlight, Role};
 pub use key::{KeyBuf, Lookup};
 pub use store::{Cache, Cached, Flush, Inserted, Terms};
-pub use ttl::{Lifetime, lifetime};
+pub use ttl::{Lifetime, cap_ttls, lifetime, ttl_cap};

@@ -79,6 +79,17 @@ pub fn lifetime(answer: &Answer, policy: &config::Cache) -> Option<Lifetime> {
     (ttl > 0).then_some(Lifetime::Negative(ttl))
 }
 
+/// Returns the highest TTL an answer that is kept may show, in seconds; `None` when its TTLs stay as they are. It holds for
+/// the first client as well as for those answered from the cache, or the two would keep the answer differently long.
+#[must_use]
+pub fn ttl_cap(lifetime: Lifetime, policy: &config::Cache) -> Option<u32> {
+    match lifetime {
+        Lifetime::Positive(_) => Some(seconds(policy.max_ttl)),
+        Lifetime::Negative(life_s) => Some(life_s),
+        Lifetime::Failure | Lifetime::Local => None,
+    }
+}
+
 /// Returns how long a failure is kept that came `repeats` times before: 1, 2, 4, then 5 seconds.
 #[must_use]
 pub fn failure_seconds(repeats: u8) -> u32 {
