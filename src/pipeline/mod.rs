@@ -15,6 +15,7 @@
 //!
 //! (7, the guard, stands between exchange and compose once it exists.) No stage calls another; only this file knows
 //! two of them. Identical questions in flight are worked out once: the first is the leader, the others wait for it.
+//! Only questions of one configuration are: after a reload the answer, and even who a view's clients are, may differ.
 
 pub mod access;
 pub mod cache;
@@ -40,7 +41,7 @@ use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, R
 use crate::stats::{Counter, Stats};
 use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
 use arc_swap::ArcSwap;
-use cache::{InFlight, KeyBuf, Lookup, Role};
+use cache::{KeyBuf, Lookup, Role, Serve};
 use compose::AddressPolicy;
 use keep::{Late, PLACE, keep};
 use std::net::{IpAddr, SocketAddr};
@@ -61,11 +62,13 @@ const FIRST_GROUP_SHARE: f64 = 2.0 / 3.0;
 /// How often a waiting question looks for another leader when its own died.
 const LEADER_RETRIES: usize = 2;
 
+/// Who waits for the answer to a question that somebody else asks.
+type Waiter = oneshot::Sender<Arc<Answer>>;
+
 /// Everything between a listener and the upstreams. Shared by all workers.
 #[derive(Debug)]
 pub struct Pipeline {
     state: ArcSwap<State>,
-    in_flight: InFlight<oneshot::Sender<Arc<Answer>>>,
     clock: Clock,
     stats: Arc<Stats>,
 }
@@ -121,7 +124,7 @@ impl Pipeline {
     /// Makes a pipeline that works by `state`.
     #[must_use]
     pub fn new(state: State, clock: Clock, stats: Arc<Stats>) -> Self {
-        Self { state: ArcSwap::from_pointee(state), in_flight: InFlight::default(), clock, stats }
+        Self { state: ArcSwap::from_pointee(state), clock, stats }
     }
 
     /// Returns the state in force.
@@ -198,7 +201,8 @@ impl Pipeline {
             },
             our_payload_bytes: udp_payload_bytes,
         };
-        let origin = state.cache.answer_into(&key, now, &shape, out)?;
+        let serve = Serve { epoch: state.epoch, now, extended_errors: state.config.server.edns_errors };
+        let origin = state.cache.answer_into(&key, serve, &shape, out)?;
         if tracing::enabled!(Level::DEBUG) {
             log_hit(message, client, transport, origin);
         }
@@ -287,14 +291,15 @@ impl Pipeline {
     /// Stage 3: a fresh answer from the cache, if the present state would still decide it the same way.
     fn cached(&self, question: &QuestionKey, work: &mut Work<'_>) -> Option<Answer> {
         let key = KeyBuf::of(PLACE, work.view, question);
-        let Some(cached) = work.state.cache.get(&key, self.clock.now()) else {
+        let Some(cached) = work.state.cache.get(&key, work.state.epoch, self.clock.now()) else {
             work.step(Stage::Cache, || {
                 (key_text(question), "miss", "nothing fresh is stored under this name, type and view")
             });
             return None;
         };
-        let valid = cached.current
-            || work.state.cache.revalidate(&key, work.state.fingerprint(work.view, &question.qname, &cached.answer));
+        let state = work.state;
+        let fingerprint = || state.fingerprint(work.view, &question.qname, &cached.answer);
+        let valid = cached.current || state.cache.revalidate(&key, fingerprint(), state.epoch);
         work.step(Stage::Cache, || {
             let (age_s, origin) = (cached.age.as_secs(), origin_text(cached.answer.origin));
             let (decided, so) =
@@ -324,7 +329,7 @@ impl Pipeline {
         let key = KeyBuf::of(PLACE, work.view, question);
         for _ in 0..=LEADER_RETRIES {
             let (sender, receiver) = oneshot::channel();
-            match self.in_flight.join(&key, sender) {
+            match work.state.in_flight.join(&key, sender) {
                 Role::Leader(lead, _) => {
                     let mut answer = self.resolve(question, work).await;
                     self.store(question, &mut answer, work);
