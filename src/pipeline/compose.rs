@@ -122,6 +122,13 @@ pub fn is_filtered_to_nothing(message: &Message<'_>, policy: AddressPolicy) -> b
     dropped
 }
 
+/// Tells whether an answer holds a loopback address. Unspecified ones are not meant: `0.0.0.0` in a hosts file blocks.
+#[must_use]
+pub fn has_loopback(answer: &Answer) -> bool {
+    let view = answer.view();
+    view.section(Section::Answer).any(|at| addresses(&view, &at).any(|address| address.to_canonical().is_loopback()))
+}
+
 /// Takes a chain apart behind one of its aliases: the records that lead to `alias`, for an answer whose tail comes
 /// from elsewhere.
 #[must_use]
@@ -216,13 +223,19 @@ fn authority_belongs(at: &RecordAt, owner: &Name, last: &Name, positive: bool, d
 
 /// Tells whether a record holds an address that must not reach the client.
 fn is_dropped(message: &Message<'_>, at: &RecordAt, policy: AddressPolicy) -> bool {
+    addresses(message, at).any(|address| policy.drops(address))
+}
+
+/// Returns the addresses a record leads to.
+fn addresses<'a>(message: &Message<'a>, at: &RecordAt) -> impl Iterator<Item = IpAddr> + use<'a> {
     let rdata = message.rdata(at);
-    match at.rtype {
-        Rtype::A => <[u8; 4]>::try_from(rdata).is_ok_and(|octets| policy.drops(Ipv4Addr::from(octets).into())),
-        Rtype::AAAA => <[u8; 16]>::try_from(rdata).is_ok_and(|octets| policy.drops(Ipv6Addr::from(octets).into())),
-        Rtype::HTTPS | Rtype::SVCB => svcb_hints(rdata).any(|address| policy.drops(address)),
-        _ => false,
-    }
+    let one = match at.rtype {
+        Rtype::A => <[u8; 4]>::try_from(rdata).ok().map(|octets| Ipv4Addr::from(octets).into()),
+        Rtype::AAAA => <[u8; 16]>::try_from(rdata).ok().map(|octets| Ipv6Addr::from(octets).into()),
+        _ => None,
+    };
+    let hints = matches!(at.rtype, Rtype::HTTPS | Rtype::SVCB).then(|| svcb_hints(rdata));
+    one.into_iter().chain(hints.into_iter().flatten())
 }
 
 /// Returns the addresses in the ipv4hint and ipv6hint parameters of an SVCB or HTTPS record (RFC 9460 section 7.3).

@@ -78,6 +78,15 @@ struct Hop {
     answer: Answer,
     /// What leads on to another name, and that name.
     follow: Option<(Vec<Record>, Name)>,
+    /// Whoever gave it may not give loopback addresses, so its alias may not lead to any either.
+    guarded: bool,
+}
+
+impl Hop {
+    /// The last one.
+    fn end(answer: Answer) -> Self {
+        Self { answer, follow: None, guarded: false }
+    }
 }
 
 /// What truename knows about a name by itself.
@@ -360,7 +369,7 @@ impl Pipeline {
     async fn resolve(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
         let mut before: Vec<Record> = Vec::new();
         let mut authentic = true;
-        let mut foreign = false;
+        let (mut foreign, mut guarded) = (false, false);
         let mut names = vec![question.qname.clone()];
         loop {
             let name = names.last().cloned().unwrap_or_else(Name::root);
@@ -370,6 +379,9 @@ impl Pipeline {
                 if before.is_empty() {
                     return hop.answer;
                 }
+                if guarded && hop.answer.origin.is_local() && compose::has_loopback(&hop.answer) {
+                    return self.rebound(question, &here.qname, work);
+                }
                 let mut answer = compose::join(question, &before, &hop.answer, authentic);
                 if foreign && answer.origin.is_local() {
                     // One foreign alias, and the whole is kept no longer than its TTL.
@@ -378,6 +390,7 @@ impl Pipeline {
                 return answer;
             };
             foreign |= !hop.answer.origin.is_local();
+            guarded |= hop.guarded;
             authentic &= hop.answer.view().has(flag::AD);
             before.extend(records);
             if names.contains(&next) || names.len() > compose::MAX_ALIASES {
@@ -391,10 +404,19 @@ impl Pipeline {
         }
     }
 
+    /// Ends a question whose alias, given by somebody who may not give loopback addresses, leads to one of ours: else
+    /// `CNAME localhost` would go round `private_answers`.
+    fn rebound(&self, question: &QuestionKey, at: &Name, work: &mut Work<'_>) -> Answer {
+        self.stats.count(Counter::PrivateDropped);
+        work.step(Stage::Compose, || (at.to_string(), "SERVFAIL", "an upstream's alias leads to this machine"));
+        let why = Ede::new(ede::FILTERED, "an alias of a public name leads to this machine");
+        encode::servfail(&question.qname, question.qtype, why)
+    }
+
     /// Stages 3 to 8 for one name.
     async fn hop(&self, question: &QuestionKey, is_alias: bool, work: &mut Work<'_>) -> Hop {
         if is_alias && let Some(answer) = self.cached(question, work) {
-            return Hop { answer, follow: None };
+            return Hop::end(answer);
         }
         let system_only = match self.local(question, work) {
             Local::Decided(hop) => return hop,
@@ -402,7 +424,7 @@ impl Pipeline {
             Local::SystemOnly => true,
         };
         if question.qtype == Rtype::ANY {
-            return Hop { answer: special_types::minimal_any(&question.qname), follow: None };
+            return Hop::end(special_types::minimal_any(&question.qname));
         }
         self.forward(question, system_only, work).await
     }
@@ -433,14 +455,14 @@ impl Pipeline {
         });
         let (reply, policy) = match self.exchange(question, &way, work).await {
             Ok(found) => found,
-            Err(failure) => return Hop { answer: failed(question, &failure, way.local_when_alone), follow: None },
+            Err(failure) => return Hop::end(failed(question, &failure, way.local_when_alone)),
         };
         let composed = match compose::compose(question, &reply.message, policy, false) {
             Ok(composed) => composed,
             Err(error) => {
                 work.step(Stage::Compose, || (format!("reply from {}", reply.server), "SERVFAIL", error.to_string()));
                 let why = Ede::new(ede::INVALID_DATA, "the upstream's reply is malformed");
-                return Hop { answer: encode::servfail(&question.qname, question.qtype, why), follow: None };
+                return Hop::end(encode::servfail(&question.qname, question.qtype, why));
             }
         };
         if composed.scrubbed {
@@ -458,11 +480,11 @@ impl Pipeline {
         });
         let elsewhere = composed.aliases.iter().find(|alias| work.state.is_elsewhere(work.view, question, &way, alias));
         if composed.loops && elsewhere.is_none() {
-            return Hop { answer: endless(question), follow: None };
+            return Hop::end(endless(question));
         }
         let next = elsewhere.or_else(|| composed.aliases.last().filter(|_| composed.broken)).cloned();
         let follow = next.map(|next| (compose::records_up_to(&composed.answer, &next), next));
-        Hop { answer: composed.answer, follow }
+        Hop { answer: composed.answer, follow, guarded: policy.private_answers != PrivateAnswers::Allow }
     }
 
     /// Stage 6: the route's group, its fallbacks, then what `on_failure` says.
@@ -578,7 +600,7 @@ fn local_hop(question: &QuestionKey, local: LocalAnswer) -> Hop {
         builder.push(Section::Authority, record);
     }
     let answer = Answer { message: builder.finish(), origin: local.origin, ede: local.ede };
-    Hop { answer, follow: local.follow.map(|next| (local.answers, next)) }
+    Hop { answer, follow: local.follow.map(|next| (local.answers, next)), guarded: false }
 }
 
 /// What the client gets for aliases that lead nowhere.
