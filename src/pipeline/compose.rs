@@ -110,16 +110,17 @@ pub fn compose(
 /// Tells whether the address policy leaves nothing of the addresses a reply holds, so that another server should be
 /// asked: filtered to nothing is no answer.
 #[must_use]
-pub fn is_filtered_to_nothing(message: &Message<'_>, policy: AddressPolicy) -> bool {
-    let mut dropped = false;
-    for at in message.section(Section::Answer) {
-        if is_dropped(message, &at, policy) {
-            dropped = true;
-        } else if matches!(at.rtype, Rtype::A | Rtype::AAAA | Rtype::HTTPS | Rtype::SVCB) {
-            return false;
-        }
+pub fn is_filtered_to_nothing(message: &Message<'_>, question: &QuestionKey, policy: AddressPolicy) -> bool {
+    if !message.section(Section::Answer).any(|at| is_dropped(message, &at, policy)) {
+        return false;
     }
-    dropped
+    // An address of some other name does not make up for those of this one.
+    let Ok((chain, _)) = alias_chain(message, question) else { return true };
+    !message.section(Section::Answer).any(|at| {
+        matches!(at.rtype, Rtype::A | Rtype::AAAA | Rtype::HTTPS | Rtype::SVCB)
+            && !is_dropped(message, &at, policy)
+            && message.owner(&at).is_ok_and(|owner| belongs(message, &at, &owner.to_name(), question, &chain))
+    })
 }
 
 /// Tells whether an answer holds a loopback address. Unspecified ones are not meant: `0.0.0.0` in a hosts file blocks.
@@ -378,9 +379,9 @@ mod tests {
         assert_eq!(left, vec![a("www.example.com", [9, 9, 9, 9])]);
         let only = reply(&q, &[a("www.example.com", [10, 0, 0, 1])], &[]);
         let message = Message::parse(&only).unwrap();
-        assert!(is_filtered_to_nothing(&message, AUTO));
-        assert!(!is_filtered_to_nothing(&message, AddressPolicy { server_is_private: true, ..AUTO }));
-        assert!(!is_filtered_to_nothing(&message, ANY_ADDRESS));
+        assert!(is_filtered_to_nothing(&message, &q, AUTO));
+        assert!(!is_filtered_to_nothing(&message, &q, AddressPolicy { server_is_private: true, ..AUTO }));
+        assert!(!is_filtered_to_nothing(&message, &q, ANY_ADDRESS));
     }
 
     #[test]
@@ -388,7 +389,7 @@ mod tests {
         let q = question("www.example.com", Rtype::A);
         let only = reply(&q, &[a("www.example.com", [127, 0, 0, 1])], &[]);
         let policy = AddressPolicy { server_is_private: true, ..AUTO };
-        assert!(is_filtered_to_nothing(&Message::parse(&only).unwrap(), policy));
+        assert!(is_filtered_to_nothing(&Message::parse(&only).unwrap(), &q, policy));
     }
 
     #[test]
@@ -397,7 +398,7 @@ mod tests {
         let rdata: Vec<u8> = [&[0, 1, 0][..], &[0, 4, 0, 4, 10, 0, 0, 1]].concat();
         let https = Record { rtype: Rtype::HTTPS, rdata: rdata.into(), ..a("www.example.com", [0; 4]) };
         let bytes = reply(&q, &[https], &[]);
-        assert!(is_filtered_to_nothing(&Message::parse(&bytes).unwrap(), AUTO));
+        assert!(is_filtered_to_nothing(&Message::parse(&bytes).unwrap(), &q, AUTO));
     }
 
     #[test]

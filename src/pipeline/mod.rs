@@ -524,7 +524,7 @@ impl Pipeline {
         let policy = |server_is_private| AddressPolicy { private_answers, server_is_private };
         let stats = &self.stats;
         let acceptable = |message: &Message<'_>, server: &crate::upstream::ServerInfo| {
-            if compose::is_filtered_to_nothing(message, policy(server.private)) {
+            if compose::is_filtered_to_nothing(message, question, policy(server.private)) {
                 stats.count(Counter::PrivateDropped);
                 Acceptance::Reject("private addresses from a public server")
             } else {
