@@ -142,7 +142,9 @@ impl State {
     fn fingerprint_of(&self, view: ViewId, qname: &Name) -> u64 {
         let choice = self.routes.find(view, qname.as_wire());
         // The machine's resolvers decide where their group is asked, and which special-use names may go out.
-        let asked = if self.config.group(choice.group).auto || self.is_for_private_system(view, qname) {
+        let asked = if self.is_for_private_system(view, qname) {
+            choice.fingerprint ^ self.routes.system_fingerprint() ^ self.system_fingerprint
+        } else if self.config.group(choice.group).auto {
             choice.fingerprint ^ self.system_fingerprint
         } else {
             choice.fingerprint
