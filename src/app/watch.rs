@@ -65,7 +65,10 @@ impl Watch {
     /// Waits for a change, and until it has settled. Cancel safe.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
+        // Put back until it has settled: whoever drops this before then finds it again.
+        self.changed.notify_one();
         tokio::time::sleep(SETTLE).await;
+        self.changed.notified().await;
     }
 }
 
@@ -101,6 +104,15 @@ mod tests {
         std::fs::write(&next, "127.0.0.2 a\n").unwrap();
         std::fs::rename(&next, &hosts).unwrap();
         tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_survives_that_its_waiter_is_dropped() {
+        let watch = Watch { watcher: None, folders: BTreeSet::new(), files: Files::default(), changed: Arc::default() };
+        watch.changed.notify_one();
+        assert!(tokio::time::timeout(SETTLE / 2, watch.changed()).await.is_err(), "it has not settled yet");
+        assert!(tokio::time::timeout(SETTLE * 2, watch.changed()).await.is_ok());
+        assert!(tokio::time::timeout(SETTLE * 2, watch.changed()).await.is_err(), "one change is one");
     }
 
     #[test]
