@@ -50,7 +50,7 @@ fn pipeline(after_ms: u64, address: Ipv4Addr) -> (Pipeline, Arc<Slow>) {
     let (zones, _) = Zones::load(&config, 0);
     let (routes, _) = Routes::load(&config, &|_| false, &[]);
     let cache = Arc::new(Cache::new(&config.cache));
-    let parts = Parts { config, zones, routes, upstreams, system: Vec::new(), cache };
+    let parts = Parts { config, zones: zones.into(), routes: routes.into(), upstreams, system: Vec::new(), cache };
     (Pipeline::new(State::new(parts), clock, stats), net)
 }
 

@@ -15,4 +15,6 @@ mod faults;
 mod forward;
 mod interop;
 mod life;
+mod user_docs;
+mod user_files;
 mod zones;

@@ -42,8 +42,10 @@ impl Daemon {
         let mut daemon = Self { child, folder, logs, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         eventually("the daemon listens", || {
             assert!(daemon.child.try_wait().expect("our child").is_none(), "it ended: {}", daemon.log());
-            daemon.listening().iter().filter(|(_, protocol)| protocol == "tcp").count() >= listen.len()
-                && daemon.listening().iter().filter(|(_, protocol)| protocol == "udp").count() >= listen.len()
+            // Without any, the configuration says where.
+            let expected = listen.len().max(1);
+            daemon.listening().iter().filter(|(_, protocol)| protocol == "tcp").count() >= expected
+                && daemon.listening().iter().filter(|(_, protocol)| protocol == "udp").count() >= expected
         });
         daemon.address = daemon.listening().first().expect("it listens").0;
         daemon
@@ -73,6 +75,18 @@ impl Daemon {
     /// Returns everything it logged.
     pub(crate) fn log(&self) -> String {
         self.logs.lock().expect("the reader did not panic").join("\n")
+    }
+
+    /// Counts the reloads that took effect.
+    pub(crate) fn reloads(&self) -> usize {
+        self.events("reloaded").len()
+    }
+
+    /// Writes a file beside the configuration, as an editor does: a new one in the old one's place.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let next = self.folder.path().join(format!("{name}.next"));
+        std::fs::write(&next, text).expect("a file");
+        std::fs::rename(next, self.folder.path().join(name)).expect("a file");
     }
 
     /// Writes another configuration and sends SIGHUP; does not wait.
