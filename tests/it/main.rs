@@ -17,4 +17,5 @@ mod interop;
 mod life;
 mod user_docs;
 mod user_files;
+mod user_machine;
 mod zones;

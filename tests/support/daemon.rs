@@ -32,9 +32,17 @@ impl Daemon {
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("a file");
         }
+        Self::start_in(folder, binary(), &with_quiet_defaults(config), listen)
+    }
+
+    /// Starts it by a command that runs the binary somewhere else, with exactly this configuration.
+    pub(crate) fn start_by(command: Command, config: &str, listen: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), command, config, listen)
+    }
+
+    fn start_in(folder: TempDir, mut command: Command, config: &str, listen: &[&str]) -> Self {
         let path = folder.path().join("truename.toml");
-        std::fs::write(&path, with_quiet_defaults(config)).expect("a file");
-        let mut command = binary();
+        std::fs::write(&path, config).expect("a file");
         command.arg("run").arg("--config").arg(&path).env("STATE_DIRECTORY", folder.path());
         command.args(listen.iter().flat_map(|address| ["--listen", *address]));
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary starts");
@@ -136,7 +144,12 @@ pub(crate) fn binary() -> Command {
 
 /// Runs a command of the binary to its end.
 pub(crate) fn run(args: &[&str]) -> Output {
-    binary().args(args).output().expect("the binary starts")
+    run_with(binary(), args)
+}
+
+/// Runs a command to its end.
+pub(crate) fn run_with(mut command: Command, args: &[&str]) -> Output {
+    command.args(args).output().expect("the binary starts")
 }
 
 /// Makes the configuration of a group of fakes that every name goes to. Fakes have loopback addresses, so they count
