@@ -9,6 +9,9 @@ use crate::dns::{Ede, Rcode, Record, Rtype};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
+#[path = "tests/stale.rs"]
+mod stale_and_popular;
+
 const START: Tick = Tick(86_400_000);
 
 fn cache(max_entries: usize, max_bytes: u64) -> Cache {
@@ -18,6 +21,7 @@ fn cache(max_entries: usize, max_bytes: u64) -> Cache {
         min_ttl: Duration::ZERO,
         max_ttl: Duration::from_secs(86_400),
         negative_ttl_max: Duration::from_secs(300),
+        ..config::Cache::NONE
     })
 }
 
@@ -60,7 +64,7 @@ fn at(seconds: u64) -> Tick {
 }
 
 fn put(cache: &Cache, text: &str, answer: &Answer, lifetime: Lifetime, now: Tick) -> Inserted {
-    let terms = Terms { lifetime, fingerprint: 7, epoch: cache.epoch(), now };
+    let terms = Terms { lifetime, fingerprint: 7, epoch: cache.epoch(), now, disputed: false };
     cache.insert(&key(text), answer, &terms)
 }
 
@@ -79,8 +83,8 @@ fn shape(qname: &Name, limit_bytes: usize) -> ClientShape<'_> {
 fn hit(cache: &Cache, text: &str, now: Tick) -> Option<(Origin, Vec<u8>)> {
     let mut out = b"earlier".to_vec();
     let qname = name(text);
-    let origin = cache.answer_into(&key(text), now, &shape(&qname, 1232), &mut out)?;
-    Some((origin, out.split_off(7)))
+    let hit = cache.answer_into(&key(text), now, &shape(&qname, 1232), true, &mut out)?;
+    Some((hit.origin, out.split_off(7)))
 }
 
 fn ttls(message: &[u8]) -> Vec<u32> {
@@ -119,7 +123,7 @@ fn what_is_cut_keeps_its_opt_untouched() {
     let long = answer("a.example", &[60; 100]);
     put(&cache, "a.example", &long, Lifetime::Positive(60), START);
     let (qname, mut out) = (name("a.example"), Vec::new());
-    cache.answer_into(&key("a.example"), at(30), &shape(&qname, 512), &mut out).unwrap();
+    cache.answer_into(&key("a.example"), at(30), &shape(&qname, 512), true, &mut out).unwrap();
     let view = Message::parse(&out).unwrap();
     assert!(view.has(flag::TC));
     assert_eq!(view.edns().unwrap().unwrap().payload_bytes, 1232);
@@ -148,14 +152,26 @@ fn a_reload_hides_everything_until_it_is_revalidated() {
     assert!(!found.current);
     assert_eq!((found.fingerprint, found.age), (7, Duration::from_secs(3)));
     assert_eq!(ttls(&found.answer.message), [57]);
-    assert!(cache.revalidate(&key("a.example"), 7));
+    assert!(cache.revalidate(&key("a.example"), 7, cache.epoch()));
     assert!(hit(&cache, "a.example", START).is_some());
     assert!(cache.get(&key("a.example"), START).unwrap().current);
-    assert!(!cache.revalidate(&key("b.example"), 8));
+    assert!(!cache.revalidate(&key("b.example"), 8, cache.epoch()));
     assert!(cache.get(&key("b.example"), START).is_none());
-    assert!(!cache.revalidate(&key("c.example"), 7));
-    let late = Terms { lifetime: Lifetime::Positive(60), fingerprint: 7, epoch: old, now: START };
+    assert!(!cache.revalidate(&key("c.example"), 7, cache.epoch()));
+    let late = Terms { lifetime: Lifetime::Positive(60), fingerprint: 7, epoch: old, now: START, disputed: false };
     assert!(!cache.insert(&key("b.example"), &answer("b.example", &[60]), &late).stored);
+}
+
+#[test]
+fn a_configuration_that_has_been_replaced_makes_nothing_current() {
+    let cache = cache(100, 1 << 20);
+    put(&cache, "a.example", &answer("a.example", &[60]), Lifetime::Positive(60), START);
+    let replaced = cache.epoch();
+    cache.next_epoch();
+    assert!(cache.revalidate(&key("a.example"), 7, replaced), "a question that began under it may use it");
+    assert!(hit(&cache, "a.example", START).is_none(), "others must not");
+    assert!(!cache.revalidate(&key("a.example"), 8, replaced));
+    assert!(cache.revalidate(&key("a.example"), 7, cache.epoch()), "nor is anything removed by it");
 }
 
 #[test]
@@ -203,7 +219,7 @@ fn the_oldest_goes_first_and_use_makes_young() {
     }
     assert!(hit(&cache, "a.example", START).is_some());
     let done = put(&cache, "d.example", &answer("d.example", &[60]), Lifetime::Positive(60), START);
-    assert_eq!(done, Inserted { stored: true, evicted: 1 });
+    assert_eq!(done, Inserted { stored: true, evicted: 1, better_stays: false });
     assert!(hit(&cache, "b.example", START).is_none());
     assert!(hit(&cache, "a.example", START).is_some());
 }
@@ -346,7 +362,7 @@ proptest! {
                     model.values_mut().for_each(|known| known.current = false);
                 }
                 Action::Revalidate { name } => {
-                    if cache.revalidate(&key(&text(name)), 7) {
+                    if cache.revalidate(&key(&text(name)), 7, cache.epoch()) {
                         model.get_mut(&name).unwrap().current = true;
                     }
                 }
