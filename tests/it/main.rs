@@ -11,6 +11,7 @@ mod lockfile;
 mod scenarios;
 
 // The real binary on real sockets.
+mod cache;
 mod commands;
 mod faults;
 mod forward;
