@@ -10,9 +10,14 @@ mod lockfile;
 mod scenarios;
 
 // The real binary on real sockets.
+mod classes_replies;
+mod classes_resources;
 mod commands;
 mod faults;
 mod forward;
 mod interop;
 mod life;
+mod promises_document;
+mod promises_load;
+mod promises_privacy;
 mod zones;
