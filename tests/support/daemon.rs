@@ -45,12 +45,12 @@ impl Daemon {
         Self::launch(command, config, &[], &["127.0.0.1:0"])
     }
 
-    fn launch(mut command: Command, config: &str, files: &[(&str, &str)], listen: &[&str]) -> Self {
+    fn launch(command: Command, config: &str, files: &[(&str, &str)], listen: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("a file");
         }
-        let mut daemon = Self::spawn(binary(), folder, config, listen);
+        let mut daemon = Self::spawn(command, folder, config, listen);
         daemon.wait_until_it_listens(listen.len());
         daemon
     }
