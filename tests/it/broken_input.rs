@@ -126,7 +126,7 @@ fn line_ends_marks_and_tabs_move_no_column() {
 
 #[test]
 fn keys_of_later_work_are_refused_and_named() {
-    let text = "[guard]\nreferences = \"x\"\n[default]\nguard = \"enforce\"\n[cache]\nprefetch = {}\n[upstream.t]\nservers = \
+    let text = "[guard]\nreferences = \"x\"\n[default]\nguard = \"enforce\"\n[server]\ndns64 = true\n[upstream.t]\nservers = \
                 [\"tls://9.9.9.9\", \"[fd00::1\", \":53\", \"10.0.0.0/8\"]\nca_file = \"x\"\n";
     let said = check(&[("main.toml", text.as_bytes())]);
     assert_lines(
@@ -134,7 +134,7 @@ fn keys_of_later_work_are_refused_and_named() {
         &[
             ("main.toml:1:2", "guard"),
             ("main.toml:4:9", "\"off\""),
-            ("main.toml:6:1", "cache.prefetch"),
+            ("main.toml:6:1", "server.dns64"),
             ("main.toml:8:12", "udp:// and tcp:// only"),
             ("main.toml:8:29", "brackets"),
             ("main.toml:8:41", "missing"),
