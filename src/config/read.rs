@@ -38,6 +38,7 @@ pub(crate) fn read(source: &Source, def: &'static TableDef) -> ReadFile {
     reader.fill(&mut table, tree.get_ref());
     let mut diagnostics = Vec::new();
     let mut is_broken = false;
+    let mut syntax_lines: HashSet<u32> = HashSet::new();
     for error in &errors {
         let span = error.span().unwrap_or(root.clone());
         let at = source.locate(span.start);
@@ -46,8 +47,7 @@ pub(crate) fn read(source: &Source, def: &'static TableDef) -> ReadFile {
         } else {
             is_broken = true;
             // Of several on one line only the first is the person's; the others come of going on after it.
-            let again = |known: &Diagnostic| known.code == "syntax" && known.at.line == at.line;
-            if diagnostics.last().is_some_and(again) {
+            if !syntax_lines.insert(at.line) {
                 continue;
             }
             syntax(error.message(), at)
