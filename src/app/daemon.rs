@@ -8,7 +8,7 @@ use super::{Options, RunError};
 use crate::clock::Clock;
 use crate::config::Diagnostic;
 use crate::dns::Transport;
-use crate::listen::{self, Running};
+use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
 use crate::stats::{Counter, Stats};
 use crate::system::ports;
@@ -43,7 +43,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let server = state.config.server.clone();
     let mut watch = Watch::new(&state);
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
-    let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), &holder_of)?;
+    let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), Inherited::take(), &holder_of)?;
     log_start(&pipeline);
     let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging };
     let mut reports = pin!(logging.report_each_minute());
