@@ -55,9 +55,11 @@ pub(super) struct Loaded {
     pub(super) warnings: Vec<Diagnostic>,
 }
 
-/// Returns the file to read: the one named, else the default one when it is there.
+/// Returns the file to read: the one named, else the default one when it is there. One that cannot be looked at counts
+/// as there: reading it then says why, where the defaults in its place would send private names out.
 pub(super) fn config_path(named: Option<&Path>) -> Option<PathBuf> {
-    named.map(Path::to_path_buf).or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| path.exists()))
+    let is_there = |path: &PathBuf| path.try_exists().unwrap_or(true);
+    named.map(Path::to_path_buf).or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(is_there))
 }
 
 /// Reads a configuration and everything it names, and reports every problem of all files.

@@ -34,6 +34,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
 }
 
 async fn serve(options: &Options) -> Result<(), RunError> {
+    // A default file that is gone at a reload is an error: the defaults would take the place of what it said.
+    let options = &Options { config: build::config_path(options.config.as_deref()), ..options.clone() };
     let loaded = build::read(options.config.as_deref(), &options.listen, &[]).map_err(RunError::Config)?;
     let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
     let logging = logging::start(&loaded.config.log, &clock, &stats);

@@ -16,7 +16,9 @@
 mod draft;
 mod encoding;
 mod engine;
+mod fields;
 mod generate;
+mod grammar;
 mod hosts;
 mod lint;
 mod load;
@@ -26,6 +28,7 @@ pub mod presentation;
 mod rdata;
 mod reverse;
 mod rewrite;
+mod service;
 mod soa;
 mod special;
 mod store;
