@@ -390,8 +390,8 @@ fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Works on one question and hands its answer to its connection.
-async fn work<A: Answerer>(serving: Busy<A>, peer: Rc<Peer>, query: Box<Query>, _permit: Permit) {
-    let answer = serving.work(query).await;
+async fn work<A: Answerer>(serving: Busy<A>, peer: Rc<Peer>, query: Box<Query>, permit: Permit) {
+    let answer = serving.work(query, &permit).await;
     if !peer.push(&answer) {
         serving.stats.count(Counter::SendFailed);
     }
