@@ -7,7 +7,7 @@ use super::{Options, RunError};
 use crate::clock::Clock;
 use crate::config::Diagnostic;
 use crate::dns::Transport;
-use crate::listen::{self, Running};
+use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
 use crate::stats::{Counter, Stats};
 use crate::system::ports;
@@ -41,7 +41,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let server = state.config.server.clone();
     let mut watch = Watch::new(&state.config);
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
-    let mut running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), &holder_of)?;
+    let mut running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), Inherited::take(), &holder_of)?;
     log_start(&pipeline);
     let mut minute = tokio::time::interval(logging::WINDOW);
     loop {

@@ -1,10 +1,12 @@
 //! The real binary as a process: on ports the system chooses, its files in a folder of its own, killed on drop.
 
 use super::eventually;
+use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -32,21 +34,47 @@ impl Daemon {
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("a file");
         }
+        let mut daemon = Self::spawn(binary(), folder, config, listen);
+        daemon.wait_until_it_listens(listen.len());
+        daemon
+    }
+
+    /// Starts it on sockets of ours, as a service manager does, and waits until it listens.
+    pub(crate) fn start_inheriting(config: &str, udp: &UdpSocket, tcp: &TcpListener) -> Self {
+        // The variable names the process itself, which exists only after the fork.
+        let mut shell = Command::new("/bin/sh");
+        shell.env_clear().env("LANG", "C").stdin(Stdio::null()).args([
+            "-c",
+            "LISTEN_PID=$$ LISTEN_FDS=2 exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_truename"),
+        ]);
+        let given = [(3, udp.as_fd()), (4, tcp.as_fd())].map(|(child_fd, parent)| FdMapping {
+            parent_fd: parent.try_clone_to_owned().expect("a descriptor"),
+            child_fd,
+        });
+        shell.fd_mappings(given.into()).expect("no descriptor twice");
+        let mut daemon = Self::spawn(shell, tempfile::tempdir().expect("a temporary folder"), config, &[]);
+        daemon.wait_until_it_listens(1);
+        daemon
+    }
+
+    fn spawn(mut command: Command, folder: TempDir, config: &str, listen: &[&str]) -> Self {
         let path = folder.path().join("truename.toml");
         std::fs::write(&path, with_quiet_defaults(config)).expect("a file");
-        let mut command = binary();
         command.arg("run").arg("--config").arg(&path).env("STATE_DIRECTORY", folder.path());
         command.args(listen.iter().flat_map(|address| ["--listen", *address]));
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary starts");
         let logs = collect(child.stderr.take().expect("piped"));
-        let mut daemon = Self { child, folder, logs, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        Self { child, folder, logs, address: SocketAddr::from(([127, 0, 0, 1], 0)) }
+    }
+
+    fn wait_until_it_listens(&mut self, addresses: usize) {
         eventually("the daemon listens", || {
-            assert!(daemon.child.try_wait().expect("our child").is_none(), "it ended: {}", daemon.log());
-            daemon.listening().iter().filter(|(_, protocol)| protocol == "tcp").count() >= listen.len()
-                && daemon.listening().iter().filter(|(_, protocol)| protocol == "udp").count() >= listen.len()
+            assert!(self.child.try_wait().expect("our child").is_none(), "it ended: {}", self.log());
+            let listening = self.listening();
+            ["udp", "tcp"].iter().all(|kind| listening.iter().filter(|(_, of)| of == kind).count() >= addresses)
         });
-        daemon.address = daemon.listening().first().expect("it listens").0;
-        daemon
+        self.address = self.listening().first().expect("it listens").0;
     }
 
     /// Returns each address it said it listens on, with its protocol.
