@@ -299,7 +299,9 @@ mod tests {
         let hog: Vec<Permit> = std::iter::from_fn(|| limits.admit(CLIENT).ok()).collect();
         assert_eq!(hog.len(), 4096 * CLIENT_SHARE / (CLIENT_SHARE + 1));
         assert_eq!(limits.admit(CLIENT).unwrap_err(), Refusal::Share);
-        let others: Vec<Permit> = (0..=255).map(|number| limits.admit(other(number)).unwrap()).collect();
+        let others: Vec<Permit> = (0..=255).filter_map(|number| limits.admit(other(number)).ok()).collect();
+        // A few may have drawn the cell of the one that has its share.
+        assert!(others.len() > 240, "{}", others.len());
         assert!(limits.admit(CLIENT).is_err());
         drop((hog, others));
         assert_eq!(limits.in_flight(), 0);
@@ -329,7 +331,8 @@ mod tests {
     async fn a_client_over_its_share_pushes_out_only_its_own() {
         let limits = Arc::new(Limits::new(&server(64)));
         let firm: Vec<Permit> = (0..32).map(|number| limits.admit(other(number)).unwrap()).collect();
-        let bystander = limits.admit(other(200)).unwrap();
+        let elsewhere = |client: &IpAddr| limits.cell_of(*client) != limits.cell_of(CLIENT);
+        let bystander = limits.admit((32..=255).map(other).find(elsewhere).unwrap()).unwrap();
         let hog: Vec<Permit> = std::iter::from_fn(|| limits.admit(CLIENT).ok()).collect();
         tokio::time::advance(GIVE_WAY_AFTER).await;
         let _next = limits.admit(CLIENT).unwrap();

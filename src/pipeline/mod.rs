@@ -348,6 +348,7 @@ impl Pipeline {
                 Role::Full(_) => break,
             }
         }
+        self.stats.count(Counter::WaitersFull);
         encode::servfail(&question.qname, question.qtype, Ede::new(ede::NOT_READY, "too many wait for this question"))
     }
 
