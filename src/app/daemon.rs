@@ -1,7 +1,7 @@
 //! The daemon: start, reload on SIGHUP and on changed files, drain on SIGTERM and SIGINT.
 
 use super::build::{self, Loaded};
-use super::logging::{self, Limits};
+use super::logging::{self, Bounds, Limits};
 use super::watch::Watch;
 use super::{Options, RunError};
 use crate::clock::Clock;
@@ -40,14 +40,18 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     files::raise_limit(build::WANTED_FILES);
     let state = build::state(loaded, &clock, &stats, None);
     let server = state.config.server.clone();
-    let mut watch = Watch::new(&state.config);
+    let mut watch = Watch::new(&state.config, &stats);
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
     let mut running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), Inherited::take(), &holder_of)?;
     log_start(&pipeline);
+    let mut bounds = Bounds::default();
     let mut minute = tokio::time::interval(logging::WINDOW);
     loop {
         tokio::select! {
-            _ = minute.tick() => log_left_out(&limits),
+            _ = minute.tick() => {
+                log_left_out(&limits);
+                bounds.report(&stats);
+            }
             _ = signals.hangup.recv() => reload(options, &pipeline, &clock, &mut running, &mut watch, "SIGHUP"),
             () = watch.changed() => reload(options, &pipeline, &clock, &mut running, &mut watch, "a file changed"),
             _ = signals.terminate.recv() => break,
@@ -57,6 +61,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     tracing::info!("stopping");
     let drained = running.drain(DRAIN).await;
     log_left_out(&limits);
+    bounds.report(&stats);
     tracing::info!(in_flight = drained.in_flight, "stopped");
     Ok(())
 }

@@ -134,6 +134,24 @@ impl Limits {
     }
 }
 
+/// What the counters of bounds said when they were last reported.
+#[derive(Debug, Default)]
+pub(super) struct Bounds(HashMap<&'static str, u64>);
+
+impl Bounds {
+    /// Logs a line for each bound that was reached since the last call. Called once in a [`WINDOW`], so that a flood
+    /// costs one line a minute and nothing where it is counted.
+    pub(super) fn report(&mut self, stats: &Stats) {
+        for counter in Counter::OF_BOUNDS {
+            let count = stats.get(*counter);
+            let times = count - self.0.insert(counter.name(), count).unwrap_or(0);
+            if times > 0 {
+                tracing::warn!(bound = counter.name(), times, what = counter.help(), "a bound was reached");
+            }
+        }
+    }
+}
+
 /// Tells whether somebody outside can make this line appear. What `app` logs is about the life of the process and its
 /// files, and must be complete: a refused reload lists every problem. So is which addresses are listened on. Debug
 /// lines are for those who asked for all of them.
@@ -205,6 +223,24 @@ mod tests {
         assert_eq!(limits.stats.get(Counter::LogSuppressed), 15);
         tokio::time::advance(WINDOW).await;
         assert_eq!(logged(&limits, hostile).lines().count(), 11, "the next minute");
+    }
+
+    #[test]
+    fn a_bound_that_was_reached_is_one_line_a_report() {
+        let (stats, mut bounds) = (Stats::default(), Bounds::default());
+        let mut report = || {
+            let bounds = std::cell::RefCell::new(&mut bounds);
+            logged(&limits(&Clock::default()), || bounds.borrow_mut().report(&stats))
+        };
+        assert_eq!(report(), "");
+        stats.add(Counter::InFlightFull, 5_000);
+        stats.count(Counter::Refused);
+        let lines = report();
+        assert!(lines.contains("bound=\"in_flight_full_total\" times=5000"), "{lines}");
+        assert_eq!(lines.lines().count(), 1);
+        assert_eq!(report(), "", "nothing since");
+        stats.count(Counter::InFlightFull);
+        assert!(report().contains("times=1 "));
     }
 
     #[test]

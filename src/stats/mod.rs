@@ -72,10 +72,26 @@ counters! {
     ReloadsOk "reloads_ok_total" "Reloads that took effect.",
     ReloadsFailed "reloads_failed_total" "Reloads refused because of errors in a file.",
     HostsConflicts "hosts_conflicts_total" "Hosts lines that stand against a public name, at the last load.",
+    FoldersFull "watch_folders_full_total" "Folders not watched because there are too many; SIGHUP reloads what is in them.",
     LogSuppressed "log_suppressed_total" "Log lines left out by the rate limit.",
 }
 
 impl Counter {
+    /// The counters that say that a bound was reached and something was refused for it; docs/limits.md explains each.
+    pub const OF_BOUNDS: &[Self] = &[
+        Self::InFlightFull,
+        Self::ClientShareFull,
+        Self::GaveWay,
+        Self::WaitersFull,
+        Self::UpstreamSocketsFull,
+        Self::UpstreamTcpFull,
+        Self::LingerFull,
+        Self::ProbesFull,
+        Self::TcpEvicted,
+        Self::AcceptErrors,
+        Self::FoldersFull,
+    ];
+
     /// Returns the counter of answers from an origin.
     #[must_use]
     pub fn answers(origin: crate::dns::Origin) -> Self {

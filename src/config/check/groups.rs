@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 /// Groups at most: [`GroupId`] is 16 bits, and a thousand is far beyond what a person writes.
-const MAX_GROUPS: usize = 1000;
+pub(super) const MAX_GROUPS: usize = 1000;
 
 /// Returns the names of all groups by their [`GroupId`]; `system` is put first when it is not written.
 pub(crate) fn names(root: &Table) -> Vec<String> {

@@ -462,6 +462,18 @@ fn a_zone_as_a_whole_is_checked() {
 }
 
 #[test]
+fn an_rrset_that_fits_no_answer_is_reported_and_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let text: String = (0..4100).map(|n| format!("many A 10.0.{}.{}\n", n / 256, n % 256)).collect();
+    let mut config = config();
+    config.zones = vec![Zone { file: Some(write(&dir, "zone", &text)), ..zone("lab.example", &[]) }];
+    let (zones, problems) = Zones::load(&config, 0);
+    let seen: Vec<_> = problems.iter().map(|problem| (problem.code, problem.at.line)).collect();
+    assert_eq!(seen, [("rrset-too-large", 4096)]);
+    assert_eq!(local(&zones, "many.lab.example", Rtype::A).answers.len(), 4095);
+}
+
+#[test]
 fn bad_inline_records_and_rewrites_are_listed() {
     let mut config = config();
     config.zones = vec![zone(
