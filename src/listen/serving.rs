@@ -158,7 +158,7 @@ impl<A: Answerer> Serving<A> {
         match self.limits.admit(client.ip()) {
             Ok(permit) => Sight::Work(Box::new(Query::from_wire(&parsed, client, local, transport)), permit),
             Err(refusal) => {
-                self.stats.count(match refusal {
+                self.stats.count_at_bound(match refusal {
                     Refusal::Full => Counter::InFlightFull,
                     Refusal::Share => Counter::ClientShareFull,
                 });
@@ -193,7 +193,7 @@ impl<A: Answerer> Serving<A> {
             }),
             () = self.given_up() => Err(Reason::Stopping),
             () = permit.give_way() => {
-                self.stats.count(Counter::GaveWay);
+                self.stats.count_at_bound(Counter::GaveWay);
                 Err(Reason::GaveWay)
             }
         };

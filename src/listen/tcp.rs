@@ -69,11 +69,11 @@ pub(super) async fn accept<A: Answerer>(
             // The client left before it was served; nothing is short.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                serving.stats.count(Counter::AcceptErrors);
+                serving.stats.count_at_bound(Counter::AcceptErrors);
                 tracing::debug!(address = %local, %error, "accept failed");
                 // Out of file descriptors, most likely: one that nobody uses is better spent on somebody new.
                 if streams.connections.evict() {
-                    serving.stats.count(Counter::TcpEvicted);
+                    serving.stats.count_at_bound(Counter::TcpEvicted);
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest_pause);
@@ -85,7 +85,7 @@ pub(super) async fn accept<A: Answerer>(
 fn admit<A: Answerer>(serving: &Rc<Serving<A>>, streams: &Rc<Streams>, stream: TcpStream, arrival: Arrival) {
     serving.stats.count(Counter::TcpConnections);
     let permit = serving.limits.admit_connection().or_else(|| {
-        serving.stats.count(Counter::TcpEvicted);
+        serving.stats.count_at_bound(Counter::TcpEvicted);
         // Without one of this worker's to close, the newcomer is the one that goes.
         streams.connections.evict().then(|| serving.limits.admit_replacement())
     });

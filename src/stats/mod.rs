@@ -1,6 +1,7 @@
 //! Counters: what happened, how often. Names and help texts stand here and nowhere else.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Notify;
 
 macro_rules! counters {
     ($($variant:ident $name:literal $help:literal,)*) => {
@@ -72,7 +73,6 @@ counters! {
     ReloadsOk "reloads_ok_total" "Reloads that took effect.",
     ReloadsFailed "reloads_failed_total" "Reloads refused because of errors in a file.",
     HostsConflicts "hosts_conflicts_total" "Hosts lines that stand against a public name, at the last load.",
-    FoldersFull "watch_folders_full_total" "Folders not watched because there are too many; SIGHUP reloads what is in them.",
     LogSuppressed "log_suppressed_total" "Log lines left out by the rate limit.",
 }
 
@@ -89,7 +89,6 @@ impl Counter {
         Self::ProbesFull,
         Self::TcpEvicted,
         Self::AcceptErrors,
-        Self::FoldersFull,
     ];
 
     /// Returns the counter of answers from an origin.
@@ -113,11 +112,18 @@ impl Counter {
 #[derive(Debug)]
 pub struct Stats {
     cells: Box<[AtomicU64]>,
+    /// A bound was reached that nobody has taken note of.
+    is_at_bound: AtomicBool,
+    at_bound: Notify,
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { cells: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect() }
+        Self {
+            cells: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            is_at_bound: AtomicBool::new(false),
+            at_bound: Notify::new(),
+        }
     }
 }
 
@@ -125,6 +131,21 @@ impl Stats {
     /// Counts one.
     pub fn count(&self, counter: Counter) {
         self.add(counter, 1);
+    }
+
+    /// Counts one of [`Counter::OF_BOUNDS`] and wakes whoever reports them. In a flood that costs no more than counting.
+    pub fn count_at_bound(&self, counter: Counter) {
+        debug_assert!(Counter::OF_BOUNDS.contains(&counter), "{counter:?} is of no bound");
+        self.count(counter);
+        if !self.is_at_bound.load(Ordering::Relaxed) && !self.is_at_bound.swap(true, Ordering::Relaxed) {
+            self.at_bound.notify_one();
+        }
+    }
+
+    /// Waits until a bound has been reached since the last wait ended. Cancel safe.
+    pub async fn bound_reached(&self) {
+        self.at_bound.notified().await;
+        self.is_at_bound.store(false, Ordering::Relaxed);
     }
 
     /// Counts `n`.

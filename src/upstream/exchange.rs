@@ -64,13 +64,14 @@ pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> 
         sends: 0,
         seen: Seen::default(),
     };
-    let under_way = inner.loops.under_way(ask.question, ask.group);
+    let mut under_way = inner.loops.under_way(ask.question, ask.group, ask.only_private);
     let mut timer = pin!(tokio::time::sleep_until(ask.deadline));
     let mut sends_left = group::MAX_SENDS;
     let mut visited = Vec::new();
     let mut next = Some(ask.group);
     while let Some(id) = next.filter(|id| !visited.contains(id) && visited.len() < MAX_GROUPS) {
         visited.push(id);
+        under_way.hand_to(id);
         let Some(state) = inner.groups.get(id) else { break };
         next = state.fallback.filter(|id| !visited.contains(id));
         if let Some(reply) = exchange.climb(id, state, next.is_some(), &mut sends_left, timer.as_mut()).await {
@@ -152,7 +153,7 @@ impl Exchange<'_> {
     /// Returns the servers of a group that may be asked this question.
     fn eligible(&mut self, id: GroupId) -> Arc<Vec<Arc<Server>>> {
         let members = self.inner.groups.members(id);
-        let allowed = |server: &Arc<Server>| !server.is_own() && (server.info.private || !self.ask.only_private);
+        let allowed = |server: &Arc<Server>| server.may_be_asked(self.ask.only_private);
         if members.iter().all(allowed) {
             return members;
         }
@@ -260,7 +261,7 @@ impl Exchange<'_> {
     /// Does without a query for which there is no socket. What is open goes on being waited for; with nothing open, the
     /// attempt has failed.
     fn no_socket(&mut self, server: &Server, need: Need) -> bool {
-        self.inner.stats.count(Counter::UpstreamSocketsFull);
+        self.inner.stats.count_at_bound(Counter::UpstreamSocketsFull);
         self.note("error", || (server.info.label.to_string(), "not asked", "too many sockets are open"));
         if need == Need::Answer {
             self.seen.broken = true;
@@ -395,7 +396,7 @@ impl Exchange<'_> {
     fn broken(&mut self, server: &Arc<Server>, error: &io::Error, now: Tick) {
         self.inner.stats.count(Counter::UpstreamErrors);
         if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::QuotaExceeded) {
-            self.inner.stats.count(Counter::UpstreamTcpFull);
+            self.inner.stats.count_at_bound(Counter::UpstreamTcpFull);
         }
         // Out of file descriptors or memory says nothing about the server.
         if udp::is_definite(error) {

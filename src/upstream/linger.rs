@@ -25,7 +25,7 @@ pub(super) fn begin(inner: &Arc<Inner>, attempts: Attempts, until: Instant, heir
     }
     if inner.lingering.fetch_add(1, Ordering::Relaxed) >= MAX_LINGERING || inner.sockets.are_scarce() {
         inner.lingering.fetch_sub(1, Ordering::Relaxed);
-        inner.stats.count(Counter::LingerFull);
+        inner.stats.count_at_bound(Counter::LingerFull);
         return;
     }
     // Detached: it holds sockets for a moment, ends by itself, and nothing waits for what it learns.

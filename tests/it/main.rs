@@ -16,4 +16,7 @@ mod faults;
 mod forward;
 mod interop;
 mod life;
+mod user_docs;
+mod user_files;
+mod user_machine;
 mod zones;
