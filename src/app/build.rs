@@ -264,3 +264,23 @@ pub(super) fn state(loaded: Loaded, clock: &Clock, stats: &Arc<Stats>, previous:
     upstreams.set_max_sockets(max_sockets());
     State::new(Parts { config, zones: loaded.zones, routes: loaded.routes, upstreams, system: loaded.system, cache })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Location;
+
+    #[test]
+    fn hosts_conflicts_are_listed_up_to_a_bound_and_the_rest_is_counted() {
+        let conflict = |line| HostsConflict {
+            name: Name::parse("www.example.org").unwrap(),
+            address: [192, 0, 2, 1].into(),
+            at: Location { file: Path::new("hosts").into(), line, column: 1 },
+        };
+        let conflicts: Vec<_> = (1..=25).map(conflict).collect();
+        let warnings = conflict_warnings(&conflicts);
+        assert_eq!(warnings.len(), MAX_CONFLICT_WARNINGS + 1);
+        assert_eq!(warnings[20].at.line, 21);
+        assert!(warnings[20].found.starts_with("5 more"), "{}", warnings[20].found);
+    }
+}

@@ -329,6 +329,9 @@ clients = ["10.1.2.3/8"]
         let most = super::groups::MAX_GROUPS;
         assert!(problems(&groups(most - 1)).is_empty(), "`system` is one of them");
         assert!(problems(&groups(most + 1))[0].contains("too-many-groups"));
+        let servers = |count| format!("[upstream.a]\nservers = [{}]", numbered(count, &|n| format!("\"10.0.0.{n}\",")));
+        assert_eq!(problems(&servers(64)), Vec::<String>::new());
+        assert!(problems(&servers(65))[0].contains("too-many-servers"));
         let views = |count| numbered(count, &|n| format!("[[view]]\nname = \"v{n}\"\nclients = [\"fd00::{n:x}\"]\n"));
         assert_eq!(problems(&views(super::views::MAX_VIEWS)), Vec::<String>::new());
         assert!(problems(&views(super::views::MAX_VIEWS + 1))[0].contains("too-many-views"));

@@ -10,8 +10,9 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Unwritten octets, answers of questions already in work included, beyond which the connection is closed: the answer
-/// that is being written and one more of the largest size. All connections at once hold 64 MiB at the very most.
+/// Unwritten octets, answers of questions already in work included, beyond which the connection of a client that does not
+/// read is closed: the answer that is being written and one more of the largest size. All such connections at once hold
+/// 64 MiB at the very most.
 const CLOSE_UNWRITTEN_BYTES: usize = 2 * ((64 << 10) + 2);
 
 /// The connections of one worker.
@@ -71,6 +72,8 @@ pub(super) struct Peer {
     pub(super) in_flight: Cell<usize>,
     pub(super) last_frame: Cell<Instant>,
     pub(super) closing: Cell<bool>,
+    /// The socket takes no more: the client does not read.
+    pub(super) blocked: Cell<bool>,
 }
 
 impl Peer {
@@ -83,6 +86,7 @@ impl Peer {
             in_flight: Cell::new(0),
             last_frame: Cell::new(now),
             closing: Cell::new(false),
+            blocked: Cell::new(false),
         })
     }
 
@@ -100,11 +104,18 @@ impl Peer {
             out.extend_from_slice(&length.to_be_bytes());
             out.extend_from_slice(answer);
         }
-        if out.len() > CLOSE_UNWRITTEN_BYTES {
-            self.closing.set(true);
+        if self.blocked.get() {
+            self.close_when_too_much_waits(out.len());
         }
         self.wake.notify_one();
         length.is_some()
+    }
+
+    /// Closes the connection of a client that does not read. Many answers at once are written before that is judged.
+    pub(super) fn close_when_too_much_waits(&self, unwritten_bytes: usize) {
+        if unwritten_bytes > CLOSE_UNWRITTEN_BYTES {
+            self.closing.set(true);
+        }
     }
 }
 

@@ -166,6 +166,12 @@ impl Limits {
         self.firm.load(Ordering::Relaxed) + self.loose.load(Ordering::Relaxed)
     }
 
+    /// Returns how many connections are open.
+    #[cfg(test)]
+    pub(super) fn open_connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// Admits one more connection, unless the most there may be are open.
     pub(super) fn admit_connection(self: &Arc<Self>) -> Option<Permit> {
         take(&self.connections, self.max_connections)

@@ -240,10 +240,12 @@ impl<A: Answerer> Connection<A> {
             self.blocked_since = None;
         } else {
             out.drain(..written);
+            self.peer.close_when_too_much_waits(out.len());
             if written > 0 || self.blocked_since.is_none() {
                 self.blocked_since = Some(Instant::now());
             }
         }
+        self.peer.blocked.set(self.blocked_since.is_some());
         Ok(())
     }
 

@@ -57,6 +57,7 @@ enum Bound {
 struct LeftOut {
     names: Option<(u32, usize)>,
     addresses: Option<(u32, usize)>,
+    problems: Option<(u32, usize)>,
 }
 
 impl LeftOut {
@@ -71,7 +72,8 @@ impl LeftOut {
     fn report(&self, path: &Path, diagnostics: &mut Vec<Diagnostic>) {
         let names = ("too-many-hosts", format!("at most {MAX_NAMES} names in all hosts files together"));
         let addresses = ("too-many-addresses", format!("at most {MAX_ADDRESSES} addresses for one name"));
-        for (place, (code, expected)) in [(self.names, names), (self.addresses, addresses)] {
+        let problems = ("hosts-more-problems", "a hosts file with fewer problems".to_owned());
+        for (place, (code, expected)) in [(self.names, names), (self.addresses, addresses), (self.problems, problems)] {
             let Some((line, count)) = place else { continue };
             let at = Location { file: path.into(), line, column: 1 };
             let found = format!("{count} more, from here on; they are left out");
@@ -126,7 +128,7 @@ impl Hosts {
         self.files.push(path.into());
         let limit = diagnostics.len() + MAX_DIAGNOSTICS;
         let mut number = 0_u32;
-        let mut left_out = LeftOut::default();
+        let (mut left_out, mut hidden) = (LeftOut::default(), None);
         for line in text.trim_start_matches('\u{feff}').lines() {
             number = number.saturating_add(1);
             let content = line.split('#').next().unwrap_or_default();
@@ -137,6 +139,8 @@ impl Hosts {
                     let column = u32::try_from(column).unwrap_or(u32::MAX);
                     let at = Location { file: path.into(), line: number, column };
                     diagnostics.push(Diagnostic::warning("hosts-line", at, expected).found(word));
+                } else {
+                    hidden.get_or_insert((number, 0)).1 += 1;
                 }
             };
             let mut words = content.split_ascii_whitespace();
@@ -166,6 +170,7 @@ impl Hosts {
                 warn(first, "a name after the address".to_owned());
             }
         }
+        left_out.problems = hidden;
         left_out.report(path, diagnostics);
     }
 
@@ -375,6 +380,14 @@ mod tests {
         assert_eq!(lines(&ask(&hosts, "many", Rtype::AAAA)).len(), MAX_ADDRESSES);
         assert_eq!((problems.len(), problems[0].code), (1, "too-many-addresses"));
         assert!(problems[0].found.starts_with("7 more"), "{}", problems[0].found);
+    }
+
+    #[test]
+    fn problems_of_one_file_are_bounded_and_counted() {
+        let (_, problems) = read(&"x bad\n".repeat(MAX_DIAGNOSTICS + 50));
+        assert_eq!(problems.len(), MAX_DIAGNOSTICS + 1);
+        assert_eq!((problems[MAX_DIAGNOSTICS].code, problems[MAX_DIAGNOSTICS].at.line), ("hosts-more-problems", 101));
+        assert!(problems[MAX_DIAGNOSTICS].found.starts_with("50 more"));
     }
 
     #[test]

@@ -309,6 +309,15 @@ fn made_ptrs_fill_gaps_and_never_replace_written_ones() {
 }
 
 #[test]
+fn an_address_of_many_names_has_so_many_made_ptrs() {
+    let names: Vec<String> = (0..40).map(|n| format!("n{n:02}")).collect();
+    let records: Vec<_> = names.iter().map(|name| (name.as_str(), "A", "10.1.0.1")).collect();
+    let mut config = config();
+    config.zones = vec![Zone { reverse: true, ..zone("lab.example", &records) }];
+    assert_eq!(local(&load(&config), "1.0.1.10.in-addr.arpa", Rtype::PTR).answers.len(), 32);
+}
+
+#[test]
 fn rewrites_rank_by_labels_then_scope_then_order() {
     let mut config = config();
     config.rewrites = vec![
