@@ -256,6 +256,24 @@ fn routes_that_never_match_are_named_with_what_covers_them() {
 }
 
 #[test]
+fn routes_search_domains_and_fallbacks_have_bounds() {
+    let many: Vec<Route> = (0..=u32::from(u16::MAX)).map(|line| route(line, &[], &[], 1)).collect();
+    let (routes, problems) = Routes::load(&config(many), &|_| false, &[]);
+    assert_eq!(routes.routes.len(), usize::from(u16::MAX));
+    assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["too-many-routes"]);
+    let domains: Vec<Name> = (0..70).map(|n| Name::parse(&format!("n{n}.example")).unwrap()).collect();
+    let (routes, problems) = Routes::load(&config(Vec::new()), &|_| false, &domains);
+    assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["too-many-search-domains"]);
+    assert!(routes.find(ViewId(0), domains[63].as_wire()).private);
+    assert!(!routes.find(ViewId(0), domains[64].as_wire()).private);
+    // A ring of fallbacks, which `check` refuses, ends all the same.
+    let mut ring = config(vec![route(1, &["a.example"], &[], 1)]);
+    ring.groups[1].fallback = Some(GroupId(2));
+    ring.groups[2].fallback = Some(GroupId(1));
+    assert_eq!(taken_by(&load(&ring), 0, "a.example"), "r1");
+}
+
+#[test]
 fn names_of_any_shape_are_decided() {
     let routes = load(&config(vec![route(1, &["."], &["a"], 1)]));
     let deepest = [b"\x01a".repeat(127), vec![0]].concat();
