@@ -19,10 +19,10 @@ use std::sync::Arc;
 pub struct Parts {
     /// The checked configuration.
     pub config: Arc<Config>,
-    /// Local data.
-    pub zones: Zones,
-    /// Routes, list files read.
-    pub routes: Routes,
+    /// Local data; shared by the states between which no file of it changed.
+    pub zones: Arc<Zones>,
+    /// Routes, list files read; shared like them.
+    pub routes: Arc<Routes>,
     /// Upstream groups.
     pub upstreams: Upstreams,
     /// The resolvers this machine was given.
@@ -43,9 +43,9 @@ pub struct State {
     /// The cache.
     pub cache: Arc<Cache>,
     /// Local data.
-    pub zones: Zones,
+    pub zones: Arc<Zones>,
     /// Routes.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     pub(super) access: Access,
     pub(super) views: Views,
     /// Questions being worked out by this configuration.

@@ -61,7 +61,7 @@ fn state(text: &str, net: &Arc<Slow>, clock: Clock, stats: &Arc<Stats>, previous
     let (zones, _) = Zones::load(&config, 0);
     let (routes, _) = Routes::load(&config, &|_| false, &[]);
     let cache = previous.map_or_else(|| Arc::new(Cache::new(&config.cache)), |previous| Arc::clone(&previous.cache));
-    State::new(Parts { config, zones, routes, upstreams, system: Vec::new(), cache })
+    State::new(Parts { config, zones: zones.into(), routes: routes.into(), upstreams, system: Vec::new(), cache })
 }
 
 async fn ask(pipeline: &Pipeline) -> Answer {

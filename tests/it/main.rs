@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod activation;
 mod architecture;
 mod fakes;
 mod lockfile;
@@ -15,4 +16,7 @@ mod faults;
 mod forward;
 mod interop;
 mod life;
+mod user_docs;
+mod user_files;
+mod user_machine;
 mod zones;

@@ -105,7 +105,9 @@ impl Server {
         limits.reconfigure(&config);
         let names = Arc::new(Names { clock: Clock::default(), released: Semaphore::new(0) });
         let stats = Arc::new(Stats::default());
-        let running = start_within(&config, limits, Arc::clone(&names), Arc::clone(&stats), &|_, _| None).unwrap();
+        let running =
+            start_within(&config, limits, Arc::clone(&names), Arc::clone(&stats), Inherited::default(), &|_, _| None)
+                .unwrap();
         let address = running.addresses()[0].actual;
         Self { running: Some(running), names, stats, address }
     }

@@ -112,6 +112,11 @@ impl Store {
         Self { apex, engine, nodes, files, soa: own.unwrap_or(made), fallthrough }
     }
 
+    /// Returns the files the records come from.
+    pub(super) fn files(&self) -> &[Arc<Path>] {
+        &self.files
+    }
+
     /// Shows every address of the zone with its owner and TTL.
     pub(super) fn each_address(&self, show: impl FnMut(&Name, IpAddr, u32)) {
         self.engine.each_address(show);
