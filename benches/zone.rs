@@ -91,7 +91,7 @@ fn config(file: PathBuf) -> Config {
         }],
         hosts: Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
-        cache: Cache { max_entries: 0, max_bytes: 0, min_ttl: zero, max_ttl: zero, negative_ttl_max: zero },
+        cache: Cache::NONE,
         views: Vec::new(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
     }

@@ -68,6 +68,13 @@ pub enum Kind {
         /// The largest.
         max: u64,
     },
+    /// A share of a hundred, with its sign.
+    Percent {
+        /// The least.
+        min: u8,
+        /// The greatest.
+        max: u8,
+    },
     /// An address to answer on.
     Listen,
     /// A server as text.
@@ -127,6 +134,7 @@ impl Kind {
                 format_duration(Duration::from_millis(*max_ms)),
             ),
             Self::Bytes { min, max } => format!("a size from \"{}\" to \"{}\"", format_bytes(*min), format_bytes(*max)),
+            Self::Percent { min, max } => format!("a percentage from \"{min}%\" to \"{max}%\""),
             Self::Listen => {
                 "an IP address, optionally with a port, such as \"127.0.0.1:53\" or \"[::1]:53\"".to_owned()
             }

@@ -344,6 +344,55 @@ pub struct Cache {
     pub max_ttl: Duration,
     /// NXDOMAIN and NODATA are kept at most so long.
     pub negative_ttl_max: Duration,
+    /// Keep it across restarts.
+    pub persist: bool,
+    /// Answers past their TTL.
+    pub serve_stale: ServeStale,
+    /// Answers asked for again before they expire.
+    pub prefetch: Prefetch,
+}
+
+impl Cache {
+    /// A cache that keeps nothing.
+    pub const NONE: Self = Self {
+        max_entries: 0,
+        max_bytes: 0,
+        min_ttl: Duration::ZERO,
+        max_ttl: Duration::ZERO,
+        negative_ttl_max: Duration::ZERO,
+        persist: false,
+        serve_stale: ServeStale {
+            enabled: false,
+            after: Duration::ZERO,
+            max_age: Duration::ZERO,
+            reply_ttl: Duration::ZERO,
+        },
+        prefetch: Prefetch { enabled: false, min_hits: 1, before_expiry_percent: 0 },
+    };
+}
+
+/// `[cache.serve_stale]`: RFC 8767.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServeStale {
+    /// Whether stale answers are given.
+    pub enabled: bool,
+    /// How long upstreams are waited for before.
+    pub after: Duration,
+    /// How long past its TTL an answer may be used.
+    pub max_age: Duration,
+    /// The highest TTL a stale answer shows.
+    pub reply_ttl: Duration,
+}
+
+/// `[cache.prefetch]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefetch {
+    /// Whether popular answers are asked for again before they expire.
+    pub enabled: bool,
+    /// How often an answer must have been used.
+    pub min_hits: u8,
+    /// The last part of its TTL in which that happens.
+    pub before_expiry_percent: u8,
 }
 
 /// `[[view]]`.

@@ -7,7 +7,7 @@ use super::keys::{Kind, Presence, TableDef};
 use super::nearest::nearest;
 use super::pattern::{parse_name, parse_pattern};
 use super::source::Source;
-use super::units::{parse_bytes, parse_duration};
+use super::units::{parse_bytes, parse_duration, parse_percent};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -260,6 +260,10 @@ fn text_value(kind: &'static Kind, text: &str) -> Result<Value, Wrong> {
         Kind::Bytes { min, max } => {
             let bytes = parse_bytes(text).map_err(bad)?;
             if (*min..=*max).contains(&bytes) { Ok(Value::Bytes(bytes)) } else { Err(("out-of-range", None)) }
+        }
+        Kind::Percent { min, max } => {
+            let percent = parse_percent(text).map_err(bad)?;
+            if (*min..=*max).contains(&percent) { Ok(Value::Percent(percent)) } else { Err(("out-of-range", None)) }
         }
         Kind::Listen => parse_listen(text).map(Value::Listen).map_err(|hint| ("bad-address", Some(hint))),
         Kind::Server => parse_server(text).map(Value::Server).map_err(|hint| ("bad-address", Some(hint))),

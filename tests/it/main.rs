@@ -11,11 +11,17 @@ mod lockfile;
 mod scenarios;
 
 // The real binary on real sockets.
+mod cache;
+mod classes_replies;
+mod classes_resources;
 mod commands;
 mod faults;
 mod forward;
 mod interop;
 mod life;
+mod promises_document;
+mod promises_load;
+mod promises_privacy;
 mod user_docs;
 mod user_files;
 mod user_machine;

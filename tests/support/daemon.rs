@@ -10,7 +10,11 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
+
+/// USER_HZ, in which /proc counts CPU time; 100 on every architecture Linux has today.
+const TICKS_PER_SECOND: u64 = 100;
 
 /// A running daemon.
 pub(crate) struct Daemon {
@@ -30,11 +34,23 @@ impl Daemon {
 
     /// Starts it with files beside the configuration and with the addresses given (ports 0).
     pub(crate) fn start_with(config: &str, files: &[(&str, &str)], listen: &[&str]) -> Self {
+        Self::launch(binary(), config, files, listen)
+    }
+
+    /// Starts it with no more file descriptors than this.
+    pub(crate) fn start_with_descriptors(config: &str, descriptors: u32) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.env_clear().env("LANG", "C").env("NO_COLOR", "1").stdin(Stdio::null());
+        command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_truename")]);
+        Self::launch(command, config, &[], &["127.0.0.1:0"])
+    }
+
+    fn launch(command: Command, config: &str, files: &[(&str, &str)], listen: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("a file");
         }
-        Self::start_in(folder, binary(), &with_quiet_defaults(config), listen)
+        Self::start_in(folder, command, &with_quiet_defaults(config), listen)
     }
 
     /// Starts it by a command that runs the binary somewhere else, with exactly this configuration.
@@ -128,6 +144,32 @@ impl Daemon {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("a pid");
         kill(Pid::from_raw(pid), signal).expect("it is our child");
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
+    }
+
+    /// Returns the CPU time it has used, user and system.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("the name ends").split(' ').collect();
+        let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
+        Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+    }
+
+    /// Returns its resident memory in KiB.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
+        line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    }
+
+    /// Fails the test when something in it panicked.
+    pub(crate) fn assert_no_panic(&self) {
+        assert!(self.events("a panic; this is a bug, please report it").is_empty(), "{}", self.log());
     }
 
     /// Waits for it to end by itself.

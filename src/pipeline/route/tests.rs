@@ -65,13 +65,7 @@ fn config(routes: Vec<Route>) -> Config {
         zones: Vec::new(),
         hosts: Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
-        cache: Cache {
-            max_entries: 0,
-            max_bytes: 0,
-            min_ttl: Duration::ZERO,
-            max_ttl: Duration::ZERO,
-            negative_ttl_max: Duration::ZERO,
-        },
+        cache: Cache::NONE,
         views: vec![view(Some(own)), view(None)],
         log: Log { level: LogLevel::Info, format: LogFormat::Text },
     }
