@@ -7,7 +7,10 @@
 //! | questions in work on one connection | its next frames wait unread |
 //! | octets waiting to be written to one connection | its next frames wait unread; far beyond it is closed |
 //! | time for the rest of a frame, for reading an answer, between questions | the connection is closed, `tcp_idle_closed_total` |
+//!
+//! The first two are also said in the log, at most once a minute each.
 
+use crate::clock::Tick;
 use crate::config;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -21,6 +24,22 @@ pub const MAX_CONNECTION_IN_FLIGHT: usize = 128;
 /// Time for the rest of a frame once its first octet came, whatever the idle timeout: a question is one segment.
 pub const PARTIAL_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often the log says that the same bound was reached.
+const NOTICE_EVERY: Duration = Duration::from_secs(60);
+
+/// A bound that the log speaks of now and then. Milliseconds of the last time; 0 is never.
+#[derive(Debug, Default)]
+pub(super) struct Notice(AtomicU64);
+
+impl Notice {
+    /// Tells one caller that it is time for a line; then nobody until [`NOTICE_EVERY`] is over.
+    pub(super) fn is_due(&self, now: Tick) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        (last == 0 || now.since(Tick(last)) >= NOTICE_EVERY)
+            && self.0.compare_exchange(last, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
 /// The bounds in force, shared by all workers; a reload may change some of them.
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -33,6 +52,8 @@ pub(super) struct Limits {
     pub(super) partial_frame_timeout: Duration,
     idle_timeout_ms: AtomicU64,
     extended_errors: AtomicBool,
+    in_flight_notice: Notice,
+    connections_notice: Notice,
 }
 
 impl Limits {
@@ -46,6 +67,8 @@ impl Limits {
             partial_frame_timeout: PARTIAL_FRAME_TIMEOUT,
             idle_timeout_ms: AtomicU64::new(0),
             extended_errors: AtomicBool::new(true),
+            in_flight_notice: Notice::default(),
+            connections_notice: Notice::default(),
         };
         limits.reconfigure(config);
         limits
@@ -73,6 +96,24 @@ impl Limits {
     pub(super) fn admit(self: &Arc<Self>) -> Option<Permit> {
         let max = self.max_in_flight.load(Ordering::Relaxed);
         take(&self.in_flight, max).then(|| Permit { limits: Arc::clone(self), kind: Kind::Question })
+    }
+
+    /// Says in the log that a question was turned away.
+    pub(super) fn note_full(&self, now: Tick) {
+        if self.in_flight_notice.is_due(now) {
+            let max_in_flight = self.max_in_flight.load(Ordering::Relaxed);
+            tracing::warn!(max_in_flight, "too many questions in work; further ones get SERVFAIL");
+        }
+    }
+
+    /// Says in the log that a connection was closed for another.
+    pub(super) fn note_eviction(&self, now: Tick) {
+        if self.connections_notice.is_due(now) {
+            tracing::warn!(
+                max_connections = self.max_connections,
+                "too many TCP connections; the idle ones are closed"
+            );
+        }
     }
 
     /// Returns how many questions are being worked on.
@@ -135,6 +176,13 @@ mod tests {
             edns_errors: true,
             allow: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_bound_is_spoken_of_once_a_minute() {
+        let notice = Notice::default();
+        let due: Vec<u64> = (0..200).filter(|&second| notice.is_due(Tick(second * 1000))).collect();
+        assert_eq!(due, [0, 61, 121, 181]);
     }
 
     #[test]

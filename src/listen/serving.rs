@@ -159,6 +159,7 @@ impl<A: Answerer> Serving<A> {
             Some(permit) => Sight::Work(Box::new(Query::from_wire(&parsed, client, local, transport)), permit),
             None => {
                 self.stats.count(Counter::InFlightFull);
+                self.limits.note_full(now);
                 self.answer_here(out, &parsed, arrival, Reason::Full)
             }
         }

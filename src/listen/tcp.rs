@@ -86,6 +86,7 @@ fn admit<A: Answerer>(serving: &Rc<Serving<A>>, streams: &Rc<Streams>, stream: T
     serving.stats.count(Counter::TcpConnections);
     let permit = serving.limits.admit_connection().or_else(|| {
         serving.stats.count(Counter::TcpEvicted);
+        serving.limits.note_eviction(serving.answerer.now());
         // Without one of this worker's to close, the newcomer is the one that goes.
         streams.connections.evict().then(|| serving.limits.admit_replacement())
     });
