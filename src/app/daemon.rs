@@ -2,6 +2,7 @@
 
 use super::build::{self, Loaded};
 use super::logging::{self, Limits};
+use super::snapshot::Snapshot;
 use super::watch::Watch;
 use super::{Options, RunError};
 use crate::clock::Clock;
@@ -43,18 +44,26 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
     let mut running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), Inherited::take(), &holder_of)?;
     log_start(&pipeline);
+    let mut snapshot = Snapshot::start(&pipeline);
     let mut minute = tokio::time::interval(logging::WINDOW);
     loop {
         tokio::select! {
             _ = minute.tick() => log_left_out(&limits),
-            _ = signals.hangup.recv() => reload(options, &pipeline, &clock, &mut running, &mut watch, "SIGHUP"),
-            () = watch.changed() => reload(options, &pipeline, &clock, &mut running, &mut watch, "a file changed"),
+            () = snapshot.due() => snapshot.write(),
+            _ = signals.hangup.recv() => {
+                reload(options, &pipeline, &clock, &mut running, &mut watch, "SIGHUP");
+                snapshot.follow();
+            }
+            () = watch.changed() => {
+                reload(options, &pipeline, &clock, &mut running, &mut watch, "a file changed");
+                snapshot.follow();
+            }
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
         }
     }
     tracing::info!("stopping");
-    let drained = running.drain(DRAIN).await;
+    let (drained, ()) = tokio::join!(running.drain(DRAIN), snapshot.finish());
     log_left_out(&limits);
     tracing::info!(in_flight = drained.in_flight, "stopped");
     Ok(())

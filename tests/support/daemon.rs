@@ -16,7 +16,7 @@ use tempfile::TempDir;
 pub(crate) struct Daemon {
     child: Child,
     /// Its configuration's folder.
-    pub(crate) folder: TempDir,
+    pub(crate) folder: Arc<TempDir>,
     logs: Arc<Mutex<Vec<String>>>,
     /// Where it answers over UDP and TCP: the first `--listen` address.
     pub(crate) address: SocketAddr,
@@ -58,9 +58,20 @@ impl Daemon {
         daemon
     }
 
-    fn spawn(mut command: Command, folder: TempDir, config: &str, listen: &[&str]) -> Self {
+    /// Starts it once more on `127.0.0.1` when it has ended, with the files it left.
+    pub(crate) fn again(&self) -> Self {
+        let mut daemon = Self::spawn_in(binary(), Arc::clone(&self.folder), &["127.0.0.1:0"]);
+        daemon.wait_until_it_listens(1);
+        daemon
+    }
+
+    fn spawn(command: Command, folder: TempDir, config: &str, listen: &[&str]) -> Self {
+        std::fs::write(folder.path().join("truename.toml"), with_quiet_defaults(config)).expect("a file");
+        Self::spawn_in(command, Arc::new(folder), listen)
+    }
+
+    fn spawn_in(mut command: Command, folder: Arc<TempDir>, listen: &[&str]) -> Self {
         let path = folder.path().join("truename.toml");
-        std::fs::write(&path, with_quiet_defaults(config)).expect("a file");
         command.arg("run").arg("--config").arg(&path).env("STATE_DIRECTORY", folder.path());
         command.args(listen.iter().flat_map(|address| ["--listen", *address]));
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary starts");
