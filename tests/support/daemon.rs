@@ -20,7 +20,7 @@ const TICKS_PER_SECOND: u64 = 100;
 pub(crate) struct Daemon {
     child: Child,
     /// Its configuration's folder.
-    pub(crate) folder: TempDir,
+    pub(crate) folder: Arc<TempDir>,
     logs: Arc<Mutex<Vec<String>>>,
     /// Where it answers over UDP and TCP: the first `--listen` address.
     pub(crate) address: SocketAddr,
@@ -75,9 +75,18 @@ impl Daemon {
         Self::start_by(shell, &with_quiet_defaults(config), &[])
     }
 
-    fn start_in(folder: TempDir, mut command: Command, config: &str, listen: &[&str]) -> Self {
+    /// Starts it once more on `127.0.0.1` when it has ended, with the files it left.
+    pub(crate) fn again(&self) -> Self {
+        Self::start_from(Arc::clone(&self.folder), binary(), &["127.0.0.1:0"])
+    }
+
+    fn start_in(folder: TempDir, command: Command, config: &str, listen: &[&str]) -> Self {
+        std::fs::write(folder.path().join("truename.toml"), config).expect("a file");
+        Self::start_from(Arc::new(folder), command, listen)
+    }
+
+    fn start_from(folder: Arc<TempDir>, mut command: Command, listen: &[&str]) -> Self {
         let path = folder.path().join("truename.toml");
-        std::fs::write(&path, config).expect("a file");
         command.arg("run").arg("--config").arg(&path).env("STATE_DIRECTORY", folder.path());
         command.args(listen.iter().flat_map(|address| ["--listen", *address]));
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary starts");
