@@ -15,7 +15,7 @@ use truename::dns::encode::{ClientShape, MessageBuilder};
 use truename::dns::wire::Section;
 use truename::dns::{Answer, Name, Origin, Rcode, Record, Rtype};
 use truename::pipeline::cache::persist::{self, Moment};
-use truename::pipeline::cache::{Cache, KeyBuf, Lifetime, Lookup, Terms};
+use truename::pipeline::cache::{Cache, KeyBuf, Lifetime, Lookup, Serve, Terms};
 
 #[path = "support/config.rs"]
 mod support;
@@ -72,8 +72,9 @@ fn ask_until(cache: &Cache, done: &AtomicBool) -> Vec<Duration> {
             our_payload_bytes: 1232,
         };
         out.clear();
+        let serve = Serve { epoch: cache.epoch(), now: NOW.tick, extended_errors: true };
         let start = Instant::now();
-        let _hit = cache.answer_into(&key, NOW.tick, &shape, true, &mut out);
+        let _hit = cache.answer_into(&key, serve, &shape, &mut out);
         took.push(start.elapsed());
     }
     took.sort_unstable();

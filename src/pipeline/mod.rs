@@ -15,6 +15,7 @@
 //!
 //! (7, the guard, stands between exchange and compose once it exists.) No stage calls another; only this file knows
 //! two of them. Identical questions in flight are worked out once: the first is the leader, the others wait for it.
+//! Only questions of one configuration are: after a reload the answer, and even who a view's clients are, may differ.
 //! What goes on without a client (refreshing stale and popular answers) takes the same stages, `refresh.rs`.
 
 pub mod access;
@@ -42,7 +43,7 @@ use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, R
 use crate::stats::{Counter, Stats};
 use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
 use arc_swap::ArcSwap;
-use cache::{Guard, InFlight, KeyBuf, Lookup, Role, Staleness};
+use cache::{Guard, KeyBuf, Lookup, Role, Serve, Staleness};
 use compose::AddressPolicy;
 use keep::{Late, PLACE, keep};
 use refresh::{Background, StaleAnswer};
@@ -68,7 +69,6 @@ const LEADER_RETRIES: usize = 2;
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     state: Arc<ArcSwap<State>>,
-    in_flight: InFlight<Waiter>,
     background: Background,
     clock: Clock,
     stats: Arc<Stats>,
@@ -92,6 +92,15 @@ struct Hop {
     answer: Answer,
     /// What leads on to another name, and that name.
     follow: Option<(Vec<Record>, Name)>,
+    /// Whoever gave it may not give loopback addresses, so its alias may not lead to any either.
+    guarded: bool,
+}
+
+impl Hop {
+    /// The last one.
+    fn end(answer: Answer) -> Self {
+        Self { answer, follow: None, guarded: false }
+    }
 }
 
 /// What truename knows about a name by itself.
@@ -139,7 +148,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(state: State, clock: Clock, stats: Arc<Stats>) -> Self {
         let state = Arc::new(ArcSwap::from_pointee(state));
-        Self { state, in_flight: InFlight::default(), background: Background::default(), clock, stats }
+        Self { state, background: Background::default(), clock, stats }
     }
 
     /// Returns the state in force.
@@ -216,7 +225,8 @@ impl Pipeline {
             },
             our_payload_bytes: udp_payload_bytes,
         };
-        let hit = state.cache.answer_into(&key, now, &shape, state.config.server.edns_errors, out)?;
+        let serve = Serve { epoch: state.epoch, now, extended_errors: state.config.server.edns_errors };
+        let hit = state.cache.answer_into(&key, serve, &shape, out)?;
         if hit.ask_again
             && let Ok(qname) = Name::from_wire(message.qname())
         {
@@ -319,7 +329,7 @@ impl Pipeline {
     /// Stage 3: an answer from the cache, if the present state would still decide it the same way.
     fn cached(&self, question: &QuestionKey, work: &mut Work<'_>) -> Found {
         let key = KeyBuf::of(PLACE, work.view, question);
-        let Some(cached) = work.state.cache.get(&key, self.clock.now()) else {
+        let Some(cached) = work.state.cache.get(&key, work.state.epoch, self.clock.now()) else {
             work.step(Stage::Cache, || {
                 (key_text(question), "miss", "nothing usable is stored under this name, type and view")
             });
@@ -370,7 +380,7 @@ impl Pipeline {
         let key = KeyBuf::of(PLACE, work.view, question);
         for _ in 0..=LEADER_RETRIES {
             let (sender, receiver) = oneshot::channel();
-            match self.in_flight.join(&key, sender) {
+            match work.state.in_flight.join(&key, sender) {
                 Role::Leader(lead, _) => {
                     let mut answer = self.resolve(question, work).await;
                     self.store(question, &mut answer, work);
@@ -394,7 +404,7 @@ impl Pipeline {
     async fn resolve(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
         let mut before: Vec<Record> = Vec::new();
         let mut authentic = true;
-        let mut foreign = false;
+        let (mut foreign, mut guarded) = (false, false);
         let mut names = vec![question.qname.clone()];
         loop {
             let name = names.last().cloned().unwrap_or_else(Name::root);
@@ -404,6 +414,9 @@ impl Pipeline {
                 if before.is_empty() {
                     return hop.answer;
                 }
+                if guarded && hop.answer.origin.is_local() && compose::has_loopback(&hop.answer) {
+                    return self.rebound(question, &here.qname, work);
+                }
                 let mut answer = compose::join(question, &before, &hop.answer, authentic);
                 if foreign && answer.origin.is_local() {
                     // One foreign alias, and the whole is kept no longer than its TTL.
@@ -412,6 +425,7 @@ impl Pipeline {
                 return answer;
             };
             foreign |= !hop.answer.origin.is_local();
+            guarded |= hop.guarded;
             authentic &= hop.answer.view().has(flag::AD);
             before.extend(records);
             if names.contains(&next) || names.len() > compose::MAX_ALIASES {
@@ -425,10 +439,19 @@ impl Pipeline {
         }
     }
 
+    /// Ends a question whose alias, given by somebody who may not give loopback addresses, leads to one of ours: else
+    /// `CNAME localhost` would go round `private_answers`.
+    fn rebound(&self, question: &QuestionKey, at: &Name, work: &mut Work<'_>) -> Answer {
+        self.stats.count(Counter::PrivateDropped);
+        work.step(Stage::Compose, || (at.to_string(), "SERVFAIL", "an upstream's alias leads to this machine"));
+        let why = Ede::new(ede::FILTERED, "an alias of a public name leads to this machine");
+        encode::servfail(&question.qname, question.qtype, why)
+    }
+
     /// Stages 3 to 8 for one name.
     async fn hop(&self, question: &QuestionKey, is_alias: bool, work: &mut Work<'_>) -> Hop {
         if is_alias && let Found::Fresh(answer) = self.cached(question, work) {
-            return Hop { answer, follow: None };
+            return Hop::end(answer);
         }
         let system_only = match self.local(question, work) {
             Local::Decided(hop) => return hop,
@@ -436,7 +459,7 @@ impl Pipeline {
             Local::SystemOnly => true,
         };
         if question.qtype == Rtype::ANY {
-            return Hop { answer: special_types::minimal_any(&question.qname), follow: None };
+            return Hop::end(special_types::minimal_any(&question.qname));
         }
         self.forward(question, system_only, work).await
     }
@@ -467,14 +490,14 @@ impl Pipeline {
         });
         let (reply, policy) = match self.exchange(question, &way, work).await {
             Ok(found) => found,
-            Err(failure) => return Hop { answer: failed(question, &failure, way.local_when_alone), follow: None },
+            Err(failure) => return Hop::end(failed(question, &failure, way.local_when_alone)),
         };
         let composed = match compose::compose(question, &reply.message, policy, false) {
             Ok(composed) => composed,
             Err(error) => {
                 work.step(Stage::Compose, || (format!("reply from {}", reply.server), "SERVFAIL", error.to_string()));
                 let why = Ede::new(ede::INVALID_DATA, "the upstream's reply is malformed");
-                return Hop { answer: encode::servfail(&question.qname, question.qtype, why), follow: None };
+                return Hop::end(encode::servfail(&question.qname, question.qtype, why));
             }
         };
         if composed.scrubbed {
@@ -492,11 +515,11 @@ impl Pipeline {
         });
         let elsewhere = composed.aliases.iter().find(|alias| work.state.is_elsewhere(work.view, question, &way, alias));
         if composed.loops && elsewhere.is_none() {
-            return Hop { answer: endless(question), follow: None };
+            return Hop::end(endless(question));
         }
         let next = elsewhere.or_else(|| composed.aliases.last().filter(|_| composed.broken)).cloned();
         let follow = next.map(|next| (compose::records_up_to(&composed.answer, &next), next));
-        Hop { answer: composed.answer, follow }
+        Hop { answer: composed.answer, follow, guarded: policy.private_answers != PrivateAnswers::Allow }
     }
 
     /// Stage 6: the route's group, its fallbacks, then what `on_failure` says.
@@ -536,7 +559,7 @@ impl Pipeline {
         let policy = |server_is_private| AddressPolicy { private_answers, server_is_private };
         let stats = &self.stats;
         let acceptable = |message: &Message<'_>, server: &crate::upstream::ServerInfo| {
-            if compose::is_filtered_to_nothing(message, policy(server.private)) {
+            if compose::is_filtered_to_nothing(message, question, policy(server.private)) {
                 stats.count(Counter::PrivateDropped);
                 Acceptance::Reject("private addresses from a public server")
             } else {
@@ -628,7 +651,7 @@ fn local_hop(question: &QuestionKey, local: LocalAnswer) -> Hop {
         builder.push(Section::Authority, record);
     }
     let answer = Answer { message: builder.finish(), origin: local.origin, ede: local.ede };
-    Hop { answer, follow: local.follow.map(|next| (local.answers, next)) }
+    Hop { answer, follow: local.follow.map(|next| (local.answers, next)), guarded: false }
 }
 
 /// What the client gets for aliases that lead nowhere.

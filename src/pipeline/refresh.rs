@@ -64,7 +64,7 @@ impl Pipeline {
         let at_once = stale.staleness != Staleness::Wait || is_down(question, work);
         let until = work.started + work.state.config.cache.serve_stale.after;
         let (waiter, answer) = oneshot::channel();
-        let fresh = match self.in_flight.join(&key, waiter) {
+        let fresh = match work.state.in_flight.join(&key, waiter) {
             Role::Leader(lead, _) => {
                 let trace = if work.trace.is_on() { Trace::on() } else { Trace::off() };
                 let mut refresh = self.refresh(lead, question.clone(), (Arc::clone(work.state), work.view), trace);
@@ -107,7 +107,7 @@ impl Pipeline {
             return;
         };
         let (waiter, _answer) = oneshot::channel();
-        if let Role::Leader(lead, _) = self.in_flight.join(&KeyBuf::of(PLACE, view, &question), waiter) {
+        if let Role::Leader(lead, _) = state.in_flight.join(&KeyBuf::of(PLACE, view, &question), waiter) {
             self.stats.count(Counter::Prefetches);
             let refresh = self.refresh(lead, question, (Arc::clone(state), view), Trace::off());
             let counted = CountPanic(Arc::clone(&self.stats));

@@ -270,12 +270,16 @@ impl Health {
         vitals.lates = vitals.lates.saturating_add(1);
     }
 
-    /// An attempt ended without a reply.
-    pub(super) fn silent(&self) {
+    /// A question's queries ended without a reply, the first of them sent `waited` ago. A server that has answered
+    /// anybody since then has lost a datagram and is not silent: two servers that each lose a third of everything must
+    /// not both be taken for dead.
+    pub(super) fn silent(&self, now: Tick, waited: Duration) {
         let mut vitals = self.vitals();
-        vitals.silent = vitals.silent.saturating_add(1);
-        vitals.lates = vitals.lates.max(1);
         vitals.sums.timeouts += 1;
+        if vitals.last_answer.is_none_or(|at| now.since(at) >= waited) {
+            vitals.silent = vitals.silent.saturating_add(1);
+            vitals.lates = vitals.lates.max(1);
+        }
     }
 
     /// An attempt ended with an ICMP or connection error.
@@ -372,12 +376,16 @@ mod tests {
         assert_eq!(health.snapshot(START).standing, Standing::Good);
         health.late(START);
         assert_eq!(health.snapshot(START).standing, Standing::Suspect);
-        for _ in 0..DEAD_AFTER_SILENT {
-            health.silent();
+        for _ in 0..2 * DEAD_AFTER_SILENT {
+            health.silent(later(2), Duration::from_secs(3));
         }
-        assert_eq!(health.snapshot(START).standing, Standing::Dead);
-        health.replied(START, Duration::from_millis(20));
-        assert_eq!(health.snapshot(START).standing, Standing::Good);
+        assert_eq!(health.snapshot(later(2)).standing, Standing::Suspect, "it answered while they waited");
+        for _ in 0..DEAD_AFTER_SILENT {
+            health.silent(later(2), Duration::from_secs(1));
+        }
+        assert_eq!(health.snapshot(later(2)).standing, Standing::Dead);
+        health.replied(later(2), Duration::from_millis(20));
+        assert_eq!(health.snapshot(later(2)).standing, Standing::Good);
     }
 
     #[test]

@@ -72,12 +72,15 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
             break;
         }
     }
+    let now = inner.clock.now();
     let mut blamed: Vec<&Arc<Server>> = Vec::new();
     for attempt in &attempts.open {
         inner.stats.count(Counter::UpstreamTimeouts);
         if !blamed.iter().any(|server| Arc::ptr_eq(server, &attempt.server)) {
             blamed.push(&attempt.server);
-            attempt.server.health.silent();
+            let same = attempts.open.iter().filter(|other| Arc::ptr_eq(&other.server, &attempt.server));
+            let waited = same.map(|other| other.at.elapsed()).max().unwrap_or_default();
+            attempt.server.health.silent(now, waited);
         }
     }
     inner.lingering.fetch_sub(1, Ordering::Relaxed);

@@ -25,5 +25,5 @@ pub mod ttl;
 pub use inflight::{Guard, InFlight, Role};
 pub use key::{KeyBuf, Lookup};
 pub use stale::Staleness;
-pub use store::{Cache, Cached, Flush, Hit, Inserted, Terms};
+pub use store::{Cache, Cached, Flush, Hit, Inserted, Serve, Terms};
 pub use ttl::{Lifetime, cap_ttls, is_failure, lifetime, ttl_cap};

@@ -84,7 +84,7 @@ pub struct Cached {
     pub ask_again: bool,
     /// The decision it was stored under.
     pub fingerprint: u64,
-    /// It was stored, or revalidated, under the configuration of the present.
+    /// It was stored, or revalidated, under the configuration of the epoch asked for.
     pub current: bool,
     /// How old it is.
     pub age: Duration,
@@ -103,6 +103,17 @@ pub struct Terms {
     pub now: Tick,
     /// The answer was disputed: it is never served stale.
     pub disputed: bool,
+}
+
+/// Under what terms an answer is served.
+#[derive(Debug, Clone, Copy)]
+pub struct Serve {
+    /// The epoch of the configuration the client was looked at by: its views need not be those of another epoch.
+    pub epoch: u32,
+    /// The moment.
+    pub now: Tick,
+    /// Whether answers carry extended errors.
+    pub extended_errors: bool,
 }
 
 /// What an insertion did.
@@ -146,17 +157,16 @@ impl Cache {
         }
     }
 
-    /// Appends the answer for a client to `out` if the present configuration has one that goes out at once: a fresh
-    /// one, or a stale one that could just now not be refreshed. Allocates nothing as long as `out` has room.
+    /// Appends the answer for a client to `out` if the same configuration has one that goes out at once: a fresh one, or
+    /// a stale one that could just now not be refreshed. Allocates nothing as long as `out` has room.
     pub fn answer_into(
         &self,
         key: &KeyBuf,
-        now: Tick,
+        serve: Serve,
         shape: &encode::ClientShape<'_>,
-        extended_errors: bool,
         out: &mut Vec<u8>,
     ) -> Option<Hit> {
-        let epoch = self.epoch();
+        let Serve { epoch, now, extended_errors } = serve;
         let mut shard = self.shard(key);
         let (slot, head) = shard.get_mut(key)?;
         if head.epoch != epoch {
@@ -185,11 +195,10 @@ impl Cache {
         Some(Hit { origin: head.origin_of_hit(), ask_again: self.prefetch.is_due(head, now) })
     }
 
-    /// Copies an answer out, fresh or stale, also one of an older epoch: then `current` is false and it may be used
-    /// only after [`Cache::revalidate`].
+    /// Copies an answer out, fresh or stale, also one of another epoch than the one given: then `current` is false and
+    /// it may be used only after [`Cache::revalidate`].
     #[must_use]
-    pub fn get(&self, key: &KeyBuf, now: Tick) -> Option<Cached> {
-        let epoch = self.epoch();
+    pub fn get(&self, key: &KeyBuf, epoch: u32, now: Tick) -> Option<Cached> {
         let mut shard = self.shard(key);
         let (slot, head) = shard.get_mut(key)?;
         let staleness = self.stale.staleness(head, now);
@@ -255,25 +264,20 @@ impl Cache {
         }
     }
 
-    /// Makes an entry current if the configuration of `epoch` decides the same about it, and removes it if not. Returns
-    /// whether there is such an entry. A configuration that has been replaced meanwhile only looks: what it would still
-    /// decide the same way says nothing about the one in force.
+    /// Makes an entry current if the configuration of `epoch` decides the same about it, and removes it if not.
+    /// Returns whether there is such an entry. For a question that goes on under a configuration that has been
+    /// replaced the entry stays as it is: what that one decides says nothing about the present.
     pub fn revalidate(&self, key: &KeyBuf, fingerprint: u64, epoch: u32) -> bool {
-        let in_force = epoch == self.epoch();
+        let is_present = epoch == self.epoch();
         let mut shard = self.shard(key);
-        match shard.peek_mut(key) {
-            Some(head) if head.fingerprint == low_half(fingerprint) => {
-                if in_force {
-                    head.epoch = epoch;
-                }
-                true
-            }
-            Some(_) if in_force => {
-                shard.remove(key);
-                false
-            }
-            Some(_) | None => false,
+        let Some(head) = shard.peek_mut(key) else { return false };
+        let same = head.fingerprint == low_half(fingerprint);
+        match (same, is_present) {
+            (true, true) => head.epoch = epoch,
+            (false, true) => shard.remove(key),
+            (_, false) => {}
         }
+        same
     }
 
     /// Stores an answer in place of the one there may be. Refused when the configuration has changed since
