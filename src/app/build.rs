@@ -13,6 +13,7 @@ use crate::pipeline::route::Routes;
 use crate::pipeline::zone::{Context, HostsConflict, Zones};
 use crate::pipeline::{Parts, State};
 use crate::stats::{Counter, Stats};
+use crate::system::files;
 use crate::system::resolvers::{self, Found};
 use crate::upstream::{Net, Upstreams};
 use std::net::SocketAddr;
@@ -22,6 +23,11 @@ use std::time::UNIX_EPOCH;
 
 /// Hosts lines for public names that are listed one by one; a block list has some hundred thousand.
 const MAX_CONFLICT_WARNINGS: usize = 20;
+/// Files kept for everything but upstream sockets: 512 clients and 256 upstreams over TCP, listeners, loop probes, files
+/// being read.
+const KEPT_FILES: usize = 1280;
+/// Files this process would like to be able to open: those and as many upstream sockets as there ever are.
+pub(super) const WANTED_FILES: u64 = 1280 + 8192;
 
 /// What `truename check` found.
 #[derive(Debug)]
@@ -240,6 +246,12 @@ fn group_is_private(group: &Group, machine: &[SocketAddr]) -> bool {
     all.peek().is_some() && all.all(|address| is_private(address.ip()))
 }
 
+/// Returns how many of the files this process may open can be upstream sockets.
+fn max_sockets() -> usize {
+    let limit = files::limit().map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    limit.saturating_sub(KEPT_FILES).max(limit / 4)
+}
+
 /// Puts what was read to work. The cache and the upstreams' health of `previous` are carried on.
 pub(super) fn state(loaded: Loaded, clock: &Clock, stats: &Arc<Stats>, previous: Option<&State>) -> State {
     stats.set(Counter::HostsConflicts, u64::try_from(loaded.hosts_conflicts).unwrap_or(u64::MAX));
@@ -255,5 +267,26 @@ pub(super) fn state(loaded: Loaded, clock: &Clock, stats: &Arc<Stats>, previous:
         previous.map(|previous| &previous.upstreams),
     );
     upstreams.set_own_addresses(&config.server.listen);
+    upstreams.set_max_sockets(max_sockets());
     State::new(Parts { config, zones: loaded.zones, routes: loaded.routes, upstreams, system: loaded.system, cache })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Location;
+
+    #[test]
+    fn hosts_conflicts_are_listed_up_to_a_bound_and_the_rest_is_counted() {
+        let conflict = |line| HostsConflict {
+            name: Name::parse("www.example.org").unwrap(),
+            address: [192, 0, 2, 1].into(),
+            at: Location { file: Path::new("hosts").into(), line, column: 1 },
+        };
+        let conflicts: Vec<_> = (1..=25).map(conflict).collect();
+        let warnings = conflict_warnings(&conflicts);
+        assert_eq!(warnings.len(), MAX_CONFLICT_WARNINGS + 1);
+        assert_eq!(warnings[20].at.line, 21);
+        assert!(warnings[20].found.starts_with("5 more"), "{}", warnings[20].found);
+    }
 }

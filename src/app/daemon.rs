@@ -12,7 +12,7 @@ use crate::dns::Transport;
 use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
 use crate::stats::{Counter, Stats};
-use crate::system::ports;
+use crate::system::{files, ports};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -42,6 +42,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let logging = logging::start(&loaded.config.log, &clock, &stats);
     let mut signals = Signals::new().map_err(|source| RunError::System { what: "cannot catch signals", source })?;
     log_warnings(&loaded);
+    files::raise_limit(build::WANTED_FILES);
     let state = build::state(loaded, &clock, &stats, None);
     let server = state.config.server.clone();
     let mut watch = Watch::new(&state);

@@ -42,17 +42,22 @@ impl Logging {
         drop(self.filter.reload(filter(log.level)));
     }
 
-    /// Reports the lines left out so far, if any.
+    /// Reports the bounds reached and the lines left out so far, if any.
     pub(super) fn report(&self) {
-        self.limits.report();
+        self.limits.report_bounds();
+        self.limits.report_left_out();
     }
 
-    /// Reports lines left out, a minute after the first of them: while none is, no timer runs.
+    /// Reports bounds that were reached, and a minute later the lines left out meanwhile: at most once a minute each,
+    /// and while there is nothing to report, no timer runs.
     pub(super) async fn report_each_minute(&self) -> Infallible {
         loop {
-            self.limits.some_left_out.notified().await;
+            tokio::select! {
+                () = self.limits.some_left_out.notified() => {}
+                () = self.limits.stats.bound_reached() => self.limits.report_bounds(),
+            }
             tokio::time::sleep(WINDOW).await;
-            self.limits.report();
+            self.limits.report_left_out();
         }
     }
 }
@@ -136,6 +141,8 @@ struct Limits {
     left_out: AtomicU64,
     /// Told when `left_out` leaves zero.
     some_left_out: Notify,
+    /// What the counters of bounds said when they were last reported.
+    reported: Mutex<HashMap<&'static str, u64>>,
     clock: Clock,
     stats: Arc<Stats>,
 }
@@ -148,7 +155,14 @@ struct Site {
 
 impl Limits {
     fn new(clock: Clock, stats: Arc<Stats>) -> Self {
-        Self { sites: Mutex::default(), left_out: AtomicU64::new(0), some_left_out: Notify::new(), clock, stats }
+        Self {
+            sites: Mutex::default(),
+            left_out: AtomicU64::new(0),
+            some_left_out: Notify::new(),
+            reported: Mutex::default(),
+            clock,
+            stats,
+        }
     }
 
     /// Returns how many lines were left out since the last call.
@@ -156,7 +170,19 @@ impl Limits {
         self.left_out.swap(0, Ordering::Relaxed)
     }
 
-    fn report(&self) {
+    fn report_bounds(&self) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        for counter in Counter::OF_BOUNDS {
+            let count = self.stats.get(*counter);
+            let times = count - reported.insert(counter.name(), count).unwrap_or(0);
+            if times > 0 {
+                let (bound, what) = (counter.name(), counter.help());
+                tracing::warn!(target: "truename::app", bound, times, what, "a bound was reached");
+            }
+        }
+    }
+
+    fn report_left_out(&self) {
         let lines = self.take_left_out();
         if lines > 0 {
             tracing::warn!(target: "truename::app", lines, "log lines left out by the rate limit");
@@ -253,6 +279,35 @@ mod tests {
         assert_eq!(limits.stats.get(Counter::LogSuppressed), 15);
         tokio::time::advance(WINDOW).await;
         assert_eq!(logged(&limits, hostile).lines().count(), 11, "the next minute");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bounds_that_are_reached_are_told_at_once_and_then_once_a_minute() {
+        let limits = limits(&Clock::simulated());
+        let page = Page::default();
+        let writer = page.clone();
+        let layer = lines::layer().with_writer(move || writer.clone()).with_ansi(false).without_time();
+        let _writing = tracing::subscriber::set_default(registry().with(layer));
+        let logging = Logging { limits: Arc::clone(&limits), filter: reload::Layer::new(filter(LogLevel::Info)).1 };
+        let stats = Arc::clone(&limits.stats);
+        let flood = async {
+            // 90 seconds, a thousand times a second.
+            for _ in 0..90_000 {
+                stats.count_at_bound(Counter::InFlightFull);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tokio::time::sleep(WINDOW).await;
+        };
+        tokio::select! {
+            never = logging.report_each_minute() => match never {},
+            () = flood => {}
+        }
+        let text = page.text();
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.lines().all(|line| line.contains("bound=\"in_flight_full_total\"")), "{text}");
+        assert!(text.starts_with(" WARN") && text.contains("times=1 "), "{text}");
+        logging.report();
+        assert_eq!(page.text(), text, "nothing since");
     }
 
     #[test]

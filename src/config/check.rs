@@ -18,6 +18,8 @@ use std::net::SocketAddr;
 
 /// Threads `workers = "auto"` starts at most; more bring nothing at the rates of a laptop or a small office.
 const MAX_AUTO_WORKERS: usize = 4;
+/// Addresses listened on at most: each costs two files a worker.
+const MAX_LISTEN: usize = 64;
 
 /// Makes the configuration, as good as it can be, and reports what is wrong with it.
 pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
@@ -45,6 +47,11 @@ fn server(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Server {
     if listen.is_empty() {
         let problem = Diagnostic::error("no-listener", table.at_of("listen"), "at least one address to answer on");
         diagnostics.push(problem.key("server.listen").found("[]"));
+    }
+    if let Some((at, node, _)) = written.get(MAX_LISTEN) {
+        let problem =
+            Diagnostic::error("too-many-listeners", node.at.clone(), format!("at most {MAX_LISTEN} addresses"));
+        diagnostics.push(problem.key(format!("server.listen[{at}]")).found(written.len().to_string()));
     }
     for (index, (at, node, address)) in written.iter().enumerate() {
         let first = written[..index].iter().find(|(_, _, other)| other == address && address.port() != 0);
@@ -312,6 +319,24 @@ clients = ["10.1.2.3/8"]
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert_eq!(problems(&format!("[[route]]\n{route}")), Vec::<String>::new());
         assert_eq!(problems(&format!("[[route]]\n{route}views = []")), ["4:9 no-views route[0].views"]);
+    }
+
+    #[test]
+    fn addresses_groups_and_views_are_bounded() {
+        let numbered = |count: usize, make: &dyn Fn(usize) -> String| (0..count).map(make).collect::<String>();
+        let listen = |count| format!("[server]\nlisten = [{}]", numbered(count, &|n| format!("\"10.0.0.{n}:53\",")));
+        assert_eq!(problems(&listen(super::MAX_LISTEN)), Vec::<String>::new());
+        assert_eq!(problems(&listen(super::MAX_LISTEN + 1)), ["2:961 too-many-listeners server.listen[64]"]);
+        let groups = |count| numbered(count, &|n| format!("[upstream.g{n}]\nservers = [\"auto\"]\n"));
+        let most = super::groups::MAX_GROUPS;
+        assert!(problems(&groups(most - 1)).is_empty(), "`system` is one of them");
+        assert!(problems(&groups(most + 1))[0].contains("too-many-groups"));
+        let servers = |count| format!("[upstream.a]\nservers = [{}]", numbered(count, &|n| format!("\"10.0.0.{n}\",")));
+        assert_eq!(problems(&servers(64)), Vec::<String>::new());
+        assert!(problems(&servers(65))[0].contains("too-many-servers"));
+        let views = |count| numbered(count, &|n| format!("[[view]]\nname = \"v{n}\"\nclients = [\"fd00::{n:x}\"]\n"));
+        assert_eq!(problems(&views(super::views::MAX_VIEWS)), Vec::<String>::new());
+        assert!(problems(&views(super::views::MAX_VIEWS + 1))[0].contains("too-many-views"));
     }
 
     #[test]

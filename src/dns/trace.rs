@@ -119,3 +119,18 @@ impl Trace {
         self.steps.as_deref().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_have_a_bound_and_no_trace_costs_nothing() {
+        let mut trace = Trace::on();
+        for _ in 0..MAX_STEPS + 9 {
+            trace.step(Stage::Cache, || ("", "", ""));
+        }
+        assert_eq!(trace.steps().len(), MAX_STEPS);
+        Trace::off().step(Stage::Cache, || -> (String, String, String) { panic!("made for nobody") });
+    }
+}

@@ -397,6 +397,7 @@ impl Pipeline {
                 Role::Full(_) => break,
             }
         }
+        self.stats.count_at_bound(Counter::WaitersFull);
         encode::servfail(&question.qname, question.qtype, Ede::new(ede::NOT_READY, "too many wait for this question"))
     }
 

@@ -103,6 +103,23 @@ async fn answers_are_counted_by_listeners_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_than_may_wait_for_one_question_get_servfail_at_once() {
+    let (pipeline, net) = pipeline(300, Ipv4Addr::new(93, 184, 216, 34));
+    // One leads, MAX_WAITERS wait, and three are too many.
+    let pipeline = Arc::new(pipeline);
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..1 + super::cache::inflight::MAX_WAITERS + 3 {
+        let pipeline = Arc::clone(&pipeline);
+        all.spawn(async move { ask(&pipeline).await });
+    }
+    let answers = all.join_all().await;
+    let failed = answers.iter().filter(|answer| answer.rcode() == Rcode::SERVFAIL).count();
+    assert_eq!((failed, pipeline.stats().get(Counter::WaitersFull)), (3, 3));
+    assert_eq!(net.asked.load(Ordering::Relaxed), 1);
+    assert!(pipeline.state().in_flight.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn identical_questions_cost_one_query_also_when_the_leader_is_dropped() {
     let (pipeline, net) = pipeline(300, Ipv4Addr::new(93, 184, 216, 34));
     let leader = tokio::time::timeout(Duration::from_millis(100), ask(&pipeline));

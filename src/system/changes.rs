@@ -17,6 +17,8 @@ use tokio::time::Instant;
 const SETTLE: Duration = Duration::from_millis(200);
 /// A file that never comes to rest is reported after this time.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// Changes are reported at most so often: a file that changes without end must not reload without end.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Files and folders watched at most; the kernel allows at least 8,192 for each user.
 const MAX_WATCHES: usize = 1024;
 /// What counts as a change.
@@ -36,6 +38,8 @@ pub struct Changes {
     files: BTreeMap<PathBuf, PathBuf>,
     changed: BTreeSet<PathBuf>,
     settling: Option<Settling>,
+    /// When the last changes were reported.
+    reported: Option<Instant>,
 }
 
 /// Since when files are changing, and when they will count as at rest.
@@ -68,7 +72,7 @@ impl Changes {
         #[expect(deprecated, reason = "its successor is unsafe; an `Inotify` keeps its descriptor, as that asks for")]
         let kernel = AsyncFd::with_interest(Kernel(inotify), Interest::READABLE)?;
         let (watched, files, changed) = (HashMap::new(), BTreeMap::new(), BTreeSet::new());
-        Ok(Self { kernel, watched, files, changed, settling: None })
+        Ok(Self { kernel, watched, files, changed, settling: None, reported: None })
     }
 
     /// Watches these files, all of them and no others. Returns the folders that cannot be watched.
@@ -82,7 +86,11 @@ impl Changes {
         let folders: BTreeSet<&Path> = self.files.keys().filter_map(|file| file.parent()).collect();
         let mut watched: HashMap<WatchDescriptor, Vec<PathBuf>> = HashMap::new();
         let mut refused = Vec::new();
-        for folder in folders.into_iter().take(MAX_WATCHES) {
+        for (at, folder) in folders.into_iter().enumerate() {
+            if at >= MAX_WATCHES {
+                refused.push((folder.to_owned(), std::io::Error::other(format!("more than {MAX_WATCHES} folders"))));
+                continue;
+            }
             match self.kernel.get_ref().0.add_watch(folder, MASK) {
                 Ok(descriptor) => watched.entry(descriptor).or_default().push(folder.to_owned()),
                 Err(error) => refused.push((folder.to_owned(), error.into())),
@@ -114,6 +122,7 @@ impl Changes {
             tokio::select! {
                 () = tokio::time::sleep_until(settling.until) => {
                     self.settling = None;
+                    self.reported = Some(Instant::now());
                     return std::mem::take(&mut self.changed);
                 }
                 () = self.note_next() => {}
@@ -149,7 +158,9 @@ impl Changes {
         if changes {
             let now = Instant::now();
             let since = self.settling.map_or(now, |settling| settling.since);
-            self.settling = Some(Settling { since, until: (now + SETTLE).min(since + SETTLE_MAX) });
+            let at_rest = (now + SETTLE).min(since + SETTLE_MAX);
+            let until = self.reported.map_or(at_rest, |reported| at_rest.max(reported + PAUSE));
+            self.settling = Some(Settling { since, until });
         }
     }
 }
@@ -236,6 +247,38 @@ mod tests {
             drop(tokio::time::timeout(Duration::from_millis(1), changes.changed()).await);
         }
         assert_eq!(noticed(&mut changes).await, [hosts]);
+    }
+
+    #[tokio::test]
+    async fn changes_without_end_are_reported_now_and_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let hosts = folder.path().join("hosts");
+        let mut changes = watching(&hosts);
+        let start = Instant::now();
+        for n in 0..3 {
+            std::fs::write(&hosts, format!("127.0.0.{n} a\n")).unwrap();
+            assert_eq!(noticed(&mut changes).await, std::slice::from_ref(&hosts));
+        }
+        assert!(start.elapsed() >= 2 * PAUSE, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn folders_beyond_the_bound_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        let files: Vec<PathBuf> = (0..MAX_WATCHES + 3)
+            .flat_map(|at| {
+                let folder = root.path().join(format!("{at:04}"));
+                std::fs::create_dir(&folder).unwrap();
+                // Several files of one folder are one watch.
+                ["a", "b"].map(|name| folder.join(name))
+            })
+            .collect();
+        let mut changes = Changes::new().unwrap();
+        let refused = changes.watch(files);
+        // A user may have fewer watches left than that.
+        assert!(refused.len() >= 3 && changes.watched.len() <= MAX_WATCHES, "{}", refused.len());
+        assert_eq!(refused.len() + changes.watched.len(), MAX_WATCHES + 3);
+        assert!(refused[refused.len() - 1].1.to_string().contains("1024"), "{refused:?}");
     }
 
     #[test]

@@ -329,6 +329,19 @@ mod tests {
         assert_eq!((parsed.servers.len(), parsed.notes.len()), (MAX_SERVERS, MAX_NOTES));
     }
 
+    #[test]
+    fn long_files_and_full_folders_are_read_up_to_a_bound() {
+        let blank = "#".repeat(usize::try_from(MAX_FILE_BYTES).unwrap());
+        let long = root(&[("etc/resolv.conf", &format!("nameserver 10.0.0.1\n{blank}\nnameserver 10.0.0.2\n"))]);
+        assert_eq!(servers(&machine_resolvers_in(long.path(), &[])), ["10.0.0.1:53"]);
+        let search: Vec<String> = (0..MAX_SEARCH + 9).map(|n| format!("n{n}.example")).collect();
+        assert_eq!(parse(&format!("search {}\n", search.join(" "))).search.len(), MAX_SEARCH);
+        let names: Vec<String> = (0..MAX_FOLDER_FILES + 9).map(|n| format!("run/resolvconf/interface/{n}")).collect();
+        let full = root(&names.iter().map(|name| (name.as_str(), "nameserver 10.0.0.3\n")).collect::<Vec<_>>());
+        // Three more are looked at wherever they are.
+        assert_eq!(stubs_lists(full.path(), &[]).len(), 3 + MAX_FOLDER_FILES);
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "(nameserver|search|domain|[a-z0-9.:%#; \r\n])*") {

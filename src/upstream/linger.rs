@@ -15,16 +15,17 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use tokio::time::Instant;
 
-/// Questions lingering at once; beyond it nothing is learnt.
-const MAX_LINGERING: usize = 512;
+/// Questions lingering at once, each with up to eight sockets; beyond it nothing is learnt.
+pub(super) const MAX_LINGERING: usize = 512;
 
 /// Starts listening. `heir` takes the first good reply.
 pub(super) fn begin(inner: &Arc<Inner>, attempts: Attempts, until: Instant, heir: Option<Heir>) {
     if attempts.open.is_empty() {
         return;
     }
-    if inner.lingering.fetch_add(1, Ordering::Relaxed) >= MAX_LINGERING {
+    if inner.lingering.fetch_add(1, Ordering::Relaxed) >= MAX_LINGERING || inner.sockets.are_scarce() {
         inner.lingering.fetch_sub(1, Ordering::Relaxed);
+        inner.stats.count_at_bound(Counter::LingerFull);
         return;
     }
     // Detached: it holds sockets for a moment, ends by itself, and nothing waits for what it learns.

@@ -182,6 +182,7 @@ fn probe(inner: &Arc<Inner>, server: &Arc<Server>, under: &Name, now: Tick) {
         return;
     };
     if !inner.loops.expect(qname.clone(), Arc::clone(server), now) {
+        inner.stats.count_at_bound(Counter::ProbesFull);
         return;
     }
     let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
@@ -194,5 +195,30 @@ fn probe(inner: &Arc<Inner>, server: &Arc<Server>, under: &Name, now: Tick) {
         tokio::spawn(async move {
             let _ = tokio::time::timeout(PROBE_KEPT, poll_fn(|cx| channel.poll(cx))).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::servers::ServerInfo;
+
+    #[test]
+    fn probes_under_way_have_a_bound_and_a_time() {
+        let loops = Loops::default();
+        let info = ServerInfo {
+            label: "g/s".into(),
+            address: "192.0.2.1:53".parse().unwrap(),
+            transport: crate::config::UpstreamTransport::Udp,
+            private: false,
+        };
+        let server = Arc::new(Server::new(info));
+        let expect =
+            |n: usize, now| loops.expect(Name::parse(&format!("p{n}.test")).unwrap(), Arc::clone(&server), now);
+        let start = Tick(1_000_000);
+        assert!((0..MAX_PROBES).all(|n| expect(n, start)));
+        assert!(!expect(MAX_PROBES, start));
+        assert!(expect(MAX_PROBES, start.plus(PROBE_KEPT)));
+        assert_eq!(loops.probing.load(Ordering::Relaxed), 1);
     }
 }

@@ -54,6 +54,12 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// Makes a server nothing is known about.
+    #[cfg(test)]
+    pub(super) fn new(info: ServerInfo) -> Self {
+        Self { info, health: Arc::default(), own: AtomicBool::new(false) }
+    }
+
     /// Tells whether asking it would be asking ourselves.
     pub(super) fn is_own(&self) -> bool {
         self.own.load(Ordering::Relaxed)

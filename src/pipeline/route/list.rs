@@ -387,6 +387,20 @@ mod tests {
         assert_eq!(places(&diagnostics), ["error list:1:1 list-line-too-long"]);
     }
 
+    #[test]
+    fn a_file_without_end_ends_at_the_bound() {
+        let mut problems = Problems::new(Path::new("list"));
+        read_lines(io::repeat(b'a'), ListFormat::Domains, &mut problems, &mut |_, _, _| Flow::GoOn);
+        let mut diagnostics = Vec::new();
+        problems.finish(&mut diagnostics);
+        assert_eq!(places(&diagnostics), ["error list:1:1 list-too-long"]);
+        // The sink says when the routes are full.
+        let mut problems = Problems::new(Path::new("list"));
+        read_lines(&b"a.test\nb.test\nc.test\n"[..], ListFormat::Domains, &mut problems, &mut |_, _, _| Flow::Full);
+        problems.finish(&mut diagnostics);
+        assert_eq!(places(&diagnostics[1..]), ["error list:1:1 too-many-patterns"]);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), lines in "[a-z/=#*. \\\\\n]{0,200}") {

@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 /// `$INCLUDE`s within each other; also what ends a file that includes itself.
 const MAX_INCLUDE_DEPTH: usize = 8;
+/// Files included in one zone, each as often as it is named: files that include one another twice would else be read
+/// without end.
+const MAX_INCLUDES: usize = 1000;
 /// Octets of one file: 100,000 records take about 5 MiB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Records of one zone, `$GENERATE` included.
@@ -42,6 +45,9 @@ pub(super) struct Master {
     pub(super) diagnostics: Vec<Diagnostic>,
     default_ttl: u32,
     left_out: usize,
+    included: usize,
+    /// Records at most.
+    max_records: usize,
 }
 
 /// What directives and earlier records of a file have set.
@@ -59,7 +65,16 @@ struct State {
 impl Master {
     /// Starts a zone without records.
     pub(super) fn new(apex: Name, default_ttl: u32) -> Self {
-        Self { apex, files: Vec::new(), records: Vec::new(), diagnostics: Vec::new(), default_ttl, left_out: 0 }
+        Self {
+            apex,
+            files: Vec::new(),
+            records: Vec::new(),
+            diagnostics: Vec::new(),
+            default_ttl,
+            left_out: 0,
+            included: 0,
+            max_records: MAX_RECORDS,
+        }
     }
 
     /// Reads a file; `named_at` is where the configuration names it, in the table `key`.
@@ -140,7 +155,7 @@ impl Master {
                     self.report(Diagnostic::error("zone-syntax", at, error.expected));
                 }
             }
-            if self.records.len() > MAX_RECORDS {
+            if self.records.len() > self.max_records {
                 return;
             }
         }
@@ -204,8 +219,16 @@ impl Master {
             None => state.origin.clone(),
         };
         if state.chain.len() >= MAX_INCLUDE_DEPTH {
-            return self.wrong(file, state, "no more than 8 files that include one another");
+            return self.wrong(
+                file,
+                state,
+                &format!("no more than {MAX_INCLUDE_DEPTH} files that include one another"),
+            );
         }
+        if self.included == MAX_INCLUDES {
+            return self.wrong(file, state, &format!("no more than {MAX_INCLUDES} $INCLUDE in one zone"));
+        }
+        self.included += 1;
         let folder = self.files.get(usize::from(state.file)).and_then(|file| file.parent().map(Path::to_path_buf));
         let path: PathBuf = folder.unwrap_or_default().join(file.raw);
         match read_text(&path) {
@@ -246,7 +269,7 @@ impl Master {
             let problems = self.diagnostics.len() + self.left_out;
             self.record(false, &tokens, state);
             // One wrong template is one problem, not one a number.
-            if self.diagnostics.len() + self.left_out > problems || self.records.len() > MAX_RECORDS {
+            if self.diagnostics.len() + self.left_out > problems || self.records.len() > self.max_records {
                 return;
             }
         }
@@ -320,9 +343,13 @@ impl Master {
 
     /// Adds a record, up to the bound.
     pub(super) fn push(&mut self, record: Record, file: u16, line: u32) {
-        if self.records.len() == MAX_RECORDS {
+        if self.records.len() == self.max_records {
             let at = self.location(file, line, 1);
-            self.report(Diagnostic::error("zone-too-large", at, format!("at most {MAX_RECORDS} records in a zone")));
+            self.report(Diagnostic::error(
+                "zone-too-large",
+                at,
+                format!("at most {} records in a zone", self.max_records),
+            ));
         }
         self.records.push(Located { record, file, line });
     }
@@ -581,6 +608,38 @@ mod tests {
         assert_eq!(text.text, "a TXT caf\u{fffd} \u{fffd}\n\u{e9} \u{fffd}\n");
         let bad: Vec<_> = text.bad.iter().map(|bad| (bad.octet, bad.line, bad.column)).collect();
         assert_eq!(bad, [(0xe9, 1, 10), (0xe9, 1, 12), (0xff, 2, 3)]);
+    }
+
+    #[test]
+    fn includes_have_a_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("zone");
+        std::fs::write(dir.path().join("empty"), "").unwrap();
+        std::fs::write(&path, "$INCLUDE empty\n".repeat(MAX_INCLUDES + 1)).unwrap();
+        let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
+        master.read_file(&path, &Location::file(Path::new("t.toml")), "zone[0]");
+        assert_eq!(master.diagnostics.len(), 1);
+        assert_eq!(master.diagnostics[0].expected, "no more than 1000 $INCLUDE in one zone");
+    }
+
+    #[test]
+    fn records_of_a_zone_have_a_bound() {
+        let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
+        assert_eq!(master.max_records, MAX_RECORDS);
+        master.max_records = 50;
+        master.read_text(Path::new("lab.zone"), "a A 192.0.2.1\n$GENERATE 1-100 h$ A 192.0.2.$\nb A 192.0.2.2\n");
+        assert_eq!(master.records.len(), 51);
+        let seen: Vec<_> = master.diagnostics.iter().map(|problem| (problem.code, problem.at.line)).collect();
+        assert_eq!(seen, [("zone-too-large", 2)]);
+    }
+
+    #[test]
+    fn files_have_a_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("zone");
+        // A hole: no blocks are written.
+        std::fs::File::create(&path).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+        assert_eq!(read_text(&path).map(|_| ()).unwrap_err(), "a file of at most 256 MiB");
     }
 
     #[test]

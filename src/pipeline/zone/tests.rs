@@ -309,6 +309,15 @@ fn made_ptrs_fill_gaps_and_never_replace_written_ones() {
 }
 
 #[test]
+fn an_address_of_many_names_has_so_many_made_ptrs() {
+    let names: Vec<String> = (0..40).map(|n| format!("n{n:02}")).collect();
+    let records: Vec<_> = names.iter().map(|name| (name.as_str(), "A", "10.1.0.1")).collect();
+    let mut config = config();
+    config.zones = vec![Zone { reverse: true, ..zone("lab.example", &records) }];
+    assert_eq!(local(&load(&config), "1.0.1.10.in-addr.arpa", Rtype::PTR).answers.len(), 32);
+}
+
+#[test]
 fn rewrites_rank_by_labels_then_scope_then_order() {
     let mut config = config();
     config.rewrites = vec![
@@ -481,6 +490,18 @@ fn a_zone_as_a_whole_is_checked() {
     );
     assert_eq!(lines(&local(&zones, "b.lab.example", Rtype::A).answers).len(), 2);
     assert!(local(&zones, "b.lab.example", Rtype::A).answers.iter().all(|record| record.ttl == 9));
+}
+
+#[test]
+fn an_rrset_that_fits_no_answer_is_reported_and_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let text: String = (0..4100).map(|n| format!("many A 10.0.{}.{}\n", n / 256, n % 256)).collect();
+    let mut config = config();
+    config.zones = vec![Zone { file: Some(write(&dir, "zone", &text)), ..zone("lab.example", &[]) }];
+    let (zones, problems) = Zones::load(&config, 0);
+    let seen: Vec<_> = problems.iter().map(|problem| (problem.code, problem.at.line)).collect();
+    assert_eq!(seen, [("rrset-too-large", 4096)]);
+    assert_eq!(local(&zones, "many.lab.example", Rtype::A).answers.len(), 4095);
 }
 
 #[test]

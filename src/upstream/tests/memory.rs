@@ -489,3 +489,51 @@ async fn a_reply_after_the_question_was_given_up_on_goes_to_its_heir() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(late.try_iter().collect::<Vec<_>>(), [1], "once, although every repeat of the query was answered");
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_sockets_questions_fail_at_once_and_the_server_is_not_blamed() {
+    let (play, upstreams, stats) = play(&[1]);
+    upstreams.set_max_sockets(2);
+    let (a, b, c) = tokio::join!(
+        timed(&upstreams, "a.example.org"),
+        timed(&upstreams, "b.example.org"),
+        timed(&upstreams, "c.example.org"),
+    );
+    assert_eq!((a.0, b.0), (Err(FailureKind::Timeout), Err(FailureKind::Timeout)));
+    assert_eq!(c, (Err(FailureKind::Network), 0));
+    assert_eq!(play.sent(), 2, "repeats have no socket either");
+    assert!(stats.get(Counter::UpstreamSocketsFull) > 1);
+    assert_eq!(stats.get(Counter::UpstreamErrors), 0);
+    play.healthy(1, 20);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(timed(&upstreams, "d.example.org").await.0, Ok(1), "places come back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_replies_are_waited_for_up_to_a_bound() {
+    let mut both = group("g", &[address(1), address(2)]);
+    both.strategy = Strategy::Parallel;
+    let (play, upstreams, stats) = play_with(vec![both]);
+    play.healthy(1, 0);
+    for n in 0..600 {
+        assert_eq!(timed(&upstreams, &format!("n{n}.example.org")).await, (Ok(1), 0));
+    }
+    let full = stats.get(Counter::LingerFull);
+    assert_eq!(full, 600 - u64::try_from(crate::upstream::linger::MAX_LINGERING).unwrap());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(timed(&upstreams, "z.example.org").await.0, Ok(1));
+    assert_eq!(stats.get(Counter::LingerFull), full, "those who waited have ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_few_sockets_left_late_replies_are_not_waited_for() {
+    let mut both = group("g", &[address(1), address(2)]);
+    both.strategy = Strategy::Parallel;
+    let (play, upstreams, stats) = play_with(vec![both]);
+    upstreams.set_max_sockets(3);
+    play.healthy(1, 0);
+    for n in 0..3 {
+        assert_eq!(timed(&upstreams, &format!("n{n}.example.org")).await.0, Ok(1));
+    }
+    assert!(stats.get(Counter::LingerFull) > 0);
+}
