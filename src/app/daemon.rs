@@ -52,7 +52,8 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let mut snapshot = Snapshot::start(&pipeline);
     let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging };
     let mut reports = pin!(logging.report_each_minute());
-    // No branch has a timer of its own: nothing wakes a daemon that has nothing to do.
+    // No branch has a timer of its own but for a snapshot of what has changed: nothing wakes a daemon that has nothing to
+    // do.
     loop {
         tokio::select! {
             () = snapshot.due() => snapshot.write(),
@@ -66,6 +67,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
                 watch.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
+            () = snapshot.due() => snapshot.write(),
             never = &mut reports => match never {},
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,

@@ -77,15 +77,15 @@ impl Daemon {
 
     /// Starts it once more on `127.0.0.1` when it has ended, with the files it left.
     pub(crate) fn again(&self) -> Self {
-        Self::start_from(Arc::clone(&self.folder), binary(), &["127.0.0.1:0"])
+        Self::spawn_in(Arc::clone(&self.folder), binary(), &["127.0.0.1:0"])
     }
 
     fn start_in(folder: TempDir, command: Command, config: &str, listen: &[&str]) -> Self {
         std::fs::write(folder.path().join("truename.toml"), config).expect("a file");
-        Self::start_from(Arc::new(folder), command, listen)
+        Self::spawn_in(Arc::new(folder), command, listen)
     }
 
-    fn start_from(folder: Arc<TempDir>, mut command: Command, listen: &[&str]) -> Self {
+    fn spawn_in(folder: Arc<TempDir>, mut command: Command, listen: &[&str]) -> Self {
         let path = folder.path().join("truename.toml");
         command.arg("run").arg("--config").arg(&path).env("STATE_DIRECTORY", folder.path());
         command.args(listen.iter().flat_map(|address| ["--listen", *address]));

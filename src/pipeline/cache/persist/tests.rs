@@ -2,7 +2,7 @@
 
 use super::super::key::Lookup;
 use super::super::stale::Staleness;
-use super::super::store::{Flush, Terms};
+use super::super::store::{Cached, Flush, Terms};
 use super::*;
 use crate::config::{PlaceId, ViewId};
 use crate::dns::answer::ede;
@@ -83,6 +83,10 @@ fn after(seconds: u64) -> Moment {
     Moment { tick: Tick(60_000), unix_ms: SAVED.unix_ms + seconds * 1000 }
 }
 
+fn look(cache: &Cache, key: &KeyBuf, now: Tick) -> Option<Cached> {
+    cache.get(key, cache.epoch(), now)
+}
+
 fn first_ttl(answer: &Answer) -> u32 {
     answer.records(Section::Answer)[0].ttl
 }
@@ -92,19 +96,19 @@ fn an_answer_comes_back_older_by_the_time_that_passed_and_must_be_decided_again(
     assert_eq!(check(one().as_slice()).unwrap(), 1);
     let (cache, done) = restored(&one(), after(1000));
     assert_eq!(done, Restored { taken: 1, left: 0 });
-    let found = cache.get(&key("www.example.org"), cache.epoch(), after(1000).tick).unwrap();
+    let found = look(&cache, &key("www.example.org"), after(1000).tick).unwrap();
     assert_eq!((found.current, found.fingerprint, found.staleness), (false, 77, None));
     assert_eq!((first_ttl(&found.answer), found.age), (2600, Duration::from_secs(1000)));
     assert!(cache.revalidate(&key("www.example.org"), 77, cache.epoch()));
-    assert!(cache.get(&key("www.example.org"), cache.epoch(), after(1000).tick).unwrap().current);
-    assert!(cache.get(&key_in(ViewId(0), "www.example.org"), cache.epoch(), after(1000).tick).is_none());
+    assert!(look(&cache, &key("www.example.org"), after(1000).tick).unwrap().current);
+    assert!(look(&cache, &key_in(ViewId(0), "www.example.org"), after(1000).tick).is_none());
 }
 
 #[test]
 fn what_expired_meanwhile_is_stale_and_what_is_too_old_is_left() {
     let (cache, done) = restored(&one(), after(3600 + 10));
     assert_eq!(done.taken, 1);
-    let found = cache.get(&key("www.example.org"), cache.epoch(), after(3600 + 10).tick).unwrap();
+    let found = look(&cache, &key("www.example.org"), after(3600 + 10).tick).unwrap();
     assert_eq!((found.staleness, first_ttl(&found.answer)), (Some(Staleness::Wait), 30));
     let (cache, done) = restored(&one(), after(3600 + DAY_S));
     assert_eq!((done, cache.len()), (Restored { taken: 0, left: 1 }, 0));
@@ -115,10 +119,7 @@ fn a_wall_clock_that_went_back_makes_everything_expired() {
     let earlier = Moment { tick: Tick(60_000), unix_ms: SAVED.unix_ms - 1 };
     let (cache, done) = restored(&one(), earlier);
     assert_eq!(done.taken, 1);
-    assert_eq!(
-        cache.get(&key("www.example.org"), cache.epoch(), earlier.tick).unwrap().staleness,
-        Some(Staleness::Wait)
-    );
+    assert_eq!(look(&cache, &key("www.example.org"), earlier.tick).unwrap().staleness, Some(Staleness::Wait));
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn what_is_ours_failures_and_what_was_disputed_stay_behind() {
     put(&cache, "kept.example", &with_reason, Lifetime::Positive(60), false);
     let (back, done) = restored(&snapshot(&cache, SAVED), SAVED);
     assert_eq!((done, back.len()), (Restored { taken: 1, left: 0 }, 1));
-    assert_eq!(back.get(&key("kept.example"), back.epoch(), SAVED.tick).unwrap().answer.ede, with_reason.ede);
+    assert_eq!(look(&back, &key("kept.example"), SAVED.tick).unwrap().answer.ede, with_reason.ede);
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn the_limits_in_force_are_those_that_count() {
     let strict = config::Cache { max_ttl: Duration::from_secs(600), ..policy() };
     let cache = Cache::new(&strict);
     assert_eq!(restore(&cache, &strict, one().as_slice(), || after(100)).unwrap().taken, 1);
-    let found = cache.get(&key("www.example.org"), cache.epoch(), after(100).tick).unwrap();
+    let found = look(&cache, &key("www.example.org"), after(100).tick).unwrap();
     assert_eq!((found.staleness, first_ttl(&found.answer)), (None, 500));
     let none = config::Cache { serve_stale: config::ServeStale { enabled: false, ..strict.serve_stale }, ..strict };
     let cache = Cache::new(&none);
@@ -161,10 +162,10 @@ fn what_is_known_already_stays_and_nothing_is_put_out() {
     put(&full, "www.example.org", &answer("www.example.org", 3600), Lifetime::Positive(3600), false);
     let done = restore(&cache, &small, snapshot(&full, SAVED).as_slice(), || SAVED).unwrap();
     assert_eq!((done, cache.len()), (Restored { taken: 1, left: 5 }, 2));
-    assert_eq!(first_ttl(&cache.get(&key("www.example.org"), cache.epoch(), SAVED.tick).unwrap().answer), 60);
+    assert_eq!(first_ttl(&look(&cache, &key("www.example.org"), SAVED.tick).unwrap().answer), 60);
     let new = "new.example";
     put(&cache, new, &answer(new, 60), Lifetime::Positive(60), false);
-    assert!(cache.get(&key("www.example.org"), cache.epoch(), SAVED.tick).is_some(), "what was restored goes first");
+    assert!(look(&cache, &key("www.example.org"), SAVED.tick).is_some(), "what was restored goes first");
 }
 
 #[test]
@@ -181,7 +182,7 @@ fn thousands_of_entries_make_many_chunks() {
     let back = Cache::new(&policy);
     assert_eq!(restore(&back, &policy, bytes.as_slice(), || after(5)).unwrap(), Restored { taken: 10_000, left: 0 });
     assert_eq!(back.bytes(), cache.bytes());
-    assert!((0..10_000).all(|n| back.get(&key(&format!("n{n}.example")), back.epoch(), after(5).tick).is_some()));
+    assert!((0..10_000).all(|n| look(&back, &key(&format!("n{n}.example")), after(5).tick).is_some()));
 }
 
 #[test]
