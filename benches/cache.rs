@@ -11,7 +11,7 @@ use truename::config::{PlaceId, ViewId};
 use truename::dns::encode::{ClientShape, MessageBuilder};
 use truename::dns::wire::Section;
 use truename::dns::{Answer, Name, Origin, Rcode, Record, Rtype};
-use truename::pipeline::cache::{Cache, KeyBuf, Lifetime, Lookup, Terms};
+use truename::pipeline::cache::{Cache, KeyBuf, Lifetime, Lookup, Serve, Terms};
 
 #[path = "support/config.rs"]
 mod support;
@@ -80,7 +80,8 @@ fn bench(c: &mut Criterion) {
                     limit_bytes: 1232,
                     our_payload_bytes: 1232,
                 };
-                let origin = cache.answer_into(&key(qname), Tick(5000), &shape, &mut out);
+                let serve = Serve { epoch: cache.epoch(), now: Tick(5000), extended_errors: true };
+                let origin = cache.answer_into(&key(qname), serve, &shape, &mut out);
                 assert_eq!(origin, Some(Origin::Cache));
                 black_box(out.len())
             });

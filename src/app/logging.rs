@@ -7,12 +7,14 @@ use crate::clock::{Clock, Tick};
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::stats::{Counter, Stats};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt::{self, Write};
 use std::io::{IsTerminal, stderr};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tracing::callsite::Identifier;
 use tracing::field::Field;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -20,26 +22,46 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt as lines, registry};
+use tracing_subscriber::{EnvFilter, Registry, fmt as lines, registry, reload};
 
 /// Lines a call site may write in one [`WINDOW`] when the network can trigger it: enough to see what goes on.
 const MAX_LINES: u32 = 10;
 /// How long lines are counted together, and how often those left out are reported.
-pub(super) const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Logging at work.
+pub(super) struct Logging {
+    limits: Arc<Limits>,
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+impl Logging {
+    /// Takes the level of another configuration; the format is that of the start.
+    pub(super) fn reconfigure(&self, log: &Log) {
+        // An error here means that logging never began.
+        drop(self.filter.reload(filter(log.level)));
+    }
+
+    /// Reports the lines left out so far, if any.
+    pub(super) fn report(&self) {
+        self.limits.report();
+    }
+
+    /// Reports lines left out, a minute after the first of them: while none is, no timer runs.
+    pub(super) async fn report_each_minute(&self) -> Infallible {
+        loop {
+            self.limits.some_left_out.notified().await;
+            tokio::time::sleep(WINDOW).await;
+            self.limits.report();
+        }
+    }
+}
 
 /// Starts logging to stderr. A second call in one process changes nothing.
-pub(super) fn start(log: &Log, clock: &Clock, stats: &Arc<Stats>) -> Arc<Limits> {
-    let level = match log.level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    };
-    let directives =
-        format!("truename={level},hickory_net=warn,hickory_resolver=warn,hickory_server=warn,hickory_proto=warn");
+pub(super) fn start(log: &Log, clock: &Clock, stats: &Arc<Stats>) -> Logging {
     let limits = Arc::new(Limits::new(clock.clone(), Arc::clone(stats)));
-    let base = registry().with(EnvFilter::new(directives)).with(Limiter(Arc::clone(&limits)));
+    let (level, handle) = reload::Layer::new(filter(log.level));
+    let base = registry().with(level).with(Limiter(Arc::clone(&limits)));
     let text = match log.format {
         LogFormat::Auto => stderr().is_terminal(),
         LogFormat::Text => true,
@@ -53,7 +75,20 @@ pub(super) fn start(log: &Log, clock: &Clock, stats: &Arc<Stats>) -> Arc<Limits>
         base.with(lines::layer().with_writer(stderr).json()).try_init()
     });
     std::panic::set_hook(Box::new(log_panic));
-    limits
+    Logging { limits, filter: handle }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
+    let level = match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    EnvFilter::new(format!(
+        "truename={level},hickory_net=warn,hickory_resolver=warn,hickory_server=warn,hickory_proto=warn"
+    ))
 }
 
 /// Writes one field of a text line: `name=value`, the message alone.
@@ -93,10 +128,12 @@ fn log_panic(info: &PanicHookInfo<'_>) {
 
 /// How many lines each call site has written lately.
 #[derive(Debug)]
-pub(super) struct Limits {
+struct Limits {
     // Bounded by the number of call sites in the program.
     sites: Mutex<HashMap<Identifier, Site>>,
     left_out: AtomicU64,
+    /// Told when `left_out` leaves zero.
+    some_left_out: Notify,
     clock: Clock,
     stats: Arc<Stats>,
 }
@@ -109,12 +146,19 @@ struct Site {
 
 impl Limits {
     fn new(clock: Clock, stats: Arc<Stats>) -> Self {
-        Self { sites: Mutex::default(), left_out: AtomicU64::new(0), clock, stats }
+        Self { sites: Mutex::default(), left_out: AtomicU64::new(0), some_left_out: Notify::new(), clock, stats }
     }
 
     /// Returns how many lines were left out since the last call.
-    pub(super) fn take_left_out(&self) -> u64 {
+    fn take_left_out(&self) -> u64 {
         self.left_out.swap(0, Ordering::Relaxed)
+    }
+
+    fn report(&self) {
+        let lines = self.take_left_out();
+        if lines > 0 {
+            tracing::warn!(target: "truename::app", lines, "log lines left out by the rate limit");
+        }
     }
 
     fn admit(&self, site: Identifier) -> bool {
@@ -127,7 +171,9 @@ impl Limits {
         site.lines = site.lines.saturating_add(1);
         let fits = site.lines <= MAX_LINES;
         if !fits {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+            if self.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.some_left_out.notify_one();
+            }
             self.stats.count(Counter::LogSuppressed);
         }
         fits

@@ -52,7 +52,8 @@ impl Late {
     pub(super) fn keep(&self, reply: &Reply) {
         let server_is_private = crate::dns::address::is_private(reply.address.ip());
         let policy = AddressPolicy { private_answers: self.private_answers, server_is_private };
-        if Message::parse(&reply.message).is_ok_and(|message| compose::is_filtered_to_nothing(&message, policy)) {
+        let nothing = |message: Message<'_>| compose::is_filtered_to_nothing(&message, &self.question, policy);
+        if Message::parse(&reply.message).is_ok_and(nothing) {
             self.stats.count(Counter::PrivateDropped);
             return;
         }

@@ -15,6 +15,7 @@
 //!
 //! (7, the guard, stands between exchange and compose once it exists.) No stage calls another; only this file knows
 //! two of them. Identical questions in flight are worked out once: the first is the leader, the others wait for it.
+//! Only questions of one configuration are: after a reload the answer, and even who a view's clients are, may differ.
 
 pub mod access;
 pub mod cache;
@@ -40,7 +41,7 @@ use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, R
 use crate::stats::{Counter, Stats};
 use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
 use arc_swap::ArcSwap;
-use cache::{InFlight, KeyBuf, Lookup, Role};
+use cache::{KeyBuf, Lookup, Role, Serve};
 use compose::AddressPolicy;
 use keep::{Late, PLACE, keep};
 use std::net::{IpAddr, SocketAddr};
@@ -61,11 +62,13 @@ const FIRST_GROUP_SHARE: f64 = 2.0 / 3.0;
 /// How often a waiting question looks for another leader when its own died.
 const LEADER_RETRIES: usize = 2;
 
+/// Who waits for the answer to a question that somebody else asks.
+type Waiter = oneshot::Sender<Arc<Answer>>;
+
 /// Everything between a listener and the upstreams. Shared by all workers.
 #[derive(Debug)]
 pub struct Pipeline {
     state: ArcSwap<State>,
-    in_flight: InFlight<oneshot::Sender<Arc<Answer>>>,
     clock: Clock,
     stats: Arc<Stats>,
 }
@@ -75,6 +78,15 @@ struct Hop {
     answer: Answer,
     /// What leads on to another name, and that name.
     follow: Option<(Vec<Record>, Name)>,
+    /// Whoever gave it may not give loopback addresses, so its alias may not lead to any either.
+    guarded: bool,
+}
+
+impl Hop {
+    /// The last one.
+    fn end(answer: Answer) -> Self {
+        Self { answer, follow: None, guarded: false }
+    }
 }
 
 /// What truename knows about a name by itself.
@@ -121,7 +133,7 @@ impl Pipeline {
     /// Makes a pipeline that works by `state`.
     #[must_use]
     pub fn new(state: State, clock: Clock, stats: Arc<Stats>) -> Self {
-        Self { state: ArcSwap::from_pointee(state), in_flight: InFlight::default(), clock, stats }
+        Self { state: ArcSwap::from_pointee(state), clock, stats }
     }
 
     /// Returns the state in force.
@@ -198,7 +210,8 @@ impl Pipeline {
             },
             our_payload_bytes: udp_payload_bytes,
         };
-        let origin = state.cache.answer_into(&key, now, &shape, out)?;
+        let serve = Serve { epoch: state.epoch, now, extended_errors: state.config.server.edns_errors };
+        let origin = state.cache.answer_into(&key, serve, &shape, out)?;
         if tracing::enabled!(Level::DEBUG) {
             log_hit(message, client, transport, origin);
         }
@@ -287,14 +300,15 @@ impl Pipeline {
     /// Stage 3: a fresh answer from the cache, if the present state would still decide it the same way.
     fn cached(&self, question: &QuestionKey, work: &mut Work<'_>) -> Option<Answer> {
         let key = KeyBuf::of(PLACE, work.view, question);
-        let Some(cached) = work.state.cache.get(&key, self.clock.now()) else {
+        let Some(cached) = work.state.cache.get(&key, work.state.epoch, self.clock.now()) else {
             work.step(Stage::Cache, || {
                 (key_text(question), "miss", "nothing fresh is stored under this name, type and view")
             });
             return None;
         };
-        let valid = cached.current
-            || work.state.cache.revalidate(&key, work.state.fingerprint(work.view, &question.qname, &cached.answer));
+        let state = work.state;
+        let fingerprint = || state.fingerprint(work.view, &question.qname, &cached.answer);
+        let valid = cached.current || state.cache.revalidate(&key, fingerprint(), state.epoch);
         work.step(Stage::Cache, || {
             let (age_s, origin) = (cached.age.as_secs(), origin_text(cached.answer.origin));
             let (decided, so) =
@@ -324,7 +338,7 @@ impl Pipeline {
         let key = KeyBuf::of(PLACE, work.view, question);
         for _ in 0..=LEADER_RETRIES {
             let (sender, receiver) = oneshot::channel();
-            match self.in_flight.join(&key, sender) {
+            match work.state.in_flight.join(&key, sender) {
                 Role::Leader(lead, _) => {
                     let mut answer = self.resolve(question, work).await;
                     self.store(question, &mut answer, work);
@@ -355,7 +369,7 @@ impl Pipeline {
     async fn resolve(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
         let mut before: Vec<Record> = Vec::new();
         let mut authentic = true;
-        let mut foreign = false;
+        let (mut foreign, mut guarded) = (false, false);
         let mut names = vec![question.qname.clone()];
         loop {
             let name = names.last().cloned().unwrap_or_else(Name::root);
@@ -365,6 +379,9 @@ impl Pipeline {
                 if before.is_empty() {
                     return hop.answer;
                 }
+                if guarded && hop.answer.origin.is_local() && compose::has_loopback(&hop.answer) {
+                    return self.rebound(question, &here.qname, work);
+                }
                 let mut answer = compose::join(question, &before, &hop.answer, authentic);
                 if foreign && answer.origin.is_local() {
                     // One foreign alias, and the whole is kept no longer than its TTL.
@@ -373,6 +390,7 @@ impl Pipeline {
                 return answer;
             };
             foreign |= !hop.answer.origin.is_local();
+            guarded |= hop.guarded;
             authentic &= hop.answer.view().has(flag::AD);
             before.extend(records);
             if names.contains(&next) || names.len() > compose::MAX_ALIASES {
@@ -386,10 +404,19 @@ impl Pipeline {
         }
     }
 
+    /// Ends a question whose alias, given by somebody who may not give loopback addresses, leads to one of ours: else
+    /// `CNAME localhost` would go round `private_answers`.
+    fn rebound(&self, question: &QuestionKey, at: &Name, work: &mut Work<'_>) -> Answer {
+        self.stats.count(Counter::PrivateDropped);
+        work.step(Stage::Compose, || (at.to_string(), "SERVFAIL", "an upstream's alias leads to this machine"));
+        let why = Ede::new(ede::FILTERED, "an alias of a public name leads to this machine");
+        encode::servfail(&question.qname, question.qtype, why)
+    }
+
     /// Stages 3 to 8 for one name.
     async fn hop(&self, question: &QuestionKey, is_alias: bool, work: &mut Work<'_>) -> Hop {
         if is_alias && let Some(answer) = self.cached(question, work) {
-            return Hop { answer, follow: None };
+            return Hop::end(answer);
         }
         let system_only = match self.local(question, work) {
             Local::Decided(hop) => return hop,
@@ -397,7 +424,7 @@ impl Pipeline {
             Local::SystemOnly => true,
         };
         if question.qtype == Rtype::ANY {
-            return Hop { answer: special_types::minimal_any(&question.qname), follow: None };
+            return Hop::end(special_types::minimal_any(&question.qname));
         }
         self.forward(question, system_only, work).await
     }
@@ -428,14 +455,14 @@ impl Pipeline {
         });
         let (reply, policy) = match self.exchange(question, &way, work).await {
             Ok(found) => found,
-            Err(failure) => return Hop { answer: failed(question, &failure, way.local_when_alone), follow: None },
+            Err(failure) => return Hop::end(failed(question, &failure, way.local_when_alone)),
         };
         let composed = match compose::compose(question, &reply.message, policy, false) {
             Ok(composed) => composed,
             Err(error) => {
                 work.step(Stage::Compose, || (format!("reply from {}", reply.server), "SERVFAIL", error.to_string()));
                 let why = Ede::new(ede::INVALID_DATA, "the upstream's reply is malformed");
-                return Hop { answer: encode::servfail(&question.qname, question.qtype, why), follow: None };
+                return Hop::end(encode::servfail(&question.qname, question.qtype, why));
             }
         };
         if composed.scrubbed {
@@ -453,11 +480,11 @@ impl Pipeline {
         });
         let elsewhere = composed.aliases.iter().find(|alias| work.state.is_elsewhere(work.view, question, &way, alias));
         if composed.loops && elsewhere.is_none() {
-            return Hop { answer: endless(question), follow: None };
+            return Hop::end(endless(question));
         }
         let next = elsewhere.or_else(|| composed.aliases.last().filter(|_| composed.broken)).cloned();
         let follow = next.map(|next| (compose::records_up_to(&composed.answer, &next), next));
-        Hop { answer: composed.answer, follow }
+        Hop { answer: composed.answer, follow, guarded: policy.private_answers != PrivateAnswers::Allow }
     }
 
     /// Stage 6: the route's group, its fallbacks, then what `on_failure` says.
@@ -497,7 +524,7 @@ impl Pipeline {
         let policy = |server_is_private| AddressPolicy { private_answers, server_is_private };
         let stats = &self.stats;
         let acceptable = |message: &Message<'_>, server: &crate::upstream::ServerInfo| {
-            if compose::is_filtered_to_nothing(message, policy(server.private)) {
+            if compose::is_filtered_to_nothing(message, question, policy(server.private)) {
                 stats.count(Counter::PrivateDropped);
                 Acceptance::Reject("private addresses from a public server")
             } else {
@@ -573,7 +600,7 @@ fn local_hop(question: &QuestionKey, local: LocalAnswer) -> Hop {
         builder.push(Section::Authority, record);
     }
     let answer = Answer { message: builder.finish(), origin: local.origin, ede: local.ede };
-    Hop { answer, follow: local.follow.map(|next| (local.answers, next)) }
+    Hop { answer, follow: local.follow.map(|next| (local.answers, next)), guarded: false }
 }
 
 /// What the client gets for aliases that lead nowhere.

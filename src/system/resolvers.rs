@@ -42,13 +42,13 @@ pub fn machine_resolvers(own: &[SocketAddr]) -> Found {
     machine_resolvers_in(Path::new("/"), own)
 }
 
-/// Returns the files there are whose change may change [`machine_resolvers`].
+/// Returns the files whose change may change [`machine_resolvers`], those that may still come among them.
 #[must_use]
 pub fn watched_files() -> Vec<PathBuf> {
-    let main = PathBuf::from("/etc/resolv.conf");
-    let target = std::fs::canonicalize(&main).ok();
     let lists = stubs_lists(Path::new("/"), &[]).into_iter().map(|list| Path::new("/").join(list));
-    std::iter::once(main).chain(target).chain(lists).filter(|path| path.exists()).take(MAX_FOLDER_FILES).collect()
+    // A program that is not there has no folder to watch.
+    let lists = lists.filter(|path| path.parent().is_some_and(Path::exists));
+    std::iter::once(PathBuf::from("/etc/resolv.conf")).chain(lists).take(MAX_FOLDER_FILES).collect()
 }
 
 /// Finds the resolvers as [`machine_resolvers`] does, with all paths below `root`.

@@ -63,13 +63,14 @@ pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> 
         sends: 0,
         seen: Seen::default(),
     };
-    let under_way = inner.loops.under_way(ask.question, ask.group);
+    let mut under_way = inner.loops.under_way(ask.question, ask.group, ask.only_private);
     let mut timer = pin!(tokio::time::sleep_until(ask.deadline));
     let mut sends_left = group::MAX_SENDS;
     let mut visited = Vec::new();
     let mut next = Some(ask.group);
     while let Some(id) = next.filter(|id| !visited.contains(id) && visited.len() < MAX_GROUPS) {
         visited.push(id);
+        under_way.hand_to(id);
         let Some(state) = inner.groups.get(id) else { break };
         next = state.fallback.filter(|id| !visited.contains(id));
         if let Some(reply) = exchange.climb(id, state, next.is_some(), &mut sends_left, timer.as_mut()).await {
@@ -151,7 +152,7 @@ impl Exchange<'_> {
     /// Returns the servers of a group that may be asked this question.
     fn eligible(&mut self, id: GroupId) -> Arc<Vec<Arc<Server>>> {
         let members = self.inner.groups.members(id);
-        let allowed = |server: &Arc<Server>| !server.is_own() && (server.info.private || !self.ask.only_private);
+        let allowed = |server: &Arc<Server>| server.may_be_asked(self.ask.only_private);
         if members.iter().all(allowed) {
             return members;
         }

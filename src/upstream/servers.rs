@@ -58,6 +58,11 @@ impl Server {
     pub(super) fn is_own(&self) -> bool {
         self.own.load(Ordering::Relaxed)
     }
+
+    /// Tells whether a question may go to it; `only_private` is what the question says.
+    pub(super) fn may_be_asked(&self, only_private: bool) -> bool {
+        !self.is_own() && (self.info.private || !only_private)
+    }
 }
 
 #[derive(Debug)]

@@ -21,4 +21,7 @@ mod life;
 mod promises_document;
 mod promises_load;
 mod promises_privacy;
+mod user_docs;
+mod user_files;
+mod user_machine;
 mod zones;

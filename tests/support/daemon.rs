@@ -34,7 +34,11 @@ impl Daemon {
 
     /// Starts it with files beside the configuration and with the addresses given (ports 0).
     pub(crate) fn start_with(config: &str, files: &[(&str, &str)], listen: &[&str]) -> Self {
-        Self::launch(binary(), config, files, listen)
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        }
+        Self::start_in(folder, binary(), &with_quiet_defaults(config), listen)
     }
 
     /// Starts it with no more file descriptors than this.
@@ -42,17 +46,12 @@ impl Daemon {
         let mut command = Command::new("/bin/sh");
         command.env_clear().env("LANG", "C").env("NO_COLOR", "1").stdin(Stdio::null());
         command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_truename")]);
-        Self::launch(command, config, &[], &["127.0.0.1:0"])
+        Self::start_by(command, &with_quiet_defaults(config), &["127.0.0.1:0"])
     }
 
-    fn launch(command: Command, config: &str, files: &[(&str, &str)], listen: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        for (name, text) in files {
-            std::fs::write(folder.path().join(name), text).expect("a file");
-        }
-        let mut daemon = Self::spawn(command, folder, config, listen);
-        daemon.wait_until_it_listens(listen.len());
-        daemon
+    /// Starts it by a command that runs the binary somewhere else, with exactly this configuration.
+    pub(crate) fn start_by(command: Command, config: &str, listen: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), command, config, listen)
     }
 
     /// Starts it on sockets of ours, as a service manager does, and waits until it listens.
@@ -69,28 +68,25 @@ impl Daemon {
             child_fd,
         });
         shell.fd_mappings(given.into()).expect("no descriptor twice");
-        let mut daemon = Self::spawn(shell, tempfile::tempdir().expect("a temporary folder"), config, &[]);
-        daemon.wait_until_it_listens(1);
-        daemon
+        Self::start_by(shell, &with_quiet_defaults(config), &[])
     }
 
-    fn spawn(mut command: Command, folder: TempDir, config: &str, listen: &[&str]) -> Self {
+    fn start_in(folder: TempDir, mut command: Command, config: &str, listen: &[&str]) -> Self {
         let path = folder.path().join("truename.toml");
-        std::fs::write(&path, with_quiet_defaults(config)).expect("a file");
+        std::fs::write(&path, config).expect("a file");
         command.arg("run").arg("--config").arg(&path).env("STATE_DIRECTORY", folder.path());
         command.args(listen.iter().flat_map(|address| ["--listen", *address]));
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary starts");
         let logs = collect(child.stderr.take().expect("piped"));
-        Self { child, folder, logs, address: SocketAddr::from(([127, 0, 0, 1], 0)) }
-    }
-
-    fn wait_until_it_listens(&mut self, addresses: usize) {
+        let mut daemon = Self { child, folder, logs, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         eventually("the daemon listens", || {
-            assert!(self.child.try_wait().expect("our child").is_none(), "it ended: {}", self.log());
-            let listening = self.listening();
-            ["udp", "tcp"].iter().all(|kind| listening.iter().filter(|(_, of)| of == kind).count() >= addresses)
+            assert!(daemon.child.try_wait().expect("our child").is_none(), "it ended: {}", daemon.log());
+            // Without any, the configuration or the service manager says where.
+            let (expected, listening) = (listen.len().max(1), daemon.listening());
+            ["udp", "tcp"].iter().all(|kind| listening.iter().filter(|(_, of)| of == kind).count() >= expected)
         });
-        self.address = self.listening().first().expect("it listens").0;
+        daemon.address = daemon.listening().first().expect("it listens").0;
+        daemon
     }
 
     /// Returns each address it said it listens on, with its protocol.
@@ -117,6 +113,18 @@ impl Daemon {
     /// Returns everything it logged.
     pub(crate) fn log(&self) -> String {
         self.logs.lock().expect("the reader did not panic").join("\n")
+    }
+
+    /// Counts the reloads that took effect.
+    pub(crate) fn reloads(&self) -> usize {
+        self.events("reloaded").len()
+    }
+
+    /// Writes a file beside the configuration, as an editor does: a new one in the old one's place.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let next = self.folder.path().join(format!("{name}.next"));
+        std::fs::write(&next, text).expect("a file");
+        std::fs::rename(next, self.folder.path().join(name)).expect("a file");
     }
 
     /// Writes another configuration and sends SIGHUP; does not wait.
@@ -153,6 +161,17 @@ impl Daemon {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
         line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    }
+
+    /// Returns how often its threads have gone to sleep of their own accord: each time, something had woken them.
+    pub(crate) fn wake_ups(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let statuses = tasks.map(|task| std::fs::read_to_string(task.expect("a thread").path().join("status")));
+        let count = |status: String| -> u64 {
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"));
+            line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).expect("a count")
+        };
+        statuses.filter_map(Result::ok).map(count).sum()
     }
 
     /// Fails the test when something in it panicked.
@@ -192,7 +211,12 @@ pub(crate) fn binary() -> Command {
 
 /// Runs a command of the binary to its end.
 pub(crate) fn run(args: &[&str]) -> Output {
-    binary().args(args).output().expect("the binary starts")
+    run_with(binary(), args)
+}
+
+/// Runs a command to its end.
+pub(crate) fn run_with(mut command: Command, args: &[&str]) -> Output {
+    command.args(args).output().expect("the binary starts")
 }
 
 /// Makes the configuration of a group of fakes that every name goes to. Fakes have loopback addresses, so they count

@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod fake;
+pub(crate) mod machine;
 pub(crate) mod scenario;
 
 use std::time::{Duration, Instant};

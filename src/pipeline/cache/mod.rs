@@ -20,5 +20,5 @@ pub mod ttl;
 
 pub use inflight::{Guard, InFlight, Role};
 pub use key::{KeyBuf, Lookup};
-pub use store::{Cache, Cached, Flush, Inserted, Terms};
+pub use store::{Cache, Cached, Flush, Inserted, Serve, Terms};
 pub use ttl::{Lifetime, cap_ttls, lifetime, ttl_cap};

@@ -52,7 +52,7 @@ pub struct Cached {
     pub answer: Answer,
     /// The decision it was stored under.
     pub fingerprint: u64,
-    /// It was stored, or revalidated, under the configuration of the present.
+    /// It was stored, or revalidated, under the configuration of the epoch asked for.
     pub current: bool,
     /// How old it is.
     pub age: Duration,
@@ -69,6 +69,17 @@ pub struct Terms {
     pub epoch: u32,
     /// The moment.
     pub now: Tick,
+}
+
+/// Under what terms an answer is served.
+#[derive(Debug, Clone, Copy)]
+pub struct Serve {
+    /// The epoch of the configuration the client was looked at by: its views need not be those of another epoch.
+    pub epoch: u32,
+    /// The moment.
+    pub now: Tick,
+    /// Whether answers carry extended errors.
+    pub extended_errors: bool,
 }
 
 /// What an insertion did.
@@ -107,23 +118,23 @@ impl Cache {
         }
     }
 
-    /// Appends the answer for a client to `out` if a fresh one of the present configuration is there, and returns
+    /// Appends the answer for a client to `out` if a fresh one of the same configuration is there, and returns
     /// what the hit counts as. Allocates nothing as long as `out` has room.
     pub fn answer_into(
         &self,
         key: &KeyBuf,
-        now: Tick,
+        serve: Serve,
         shape: &encode::ClientShape<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Origin> {
-        let epoch = self.epoch();
+        let Serve { epoch, now, extended_errors } = serve;
         let mut shard = self.shard(key);
         let (slot, head) = shard.get(key)?;
         if head.epoch != epoch || !head.is_fresh(now) {
             return None;
         }
         let start = out.len();
-        encode::fit(out, slot.message(head), shape, slot.ede(head));
+        encode::fit(out, slot.message(head), shape, slot.ede(head).filter(|_| extended_errors));
         // What was cut has no TTLs left; where they were, OPT stands.
         let cut = u16_at(out, start + 2).is_none_or(|flags| flags & flag::TC != 0);
         let age_s = ttl::age_seconds(head.born, now);
@@ -133,11 +144,10 @@ impl Cache {
         Some(head.origin_of_hit())
     }
 
-    /// Copies a fresh answer out, also one of an older epoch: then `current` is false and it may be used only after
-    /// [`Cache::revalidate`].
+    /// Copies a fresh answer out, also one of another epoch than the one given: then `current` is false and it may be
+    /// used only after [`Cache::revalidate`].
     #[must_use]
-    pub fn get(&self, key: &KeyBuf, now: Tick) -> Option<Cached> {
-        let epoch = self.epoch();
+    pub fn get(&self, key: &KeyBuf, epoch: u32, now: Tick) -> Option<Cached> {
         let mut shard = self.shard(key);
         let (slot, head) = shard.get(key).filter(|(_, head)| head.is_fresh(now))?;
         Some(Cached {
@@ -148,22 +158,20 @@ impl Cache {
         })
     }
 
-    /// Makes an entry current if the present configuration decides the same about it, and removes it if not.
-    /// Returns whether there is such an entry, current by now.
-    pub fn revalidate(&self, key: &KeyBuf, fingerprint: u64) -> bool {
-        let epoch = self.epoch();
+    /// Makes an entry current if the configuration of `epoch` decides the same about it, and removes it if not.
+    /// Returns whether there is such an entry. For a question that goes on under a configuration that has been
+    /// replaced the entry stays as it is: what that one decides says nothing about the present.
+    pub fn revalidate(&self, key: &KeyBuf, fingerprint: u64, epoch: u32) -> bool {
+        let is_present = epoch == self.epoch();
         let mut shard = self.shard(key);
-        match shard.peek_mut(key) {
-            Some(head) if head.fingerprint == low_half(fingerprint) => {
-                head.epoch = epoch;
-                true
-            }
-            Some(_) => {
-                shard.remove(key);
-                false
-            }
-            None => false,
+        let Some(head) = shard.peek_mut(key) else { return false };
+        let same = head.fingerprint == low_half(fingerprint);
+        match (same, is_present) {
+            (true, true) => head.epoch = epoch,
+            (false, true) => shard.remove(key),
+            (_, false) => {}
         }
+        same
     }
 
     /// Stores an answer in place of the one there may be. Refused when the configuration has changed since

@@ -3,8 +3,9 @@
 //! All errors of a file are collected. What a zone as a whole must satisfy is checked in `lint.rs`.
 
 use super::encoding::seconds;
+use super::fields::RdataError;
 use super::generate;
-use super::rdata::{self, CLASS_IN, RdataError};
+use super::rdata::{self, CLASS_IN};
 use super::token::{Entries, Entry, Token};
 use crate::config::{Diagnostic, Location};
 use crate::dns::{Name, Record, Rtype};

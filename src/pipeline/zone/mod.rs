@@ -16,7 +16,9 @@
 mod draft;
 mod encoding;
 mod engine;
+mod fields;
 mod generate;
+mod grammar;
 mod hosts;
 mod lint;
 mod load;
@@ -26,6 +28,7 @@ pub mod presentation;
 mod rdata;
 mod reverse;
 mod rewrite;
+mod service;
 mod soa;
 mod special;
 mod store;
@@ -46,6 +49,7 @@ use reverse::Reverse;
 use rewrite::Rewrites;
 use special::Special;
 use std::hash::{Hash, Hasher};
+use std::path::Path;
 use store::Found;
 
 /// Everything truename answers by itself.
@@ -148,6 +152,13 @@ impl Zones {
             records: zone.records,
             at: zone.at.clone(),
         })
+    }
+
+    /// Lists the files of records, those included by others among them; the configuration's own are left out.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.zones
+            .iter()
+            .flat_map(|zone| zone.store.files().iter().map(|file| &**file).filter(|file| *file != &*zone.at.file))
     }
 
     /// Counts the names of all hosts files.

@@ -201,8 +201,9 @@ fn any_is_one_rrset_and_unknown_types_are_served() {
 
 #[test]
 fn signatures_a_file_carries_come_only_when_asked_for() {
-    // The covered type, A, stands in the first two octets.
-    let zones = inline(&[("s", "A", "192.0.2.1"), ("s", "RRSIG", r"\# 4 00010d02"), ("s", "RRSIG", r"\# 4 00100d02")]);
+    let of_a = "A 13 3 60 20261221000000 20261121000000 1 lab.example. Zm9v";
+    let of_txt = "TXT 13 3 60 20261221000000 20261121000000 1 lab.example. Zm9v";
+    let zones = inline(&[("s", "A", "192.0.2.1"), ("s", "RRSIG", of_a), ("s", "RRSIG", of_txt)]);
     let count = |dnssec_ok| match zones.answer(ALL, &name("s.lab.example"), Rtype::A, dnssec_ok, &Routes::default()) {
         Outcome::Local(answer) => answer.answers.len(),
         other @ (Outcome::NotOurs | Outcome::PrivateSystemOnly) => panic!("{other:?}"),
