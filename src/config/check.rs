@@ -11,7 +11,7 @@ mod zones;
 use super::diagnostic::Diagnostic;
 use super::document::{Node, Table, Value};
 use super::file::{LOG_FORMAT, LOG_LEVEL, ON_CONFLICT, PRIVATE_ANSWERS};
-use super::model::{Cache, Config, DefaultRoute, GroupId, Hosts, Log, Server};
+use super::model::{Cache, Config, DefaultRoute, GroupId, Hosts, Log, Prefetch, ServeStale, Server};
 use super::resolve::{Names, SYSTEM_GROUP, duplicate};
 use super::{get, paths};
 use std::net::SocketAddr;
@@ -90,7 +90,9 @@ fn hosts(root: &Table) -> Hosts {
     let table = root.always("hosts");
     let at = table.at_of("files");
     let files = get::list(table, "files");
+    let written = table.items("files").iter().filter(|node| node.as_text().is_some());
     Hosts {
+        places: written.map(|node| node.at.clone()).collect(),
         files: files.iter().filter_map(Node::as_text).map(|file| paths::beside(&at, file)).collect(),
         watch: get::boolean(table, "watch"),
         on_conflict: get::meaning(table, "on_conflict", &ON_CONFLICT),
@@ -105,6 +107,9 @@ fn cache(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Cache {
         min_ttl: get::duration(table, "min_ttl"),
         max_ttl: get::duration(table, "max_ttl"),
         negative_ttl_max: get::duration(table, "negative_ttl_max"),
+        persist: get::boolean(table, "persist"),
+        serve_stale: serve_stale(table.always("serve_stale")),
+        prefetch: prefetch(table.always("prefetch")),
     };
     if cache.min_ttl > cache.max_ttl {
         let key = if table.node("min_ttl").is_some() { "min_ttl" } else { "max_ttl" };
@@ -115,6 +120,23 @@ fn cache(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Cache {
         diagnostics.push(problem.key(table.path_of(key)).found(found));
     }
     cache
+}
+
+fn serve_stale(table: &Table) -> ServeStale {
+    ServeStale {
+        enabled: get::boolean(table, "enabled"),
+        after: get::duration(table, "after"),
+        max_age: get::duration(table, "max_age"),
+        reply_ttl: get::duration(table, "reply_ttl"),
+    }
+}
+
+fn prefetch(table: &Table) -> Prefetch {
+    Prefetch {
+        enabled: get::boolean(table, "enabled"),
+        min_hits: get::number(table, "min_hits"),
+        before_expiry_percent: get::percent(table, "before_expiry"),
+    }
 }
 
 fn log(root: &Table) -> Log {
@@ -193,7 +215,7 @@ clients = ["10.1.2.3/8"]
           hint      a port is a number from 1 to 65535
         error: truename.toml:4:1: cache.max_entires
           found     max_entires
-          expected  one of max_entries, max_bytes, min_ttl, max_ttl, negative_ttl_max
+          expected  one of max_entries, max_bytes, min_ttl, max_ttl, negative_ttl_max, persist, serve_stale, prefetch
           hint      did you mean `max_entries`?
         error: truename.toml:7:12: route[0].upstream
           found     "pubilc"

@@ -106,6 +106,13 @@ impl Trace {
         }
     }
 
+    /// Records what another trace of the same query recorded.
+    pub fn append(&mut self, other: Self) {
+        if let Some(steps) = self.steps.as_mut() {
+            steps.extend(other.steps.into_iter().flatten().take(MAX_STEPS.saturating_sub(steps.len())));
+        }
+    }
+
     /// Returns what was recorded.
     #[must_use]
     pub fn steps(&self) -> &[Step] {

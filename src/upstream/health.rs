@@ -23,6 +23,8 @@ pub(super) const UNKNOWN_RTT: Duration = Duration::from_millis(60);
 const SLOWEST_KEPT: Duration = Duration::from_secs(300);
 /// What a server that always fails is charged: more than any healthy round trip.
 const FAILURE_COST_US: f64 = 1_000_000.0;
+/// The failure rate below which a server is asked also without need.
+const WELL_BELOW: f64 = 0.5;
 /// The failure rate halves in this time, so that a server is given another chance.
 const FAILURE_HALF_LIFE: Duration = Duration::from_secs(30);
 /// Replies with wrong letter case, each confirmed over TCP, after which a server that once kept it no longer does.
@@ -171,6 +173,12 @@ impl Health {
             cost_us: srtt_us * late + owed + vitals.failing_now(now) * FAILURE_COST_US,
             slowest_recent: vitals.slowest.filter(|(_, at)| now.since(*at) < SLOWEST_KEPT).map(|(slowest, _)| slowest),
         }
+    }
+
+    /// Tells whether the server answers, and mostly with answers.
+    pub(super) fn is_well(&self, now: Tick) -> bool {
+        let vitals = self.vitals();
+        vitals.standing(now) == Standing::Good && vitals.failing_now(now) < WELL_BELOW
     }
 
     /// Returns the sums.

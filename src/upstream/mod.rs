@@ -234,6 +234,26 @@ impl Upstreams {
         !members.is_empty() && members.iter().all(|server| server.info.private)
     }
 
+    /// Tells whether nobody can be expected to answer: every server of the group and of its fallbacks is dead or leads
+    /// back to us. A group without servers is down.
+    #[must_use]
+    pub fn group_is_down(&self, group: GroupId) -> bool {
+        let now = self.0.clock.now();
+        let is_down = |server: &Arc<servers::Server>| {
+            server.is_own() || matches!(server.health.snapshot(now).standing, Standing::Dead | Standing::Looping)
+        };
+        let fallback = |id: &GroupId| self.0.groups.get(*id).and_then(|group| group.fallback);
+        let mut chain = std::iter::successors(Some(group), fallback).take(group::MAX_GROUPS);
+        chain.all(|id| self.0.groups.members(id).iter().all(is_down))
+    }
+
+    /// Tells whether a group has a server that answers, and answers well: one worth asking without need.
+    #[must_use]
+    pub fn group_is_well(&self, group: GroupId) -> bool {
+        let now = self.0.clock.now();
+        self.0.groups.members(group).iter().any(|server| !server.is_own() && server.health.is_well(now))
+    }
+
     /// Lists the servers of a group.
     #[must_use]
     pub fn servers(&self, group: GroupId) -> Vec<ServerInfo> {

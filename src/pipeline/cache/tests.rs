@@ -9,6 +9,9 @@ use crate::dns::{Ede, Rcode, Record, Rtype};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
+#[path = "tests/stale.rs"]
+mod stale_and_popular;
+
 const START: Tick = Tick(86_400_000);
 
 fn cache(max_entries: usize, max_bytes: u64) -> Cache {
@@ -18,6 +21,7 @@ fn cache(max_entries: usize, max_bytes: u64) -> Cache {
         min_ttl: Duration::ZERO,
         max_ttl: Duration::from_secs(86_400),
         negative_ttl_max: Duration::from_secs(300),
+        ..config::Cache::NONE
     })
 }
 
@@ -60,7 +64,7 @@ fn at(seconds: u64) -> Tick {
 }
 
 fn put(cache: &Cache, text: &str, answer: &Answer, lifetime: Lifetime, now: Tick) -> Inserted {
-    let terms = Terms { lifetime, fingerprint: 7, epoch: cache.epoch(), now };
+    let terms = Terms { lifetime, fingerprint: 7, epoch: cache.epoch(), now, disputed: false };
     cache.insert(&key(text), answer, &terms)
 }
 
@@ -83,8 +87,8 @@ fn serve(cache: &Cache, now: Tick) -> Serve {
 fn hit(cache: &Cache, text: &str, now: Tick) -> Option<(Origin, Vec<u8>)> {
     let mut out = b"earlier".to_vec();
     let qname = name(text);
-    let origin = cache.answer_into(&key(text), serve(cache, now), &shape(&qname, 1232), &mut out)?;
-    Some((origin, out.split_off(7)))
+    let hit = cache.answer_into(&key(text), serve(cache, now), &shape(&qname, 1232), &mut out)?;
+    Some((hit.origin, out.split_off(7)))
 }
 
 fn ttls(message: &[u8]) -> Vec<u32> {
@@ -188,8 +192,20 @@ fn a_reload_hides_everything_until_it_is_revalidated() {
     assert!(!cache.revalidate(&key("b.example"), 8, old + 1));
     assert!(cache.get(&key("b.example"), old + 1, START).is_none());
     assert!(!cache.revalidate(&key("c.example"), 7, old + 1));
-    let late = Terms { lifetime: Lifetime::Positive(60), fingerprint: 7, epoch: old, now: START };
+    let late = Terms { lifetime: Lifetime::Positive(60), fingerprint: 7, epoch: old, now: START, disputed: false };
     assert!(!cache.insert(&key("b.example"), &answer("b.example", &[60]), &late).stored);
+}
+
+#[test]
+fn a_configuration_that_has_been_replaced_makes_nothing_current() {
+    let cache = cache(100, 1 << 20);
+    put(&cache, "a.example", &answer("a.example", &[60]), Lifetime::Positive(60), START);
+    let replaced = cache.epoch();
+    cache.next_epoch();
+    assert!(cache.revalidate(&key("a.example"), 7, replaced), "a question that began under it may use it");
+    assert!(hit(&cache, "a.example", START).is_none(), "others must not");
+    assert!(!cache.revalidate(&key("a.example"), 8, replaced));
+    assert!(cache.revalidate(&key("a.example"), 7, cache.epoch()), "nor is anything removed by it");
 }
 
 #[test]
@@ -237,7 +253,7 @@ fn the_oldest_goes_first_and_use_makes_young() {
     }
     assert!(hit(&cache, "a.example", START).is_some());
     let done = put(&cache, "d.example", &answer("d.example", &[60]), Lifetime::Positive(60), START);
-    assert_eq!(done, Inserted { stored: true, evicted: 1 });
+    assert_eq!(done, Inserted { stored: true, evicted: 1, better_stays: false });
     assert!(hit(&cache, "b.example", START).is_none());
     assert!(hit(&cache, "a.example", START).is_some());
 }

@@ -63,15 +63,9 @@ fn config(routes: Vec<Route>) -> Config {
         default: DefaultRoute { upstream: GroupId(1), private_answers: PrivateAnswers::Drop },
         routes,
         zones: Vec::new(),
-        hosts: Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
+        hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
-        cache: Cache {
-            max_entries: 0,
-            max_bytes: 0,
-            min_ttl: Duration::ZERO,
-            max_ttl: Duration::ZERO,
-            negative_ttl_max: Duration::ZERO,
-        },
+        cache: Cache::NONE,
         views: vec![view(Some(own)), view(None)],
         log: Log { level: LogLevel::Info, format: LogFormat::Text },
     }
