@@ -91,6 +91,7 @@ impl Counter {
         Self::UpstreamTcpFull,
         Self::LingerFull,
         Self::ProbesFull,
+        Self::RefreshesFull,
         Self::TcpEvicted,
         Self::AcceptErrors,
     ];
