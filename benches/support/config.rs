@@ -29,7 +29,7 @@ pub(crate) fn config() -> Config {
         default: DefaultRoute { upstream: GroupId(0), private_answers: PrivateAnswers::Auto },
         routes: Vec::new(),
         zones: Vec::new(),
-        hosts: Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
+        hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
         cache: Cache {
             max_entries: 50_000,

@@ -5,7 +5,7 @@
 use super::DEFAULT_PATH;
 use crate::clock::{self, Clock};
 use crate::config::load;
-use crate::config::{Config, Diagnostic, Group, GroupId, OnConflict, ViewId};
+use crate::config::{Config, Diagnostic, Group, GroupId, ListFile, OnConflict, ViewId};
 use crate::dns::Name;
 use crate::dns::address::is_private;
 use crate::pipeline::cache::Cache;
@@ -191,8 +191,14 @@ fn read_named(config: &Config, machine: &Found, kept: Kept) -> Named {
         diagnostics.extend(problems);
         // What routes take from each other by the names written is reported with the configuration; a route that only
         // has lists shows here.
-        let by_lists = |problem: &Diagnostic| config.routes.iter().any(|r| r.at == problem.at && !r.lists.is_empty());
-        diagnostics.extend(routes.unreachable().into_iter().filter(by_lists));
+        let by_lists = |problem: &Diagnostic| {
+            let route = config.routes.iter().find(|route| route.at == problem.at);
+            // A list that could not be read is one problem, not two.
+            let is_error = |list: &ListFile| diagnostics.iter().any(|known| known.is_error() && known.at == list.at);
+            route.is_some_and(|route| !route.lists.is_empty() && !route.lists.iter().any(is_error))
+        };
+        let unreachable: Vec<Diagnostic> = routes.unreachable().into_iter().filter(by_lists).collect();
+        diagnostics.extend(unreachable);
         Arc::new(routes)
     });
     let conflicts = zones.hosts_conflicts(&OfDefaultView(&routes));

@@ -75,7 +75,9 @@ pub(super) fn start(log: &Log, clock: &Clock, stats: &Arc<Stats>) -> Logging {
     // An error here means that logging runs already.
     drop(if text {
         let fields = debug_fn(write_field).delimited(" ");
-        base.with(lines::layer().with_writer(stderr).with_ansi(stderr().is_terminal()).fmt_fields(fields)).try_init()
+        // https://no-color.org: present and not empty.
+        let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        base.with(lines::layer().with_writer(stderr).with_ansi(colour).fmt_fields(fields)).try_init()
     } else {
         base.with(lines::layer().with_writer(stderr).json()).try_init()
     });

@@ -97,7 +97,9 @@ fn hosts(root: &Table) -> Hosts {
     let table = root.always("hosts");
     let at = table.at_of("files");
     let files = get::list(table, "files");
+    let written = table.items("files").iter().filter(|node| node.as_text().is_some());
     Hosts {
+        places: written.map(|node| node.at.clone()).collect(),
         files: files.iter().filter_map(Node::as_text).map(|file| paths::beside(&at, file)).collect(),
         watch: get::boolean(table, "watch"),
         on_conflict: get::meaning(table, "on_conflict", &ON_CONFLICT),

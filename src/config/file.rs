@@ -355,7 +355,8 @@ static HOSTS: TableDef = TableDef {
             name: "on_conflict",
             kind: Kind::Word(ON_CONFLICT.words),
             presence: Default("\"warn\""),
-            doc: "A line for a public name: \"warn\" uses and reports it, \"ignore\" leaves it out.",
+            doc: "A line for a public name: \"warn\" uses and reports it, \"ignore\" leaves it out. A line that has a name \
+                  and its first label by itself (10.0.0.9 box.example.net box) is about a machine of this network.",
         },
     ],
 };

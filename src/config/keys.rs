@@ -121,6 +121,7 @@ impl Kind {
         use super::units::{format_bytes, format_duration};
         use std::time::Duration;
         match self {
+            Self::Integer { min, max } if min == max => min.to_string(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Boolean => "true or false".to_owned(),
             Self::Word(words) => {

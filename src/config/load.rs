@@ -131,13 +131,17 @@ impl Loader {
             () => {
                 self.known.insert(canonical);
                 self.files.push(path.to_owned());
-                match read_text(path) {
-                    Ok(text) if self.bytes + text.len() as u64 > MAX_TOTAL_BYTES => {
+                match read_text(path, named_at.is_some()) {
+                    Ok((text, _)) if self.bytes + text.len() as u64 > MAX_TOTAL_BYTES => {
                         self.is_broken = true;
                         let most = super::units::format_bytes(MAX_TOTAL_BYTES);
                         ("configuration-too-big", format!("at most {most} in all files together"))
                     }
-                    Ok(text) => return self.take_text(path, text, depth),
+                    Ok((text, bad)) => {
+                        self.is_broken |= bad.is_some();
+                        self.diagnostics.extend(bad);
+                        return self.take_text(path, text, depth);
+                    }
                     Err(Unreadable { code, at: place, found, expected }) => {
                         let at = place.unwrap_or(at);
                         let problem = Diagnostic::error(code, at, expected).key(key).found(found);
@@ -229,13 +233,18 @@ struct Unreadable {
     expected: String,
 }
 
-fn read_text(path: &Path) -> Result<String, Unreadable> {
+/// Reads a file. What is not UTF-8 is replaced and its first octet reported, so that other mistakes show, too.
+fn read_text(path: &Path, is_included: bool) -> Result<(String, Option<Diagnostic>), Unreadable> {
     let unreadable = |error: std::io::Error| Unreadable {
         code: "unreadable-file",
         at: None,
         found: format!("{}: {error}", path.display()),
         expected: "a file that can be read".to_owned(),
     };
+    // The main file may be a pipe that somebody writes to; opening an included one could wait for ever.
+    if is_included && std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(unreadable(std::io::Error::other("not a regular file")));
+    }
     let mut bytes = Vec::new();
     File::open(path).map_err(unreadable)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -246,16 +255,13 @@ fn read_text(path: &Path) -> Result<String, Unreadable> {
             expected: format!("at most {}", super::units::format_bytes(MAX_FILE_BYTES)),
         });
     }
-    String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map(|text| (text, None)).or_else(|error| {
         let good = error.utf8_error().valid_up_to();
         let bad = error.as_bytes().get(good).copied().unwrap_or_default();
-        let readable = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
-        Unreadable {
-            code: "not-utf8",
-            at: Some(Source::new(path, readable).locate(good)),
-            found: format!("byte 0x{bad:02x}"),
-            expected: "text in UTF-8".to_owned(),
-        }
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let at = Source::new(path, text.clone()).locate(good);
+        let problem = Diagnostic::error("not-utf8", at, "text in UTF-8").found(format!("byte 0x{bad:02x}"));
+        Ok((text, Some(problem.hint("save the file as UTF-8"))))
     })
 }
 

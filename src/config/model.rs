@@ -277,6 +277,10 @@ pub struct Zone {
     pub views: Option<Vec<ViewId>>,
     /// Where it was written.
     pub at: Location,
+    /// Where its file was named; the zone itself without one.
+    pub file_at: Location,
+    /// Its key, for messages: `zone[0]`.
+    pub key: String,
 }
 
 /// One record of a `[[zone]]`, its text not yet read.
@@ -292,6 +296,10 @@ pub struct InlineRecord {
     pub ttl: Option<Duration>,
     /// Where it was written.
     pub at: Location,
+    /// Where its value was written.
+    pub value_at: Location,
+    /// Its key, for messages: `zone[0].records[3]`.
+    pub key: String,
 }
 
 /// `[hosts]`.
@@ -299,6 +307,8 @@ pub struct InlineRecord {
 pub struct Hosts {
     /// Files read, in order.
     pub files: Vec<PathBuf>,
+    /// Where each of them was named; empty when nobody wrote any and the default is in force.
+    pub places: Vec<Location>,
     /// Read them again when they change.
     pub watch: bool,
     /// What to do with a line for a public name.
@@ -329,6 +339,10 @@ pub struct Rewrite {
     pub views: Option<Vec<ViewId>>,
     /// Where it was written.
     pub at: Location,
+    /// Where the value of its answer was written.
+    pub value_at: Location,
+    /// Its key, for messages: `rewrite[0]`.
+    pub key: String,
 }
 
 /// `[cache]`.

@@ -98,7 +98,7 @@ impl State {
                 private_answers: PrivateAnswers::Allow,
                 on_failure: OnFailure::Servfail,
                 only_private: true,
-                local_when_alone: Some(Zones::withheld(&question.qname)),
+                local_when_alone: Some(self.zones.withheld(&question.qname)),
                 because: "a special-use name: only private system servers may be asked".to_owned(),
                 fingerprint: 0,
             };

@@ -11,6 +11,7 @@ mod lockfile;
 mod scenarios;
 
 // The real binary on real sockets.
+mod broken_input;
 mod cache;
 mod classes_replies;
 mod classes_resources;

@@ -1,5 +1,6 @@
 //! Documents name files and tests; every one of them exists.
 
+use crate::support::daemon::run;
 use std::path::{Path, PathBuf};
 
 /// What a word must begin with to be a path of this repository.
@@ -27,6 +28,20 @@ fn every_path_a_document_names_exists() {
     }
     assert!(named > 20, "the reader finds only {named} paths");
     assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn every_configuration_in_the_readme_is_good() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let blocks: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() > 1, "{blocks:?}");
+    let folder = tempfile::tempdir().unwrap();
+    for block in blocks {
+        let path = folder.path().join("truename.toml");
+        std::fs::write(&path, block).unwrap();
+        let output = run(&["check", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{block}{}", String::from_utf8_lossy(&output.stdout));
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn config(routes: Vec<Route>) -> Config {
         default: DefaultRoute { upstream: GroupId(1), private_answers: PrivateAnswers::Drop },
         routes,
         zones: Vec::new(),
-        hosts: Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
+        hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
         cache: Cache::NONE,
         views: vec![view(Some(own)), view(None)],

@@ -30,6 +30,8 @@ struct Entry {
     address: IpAddr,
     file: u16,
     line: u32,
+    /// The line gives the name's first label by itself as well, as `127.0.1.1 box.example.net box` does.
+    is_machine: bool,
 }
 
 /// All hosts files.
@@ -114,10 +116,18 @@ impl Hosts {
             on_conflict: config.on_conflict,
             max_names: MAX_NAMES,
         };
-        for path in &config.files {
+        for (index, path) in config.files.iter().enumerate() {
+            let named = config.places.get(index);
             match read_text(path) {
-                Ok(text) => hosts.read(path, &text, diagnostics),
-                Err(reason) => diagnostics.push(Diagnostic::warning("hosts-file", Location::file(path), reason)),
+                // One line in another encoding must not take the others away.
+                Ok(text) => hosts.read(path, &text.text, diagnostics),
+                // Nobody asked for the default file: a machine without one is no mistake.
+                Err(_) if named.is_none() && !path.exists() => {}
+                Err(reason) => {
+                    let at = named.cloned().unwrap_or_else(|| Location::file(path));
+                    let problem = Diagnostic::warning("hosts-file", at, reason).found(path.display().to_string());
+                    diagnostics.push(problem.key(format!("hosts.files[{index}]")));
+                }
             }
         }
         hosts
@@ -152,10 +162,18 @@ impl Hosts {
                 }
                 continue;
             };
-            let entry = Entry { address, file, line: number };
+            let single: Vec<&str> = words.clone().filter(|word| !word.contains('.')).collect();
             let mut names = 0;
             for word in words {
                 names += 1;
+                if word.contains(char::REPLACEMENT_CHARACTER) {
+                    warn(word, "a name in UTF-8".to_owned());
+                    continue;
+                }
+                let label = word.split('.').next().unwrap_or_default();
+                let is_machine =
+                    label.len() < word.len() && single.iter().any(|other| other.eq_ignore_ascii_case(label));
+                let entry = Entry { address, file, line: number, is_machine };
                 match Name::parse(word) {
                     Ok(name) if !name.is_root() && name.labels().next() != Some(b"*") => {
                         if let Err(bound) = self.add(&name, entry) {
@@ -197,6 +215,16 @@ impl Hosts {
         let mut lower = NameBuf::default();
         lower.set_lower(name.as_wire());
         self.names.get(lower.as_wire()).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Tells whether a line has the name, or its address when it is a reverse name.
+    pub(super) fn has(&self, name: &Name) -> bool {
+        !self.entries(name).is_empty() || self.reverse_target(name).is_some()
+    }
+
+    /// Tells whether the first line of a name is that of a machine: the hosts(5) form `ADDRESS NAME FIRST-LABEL`.
+    pub(super) fn names_a_machine(&self, name: &Name) -> bool {
+        self.entries(name).first().is_some_and(|entry| entry.is_machine)
     }
 
     /// Answers a question, when a line is about it.
@@ -287,7 +315,7 @@ impl Hosts {
         let host = service_host(qname, Rtype::HTTPS);
         let mut any = false;
         for entry in self.entries(qname).iter().chain(host.iter().flat_map(|host| self.entries(host))) {
-            entry.address.hash(state);
+            (entry.address, entry.is_machine).hash(state);
             any = true;
         }
         if let Some(target) = self.reverse_target(qname) {
@@ -335,7 +363,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> (Hosts, Vec<Diagnostic>) {
-        let config = config::Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn };
+        let config =
+            config::Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn };
         let mut diagnostics = Vec::new();
         let mut hosts = Hosts::load(&config, &mut diagnostics);
         hosts.read(Path::new("hosts"), text, &mut diagnostics);
@@ -425,7 +454,15 @@ mod tests {
     fn a_missing_file_is_a_warning() {
         let files = vec!["/nonexistent/hosts".into()];
         let mut problems = Vec::new();
-        Hosts::load(&config::Hosts { files, watch: false, on_conflict: OnConflict::Warn }, &mut problems);
+        Hosts::load(
+            &config::Hosts {
+                files,
+                places: vec![Location::file(Path::new("t.toml")); 2],
+                watch: false,
+                on_conflict: OnConflict::Warn,
+            },
+            &mut problems,
+        );
         assert_eq!(problems.len(), 1);
         assert!(!problems[0].is_error());
     }

@@ -125,8 +125,12 @@ impl Zones {
 
     /// Makes the answer for a name that may go only to private servers, when there are none.
     #[must_use]
-    pub fn withheld(qname: &Name) -> LocalAnswer {
-        special::withheld(qname)
+    pub fn withheld(&self, qname: &Name) -> LocalAnswer {
+        let mut answer = special::withheld(qname);
+        if self.hosts.has(qname) {
+            Hosts::soften(&mut answer);
+        }
+        answer
     }
 
     /// Returns a hash that changes when what decides a name here changes, the same over reloads of the same data;
@@ -249,7 +253,7 @@ impl Zones {
     /// Tells whether public servers are who would answer a name, were it not for the hosts file.
     fn is_public(&self, name: &Name, context: &dyn Context) -> bool {
         // A single label is a name of this machine or of its network, not of a public server.
-        if name.label_count() < 2 {
+        if name.label_count() < 2 || self.hosts.names_a_machine(name) || special::is_local_domain(name) {
             return false;
         }
         let in_zone = suffixes(name.to_lower().as_wire()).any(|suffix| self.by_apex.contains_key(suffix));

@@ -49,7 +49,7 @@ fn by_shape(fields: &[Field], octets: &[u8]) -> Option<String> {
         let len = fields::len(*field, rest)?;
         let (value, after) = rest.split_at(len);
         // An empty string is still written, as ""; an empty set of types is not.
-        if !(out.is_empty() || value.is_empty() && *field == Field::Types) {
+        if !out.is_empty() && (!value.is_empty() || *field != Field::Types) {
             out.push(' ');
         }
         put_field(*field, value, &mut out)?;

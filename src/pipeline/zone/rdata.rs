@@ -74,7 +74,7 @@ fn by_shape(fields: &[Field], tokens: &[Token<'_>], origin: &Name) -> Result<Vec
             continue;
         }
         let Some(token) = tokens.get(at) else {
-            return Err(RdataError::at(at, format!("{} more", describe(*field))));
+            return Err(RdataError::at(at, format!("{} after this", describe(*field))));
         };
         if *field == Field::Texts {
             for (offset, token) in tokens[at..].iter().enumerate() {

@@ -396,7 +396,7 @@ fn special_names_are_answered_kept_in_or_passed() {
         let qtype = if text == "example" { Rtype::NS } else { Rtype::A };
         assert_eq!(outcome(&zones, text, qtype), Outcome::NotOurs, "{text}");
     }
-    assert_eq!(Zones::withheld(&name("db.internal")).rcode, Rcode::NXDOMAIN);
+    assert_eq!(zones.withheld(&name("db.internal")).rcode, Rcode::NXDOMAIN);
 }
 
 #[test]
@@ -432,20 +432,41 @@ fn hosts_lines_come_before_zones_and_hide_no_other_types() {
 fn hosts_lines_for_public_names_are_listed_or_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config();
-    let text = "127.0.0.1 localhost\n127.0.1.1 pc pc.corp.example\n0.0.0.0 ads.example.com\n10.0.0.1 a.lab.example\n";
+    let text = "127.0.0.1 localhost localhost.localdomain localhost4.localdomain4\n127.0.1.1 pc pc.corp.example\n0.0.0.0 \
+                ads.example.com\n10.0.0.1 a.lab.example\n::1 ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\n127.0.1.1 \
+                Box.example.net box\n10.0.0.2 www.example.net api\n10.0.0.3 box.example.net\n";
     config.hosts.files = vec![write(&dir, "hosts", text)];
     config.zones = vec![zone("lab.example", &[])];
     let routes = Routes { private: vec![name("corp.example")], ..Routes::default() };
     let zones = load(&config);
     let conflicts = zones.hosts_conflicts(&routes);
-    assert_eq!(conflicts.len(), 1);
-    assert_eq!((conflicts[0].name.to_string().as_str(), conflicts[0].at.line), ("ads.example.com.", 3));
+    // A line that gives a name and its first label by itself names a machine, as every distribution writes it.
+    let seen: Vec<_> = conflicts.iter().map(|one| (one.name.to_string(), one.at.line)).collect();
+    assert_eq!(seen, [("ads.example.com.".to_owned(), 3), ("www.example.net.".to_owned(), 8)]);
     assert_eq!(local(&zones, "ads.example.com", Rtype::A).answers.len(), 1);
     config.hosts.on_conflict = OnConflict::Ignore;
     let zones = load(&config);
     let ask = |text: &str| zones.answer(ALL, &name(text), Rtype::A, false, &routes);
     assert_eq!(ask("ads.example.com"), Outcome::NotOurs);
     assert!(matches!(ask("pc.corp.example"), Outcome::Local(_)));
+}
+
+#[test]
+fn a_name_with_a_hosts_line_exists_also_when_its_other_types_are_withheld() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.hosts.files = vec![write(&dir, "hosts", "10.0.0.9 printer.home.arpa\n")];
+    let zones = load(&config);
+    assert_eq!(local(&zones, "printer.home.arpa", Rtype::A).answers.len(), 1);
+    for qtype in [Rtype::AAAA, Rtype::HTTPS] {
+        let other = local(&zones, "printer.home.arpa", qtype);
+        assert_eq!((other.rcode, other.answers.len(), other.authority.len()), (Rcode::NOERROR, 0, 1));
+    }
+    for (qname, exists) in [("printer.home.arpa", true), ("9.0.0.10.in-addr.arpa", true), ("other.home.arpa", false)] {
+        assert_eq!(outcome(&zones, qname, Rtype::TXT), Outcome::PrivateSystemOnly);
+        let expected = if exists { Rcode::NOERROR } else { Rcode::NXDOMAIN };
+        assert_eq!(zones.withheld(&name(qname)).rcode, expected, "{qname}");
+    }
 }
 
 #[test]
@@ -496,10 +517,10 @@ fn bad_inline_records_and_rewrites_are_listed() {
     assert_eq!(
         codes,
         [
-            ("record-data", "rewrite.answer.value"),
-            ("record-data", "value"),
-            ("out-of-zone", "name"),
-            ("zone-record", "name"),
+            ("record-data", "rewrite[0].answer.value"),
+            ("record-data", "zone[0].records[0].value"),
+            ("out-of-zone", "zone[0].records[0].name"),
+            ("zone-record", "zone[0].records[0].name"),
         ]
     );
 }
@@ -653,6 +674,8 @@ fn zone(apex: &str, records: &[(&str, &str, &str)]) -> Zone {
         value: (*value).to_owned(),
         ttl: None,
         at: at(),
+        value_at: at(),
+        key: "zone[0].records[0]".to_owned(),
     };
     Zone {
         apex: name(apex),
@@ -663,6 +686,8 @@ fn zone(apex: &str, records: &[(&str, &str, &str)]) -> Zone {
         fallthrough: false,
         views: None,
         at: at(),
+        file_at: at(),
+        key: "zone[0]".to_owned(),
     }
 }
 
@@ -674,6 +699,8 @@ fn rewrite(pattern: &str, scope: Scope, rtype: &str, value: &str) -> Rewrite {
         ttl: Duration::from_secs(60),
         views: None,
         at: at(),
+        value_at: at(),
+        key: "rewrite[0]".to_owned(),
     }
 }
 
@@ -692,7 +719,12 @@ fn config() -> Config {
         default: DefaultRoute { upstream: GroupId(0), private_answers: PrivateAnswers::Auto },
         routes: Vec::new(),
         zones: Vec::new(),
-        hosts: crate::config::Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
+        hosts: crate::config::Hosts {
+            files: Vec::new(),
+            places: Vec::new(),
+            watch: false,
+            on_conflict: OnConflict::Warn,
+        },
         rewrites: Vec::new(),
         cache: Cache::NONE,
         views: Vec::new(),
