@@ -1,7 +1,7 @@
 //! docs/limits.md says of every bound its number, what tells of it, and which tests drive it; here it is held to the
 //! sources. And one bound that only a process has: its open files.
 
-use crate::support::client::{ask, connect, query, read_frame, write_frame};
+use crate::support::client::{Response, ask, connect, query, read_frame, write_frame};
 use crate::support::daemon::{Daemon, forward_to};
 use crate::support::eventually;
 use crate::support::fake::{Fake, Habit};
@@ -300,4 +300,38 @@ fn a_flood_without_files_leaves_local_names_tcp_and_reloads_alone() {
     assert_eq!(read_frame(&mut stream).unwrap().addresses(), ["10.0.0.1"]);
     daemon.reload(&config(2));
     eventually("the reload has been done", || ask(daemon.address, "lab.example").addresses() == ["10.0.0.2"]);
+}
+
+#[test]
+fn a_dead_upstream_that_many_ask_leaves_others_room() {
+    const ASKED: u16 = 200;
+    let (dead, alive) = (Fake::start(Habit::Silent), Fake::address([192, 0, 2, 1]));
+    let config = format!(
+        "{}[upstream.dead]\nservers = [\"{}\"]\n[[route]]\nnames = [\"corp.example\"]\nupstream = \"dead\"\n[server]\n\
+         workers = 2\nmax_in_flight = 64\n",
+        forward_to(&[alive.address]),
+        dead.address
+    );
+    let daemon = Daemon::start(&config);
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.connect(daemon.address).unwrap();
+    for n in 0..ASKED {
+        socket.send(&query(&format!("n{n}.corp.example"), Rtype::A, n)).unwrap();
+    }
+    eventually("the dead one is asked as much as may be", || {
+        let lines = daemon.events("a bound was reached");
+        lines.iter().any(|line| line["bound"] == "client_share_full_total" || line["bound"] == "in_flight_full_total")
+    });
+    let mut tries = 0;
+    eventually("a name of the other upstream is answered", || {
+        tries += 1;
+        ask(daemon.address, &format!("n{tries}.example.org")).addresses() == ["192.0.2.1"]
+    });
+    // Not because the budget of the others was over: whoever has an answer by now was refused or gave way.
+    socket.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 512];
+    let answers =
+        std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|len| Response(buffer[..len].to_vec()).ede()));
+    let answers: Vec<_> = answers.collect();
+    assert!(answers.len() < usize::from(ASKED) && answers.iter().all(|ede| *ede == Some(14)), "{answers:?}");
 }
