@@ -15,6 +15,7 @@
 
 pub mod bind;
 mod connections;
+mod direct;
 pub mod limits;
 mod pipeline;
 mod reply;
@@ -24,6 +25,7 @@ mod udp;
 mod worker;
 
 pub use bind::{BindError, Holder};
+pub use direct::Direct;
 
 use crate::clock::Tick;
 use crate::config;

@@ -6,6 +6,7 @@ mod support;
 
 mod architecture;
 mod fakes;
+mod hostile;
 mod lockfile;
 mod scenarios;
 
