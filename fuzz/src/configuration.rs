@@ -26,12 +26,11 @@ pub fn run(data: &[u8]) {
         check_problem(problem, &lines);
     }
     check_shown(&loaded);
-    let again = load_text("fuzz.toml", text);
-    assert_eq!(
-        (again.config.as_ref(), &again.diagnostics),
-        (loaded.config.as_ref(), &loaded.diagnostics),
-        "not the same twice"
-    );
+    // One in sixteen: it doubles the time.
+    if data.len() % 16 == 0 {
+        let again = load_text("fuzz.toml", text);
+        assert_eq!((&again.config, &again.diagnostics), (&loaded.config, &loaded.diagnostics), "not the same twice");
+    }
     if let Some(config) = &loaded.config {
         assert!(config.groups.iter().any(|group| group.name == "system"), "a group named system is always there");
         for route in &config.routes {

@@ -8,10 +8,10 @@ pub mod hosts;
 pub mod query;
 pub mod reply;
 pub mod resolv_conf;
+pub mod rig;
 pub mod seeds;
 pub mod zone;
 
-mod rig;
 mod walk;
 
 /// A target: its name, which is that of its folder of seeds, and its function.

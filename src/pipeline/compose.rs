@@ -198,8 +198,8 @@ fn belongs(message: &Message<'_>, at: &RecordAt, owner: &Name, question: &Questi
     }
     let mut names = std::iter::once(&question.qname).chain(chain);
     let covered = signed_type(message, at).unwrap_or(at.rtype);
-    if covered == Rtype::DNAME && question.qtype != Rtype::DNAME {
-        return names.any(|name| name != owner && name.is_at_or_below(owner));
+    if covered == Rtype::DNAME && names.clone().any(|name| name != owner && name.is_at_or_below(owner)) {
+        return true;
     }
     let on_chain = names.any(|name| name == owner);
     on_chain
@@ -392,6 +392,17 @@ mod tests {
         assert!(compose(&q, &with([0xc0, 0x0c]), AUTO, false).is_ok());
         assert!(compose(&q, &with([0xff, 0xff]), AUTO, false).is_err());
         assert!(compose(&q, &with([0xc0, 0x00]), AUTO, false).is_err());
+    }
+
+    #[test]
+    fn the_dname_that_makes_an_alias_is_kept_whatever_the_type() {
+        for qtype in [Rtype::A, Rtype::DNAME] {
+            let q = question("a.d.example", qtype);
+            let dname = Record { rtype: Rtype::DNAME, ..cname("d.example", "e.example") };
+            let composed = compose(&q, &reply(&q, &[dname, cname("a.d.example", "a.e.example")], &[]), AUTO, false);
+            let composed = composed.unwrap();
+            assert_eq!((composed.answer.records(Section::Answer).len(), composed.scrubbed), (2, false), "{qtype}");
+        }
     }
 
     #[test]

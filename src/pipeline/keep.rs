@@ -24,10 +24,11 @@ pub(super) fn keep(
     now: Tick,
     stats: &Stats,
 ) -> Option<(cache::Lifetime, bool)> {
-    let lifetime = cache::lifetime(answer, &state.config.cache)?;
+    let lifetime = cache::lifetime(answer, &state.config.cache);
     if let Some(cap_s) = cache::ttl_cap(lifetime, &state.config.cache) {
         cache::cap_ttls(&mut answer.message, cap_s);
     }
+    let lifetime = lifetime?;
     let fingerprint = state.fingerprint(view, &question.qname, answer);
     let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now };
     let inserted = state.cache.insert(&KeyBuf::of(PLACE, view, question), answer, &terms);

@@ -4,8 +4,16 @@
 #[allow(dead_code, unreachable_pub, reason = "the fuzz package compiles the same files and uses all of them")]
 mod targets;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use targets::{TARGETS, seeds};
+use std::sync::Arc;
+use std::time::Duration;
+use targets::{TARGETS, rig, seeds};
+use truename::dns::wire::{Message, flag};
+use truename::dns::{Name, QuestionKey, Rcode, Rtype, Transport, encode};
+use truename::listen::Direct;
+use truename::stats::Counter;
+use truename::upstream::{SimulatedNet, SimulatedQuery, SimulatedReplies};
 
 fn folder(target: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds")).join(target)
@@ -57,6 +65,48 @@ fn hosts_seeds_hold() {
 #[test]
 fn resolv_conf_seeds_hold() {
     replay("resolv_conf");
+}
+
+/// An upstream at whose name `panic.example` the code that asks it panics; every other name has no address.
+#[derive(Debug)]
+struct Panicking;
+
+impl SimulatedNet for Panicking {
+    fn send(&self, query: SimulatedQuery, replies: SimulatedReplies) {
+        let message = Message::parse(&query.bytes).expect("a query");
+        assert!(!message.qname().to_ascii_lowercase().starts_with(b"\x05panic"), "a bug, met by one question");
+        let mut reply = query.bytes;
+        reply[2] |= 0x80;
+        reply[3] |= 3;
+        replies.message(Duration::ZERO, reply);
+    }
+}
+
+#[test]
+fn a_panic_in_the_pipeline_ends_that_question_and_those_that_wait_for_it() {
+    let config = Arc::new(rig::config("[upstream.system]\nservers = [\"9.9.9.9\"]\n[hosts]\nfiles = []\n"));
+    let query = |name: &str| {
+        let qname = Name::parse(name).unwrap();
+        let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
+        encode::upstream_query(&question, 7, None)
+    };
+    let (client, local) = (SocketAddr::from(([127, 0, 0, 1], 4242)), SocketAddr::from(([127, 0, 0, 1], 53)));
+    let (codes, panics) = rig::paused(async {
+        let pipeline = rig::pipeline(&config, Arc::new(Panicking));
+        let stats = Arc::clone(pipeline.stats());
+        let listener = Direct::new(&config.server, pipeline, Arc::clone(&stats));
+        let ask = async |name: &str| {
+            let answer = listener.answer(&query(name), client, local, Transport::Udp).await.expect("an answer");
+            let message = Message::parse(&answer).expect("it can be read");
+            assert!(message.has(flag::QR) && message.id() == 7);
+            message.rcode()
+        };
+        let (first, second, other) = tokio::join!(ask("panic.example"), ask("panic.example"), ask("fine.example"));
+        let after = ask("other.example").await;
+        ([first, second, other, after], stats.get(Counter::PanicsCaught))
+    });
+    assert_eq!(codes, [Rcode::SERVFAIL, Rcode::SERVFAIL, Rcode::NXDOMAIN, Rcode::NXDOMAIN]);
+    assert_eq!(panics, 2, "the one that led, and the one that led after it");
 }
 
 #[test]

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// `$INCLUDE`s within each other; also what ends a file that includes itself.
 const MAX_INCLUDE_DEPTH: usize = 8;
+/// `$INCLUDE`s of one zone in all: eight levels that name two files each would be 256 readings.
+const MAX_INCLUDES: usize = 1_000;
 /// Octets of one file: 100,000 records take about 5 MiB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Records of one zone, `$GENERATE` included.
@@ -41,6 +43,7 @@ pub(super) struct Master {
     pub(super) diagnostics: Vec<Diagnostic>,
     default_ttl: u32,
     left_out: usize,
+    includes: usize,
 }
 
 /// What directives and earlier records of a file have set.
@@ -51,13 +54,15 @@ struct State {
     ttl: Option<u32>,
     last_ttl: Option<u32>,
     owner: Option<Name>,
-    depth: usize,
+    /// The files this one is included by, outermost first.
+    includers: Vec<u16>,
 }
 
 impl Master {
     /// Starts a zone without records.
     pub(super) fn new(apex: Name, default_ttl: u32) -> Self {
-        Self { apex, files: Vec::new(), records: Vec::new(), diagnostics: Vec::new(), default_ttl, left_out: 0 }
+        let (files, records, diagnostics) = (Vec::new(), Vec::new(), Vec::new());
+        Self { apex, files, records, diagnostics, default_ttl, left_out: 0, includes: 0 }
     }
 
     /// Reads a file; `named_at` is where the configuration names it.
@@ -75,7 +80,7 @@ impl Master {
     pub(super) fn read_text(&mut self, path: &Path, text: &str) {
         let Some(file) = self.add_file(path) else { return };
         let origin = self.apex.clone();
-        self.entries(text, &mut State { file, origin, ttl: None, last_ttl: None, owner: None, depth: 0 });
+        self.entries(text, &mut State { file, origin, ttl: None, last_ttl: None, owner: None, includers: Vec::new() });
     }
 
     /// Notes a file and returns its index.
@@ -188,8 +193,15 @@ impl Master {
             },
             None => state.origin.clone(),
         };
-        if state.depth + 1 >= MAX_INCLUDE_DEPTH {
+        if state.includers.len() + 1 >= MAX_INCLUDE_DEPTH {
             return self.wrong(file, state, "no more than 8 files that include one another");
+        }
+        self.includes += 1;
+        if self.includes > MAX_INCLUDES {
+            if self.includes == MAX_INCLUDES + 1 {
+                self.wrong(file, state, "at most 1000 $INCLUDEs in a zone; this one and what follows are left out");
+            }
+            return;
         }
         let folder = self.files.get(usize::from(state.file)).and_then(|file| file.parent().map(Path::to_path_buf));
         let path: PathBuf = folder.unwrap_or_default().join(file.raw);
@@ -199,9 +211,13 @@ impl Master {
                 let Some(index) = self.add_file(&path) else {
                     return self.wrong(file, state, "fewer files in one zone");
                 };
+                if index == state.file || state.includers.contains(&index) {
+                    return self.wrong(file, state, "a file that does not include this one");
+                }
                 // RFC 1035 section 5.1: what an included file sets does not change the including one.
-                let depth = state.depth + 1;
-                self.entries(&text, &mut State { file: index, origin, depth, ..state.clone() });
+                let mut inner = State { file: index, origin, ..state.clone() };
+                inner.includers.push(state.file);
+                self.entries(&text, &mut inner);
             }
         }
     }
@@ -506,6 +522,23 @@ mod tests {
         master.read_file(&path, &Location::file(Path::new("t.toml")));
         assert_eq!(master.diagnostics.len(), 1);
         assert_eq!(master.diagnostics[0].at.line, 1);
+    }
+
+    #[test]
+    fn files_that_include_each_other_many_times_are_not_read_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        for level in 0..7 {
+            // Each level includes the next twenty times: 20 to the power of 6 readings.
+            let text = format!("$INCLUDE {}\n", level + 1).repeat(20);
+            std::fs::write(dir.path().join(level.to_string()), text).unwrap();
+        }
+        std::fs::write(dir.path().join("7"), "a A 192.0.2.1\n").unwrap();
+        let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
+        master.read_file(&dir.path().join("0"), &Location::file(Path::new("t.toml")));
+        // Files that are open read the rest of their lines.
+        assert!((MAX_INCLUDES + 1..=MAX_INCLUDES + 20 * 8).contains(&master.includes), "{}", master.includes);
+        let [only] = &master.diagnostics[..] else { panic!("{:?}", master.diagnostics) };
+        assert!(only.expected.contains("1000 $INCLUDEs"), "{only:?}");
     }
 
     #[test]
