@@ -27,7 +27,7 @@ pub fn run(data: &[u8]) {
     }
     check_shown(&loaded);
     // One in sixteen: it doubles the time.
-    if data.len() % 16 == 0 {
+    if data.len().is_multiple_of(16) {
         let again = load_text("fuzz.toml", text);
         assert_eq!((&again.config, &again.diagnostics), (&loaded.config, &loaded.diagnostics), "not the same twice");
     }
