@@ -4,7 +4,7 @@ use super::rig;
 use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use truename::config::{Config, Hosts, OnConflict, ViewId};
+use truename::config::{Config, ViewId};
 use truename::dns::{Name, Rtype};
 use truename::pipeline::zone::{Context, Outcome, Zones};
 
@@ -38,8 +38,8 @@ impl Context for NoRoutes {
 fn scene() -> Scene {
     let folder = rig::folder();
     let path = folder.path().join("hosts");
-    let hosts = Hosts { files: vec![path.clone()], watch: false, on_conflict: OnConflict::Warn };
-    Scene { config: Config { hosts, ..rig::config("") }, path, _folder: folder }
+    let config = rig::config(&format!("[hosts]\nfiles = [{:?}]\n", path.display().to_string()));
+    Scene { config, path, _folder: folder }
 }
 
 pub fn run(data: &[u8]) {

@@ -42,6 +42,7 @@ pub fn pipeline(config: &Arc<Config>, net: Arc<dyn SimulatedNet>) -> Arc<Pipelin
     let (routes, _) = Routes::load(config, &|_| false, &[]);
     let cache = Arc::new(Cache::new(&config.cache));
     let config = Arc::clone(config);
+    let (zones, routes) = (Arc::new(zones), Arc::new(routes));
     let parts = Parts { config, zones, routes, upstreams, system: Vec::new(), cache };
     Arc::new(Pipeline::new(State::new(parts), clock, stats))
 }

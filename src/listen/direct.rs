@@ -48,7 +48,7 @@ impl<A: Answerer> Direct<A> {
         match self.0.look(message, &arrival, self.0.answerer.now(), &mut out) {
             Sight::Silent => None,
             Sight::Answered(_) => Some(out),
-            Sight::Work(query, _permit) => Some(self.0.work(query).await),
+            Sight::Work(query, permit) => Some(self.0.work(query, &permit).await),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Everything a query is decided by, built from one configuration and replaced as a whole.
 
+use super::Waiter;
 use super::access::Access;
-use super::cache::Cache;
+use super::cache::{Cache, InFlight};
 use super::route::Routes;
 use super::view::Views;
 use super::zone::{Context, LocalAnswer, Outcome, Zones};
@@ -18,10 +19,10 @@ use std::sync::Arc;
 pub struct Parts {
     /// The checked configuration.
     pub config: Arc<Config>,
-    /// Local data.
-    pub zones: Zones,
-    /// Routes, list files read.
-    pub routes: Routes,
+    /// Local data; shared by the states between which no file of it changed.
+    pub zones: Arc<Zones>,
+    /// Routes, list files read; shared like them.
+    pub routes: Arc<Routes>,
     /// Upstream groups.
     pub upstreams: Upstreams,
     /// The resolvers this machine was given.
@@ -42,11 +43,13 @@ pub struct State {
     /// The cache.
     pub cache: Arc<Cache>,
     /// Local data.
-    pub zones: Zones,
+    pub zones: Arc<Zones>,
     /// Routes.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     pub(super) access: Access,
     pub(super) views: Views,
+    /// Questions being worked out by this configuration.
+    pub(super) in_flight: InFlight<Waiter>,
     /// Changes when the machine is given other resolvers.
     system_fingerprint: u64,
     /// The cache's epoch this state writes under: answers worked out under an older state are not stored.
@@ -77,7 +80,8 @@ impl State {
         let access = Access::new(&config.server.allow);
         let views = Views::new(&config);
         let system_fingerprint = foldhash::fast::FixedState::default().hash_one(&system);
-        Self { config, upstreams, system, cache, zones, routes, access, views, system_fingerprint, epoch }
+        let in_flight = InFlight::default();
+        Self { config, upstreams, system, cache, zones, routes, access, views, in_flight, system_fingerprint, epoch }
     }
 
     /// Stage 4 for one name.
@@ -94,7 +98,7 @@ impl State {
                 private_answers: PrivateAnswers::Allow,
                 on_failure: OnFailure::Servfail,
                 only_private: true,
-                local_when_alone: Some(Zones::withheld(&question.qname)),
+                local_when_alone: Some(self.zones.withheld(&question.qname)),
                 because: "a special-use name: only private system servers may be asked".to_owned(),
                 fingerprint: 0,
             };
@@ -138,7 +142,9 @@ impl State {
     fn fingerprint_of(&self, view: ViewId, qname: &Name) -> u64 {
         let choice = self.routes.find(view, qname.as_wire());
         // The machine's resolvers decide where their group is asked, and which special-use names may go out.
-        let asked = if self.config.group(choice.group).auto || self.is_for_private_system(view, qname) {
+        let asked = if self.is_for_private_system(view, qname) {
+            choice.fingerprint ^ self.routes.system_fingerprint() ^ self.system_fingerprint
+        } else if self.config.group(choice.group).auto {
             choice.fingerprint ^ self.system_fingerprint
         } else {
             choice.fingerprint

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod activation;
 mod architecture;
 mod fakes;
 mod hostile;
@@ -11,9 +12,19 @@ mod lockfile;
 mod scenarios;
 
 // The real binary on real sockets.
+mod broken_input;
+mod cache;
+mod classes_replies;
+mod classes_resources;
 mod commands;
 mod faults;
 mod forward;
 mod interop;
 mod life;
+mod promises_document;
+mod promises_load;
+mod promises_privacy;
+mod user_docs;
+mod user_files;
+mod user_machine;
 mod zones;
