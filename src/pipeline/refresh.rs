@@ -40,6 +40,14 @@ impl Default for Background {
     }
 }
 
+#[cfg(test)]
+impl Background {
+    /// Returns how many more refreshes and popular answers there may be.
+    pub(super) fn free(&self) -> (usize, usize) {
+        (self.refreshes.available_permits(), self.prefetches.available_permits())
+    }
+}
+
 /// An answer past its TTL that may be used.
 pub(super) struct StaleAnswer {
     pub(super) answer: Answer,

@@ -7,6 +7,7 @@ mod support;
 mod activation;
 mod architecture;
 mod fakes;
+mod hostile;
 mod lockfile;
 mod scenarios;
 

@@ -223,6 +223,20 @@ fn questions_beyond_max_in_flight_are_answered_servfail_at_once() {
 }
 
 #[test]
+fn an_idle_daemon_does_not_wake_up() {
+    let fake = Fake::address([192, 0, 2, 1]);
+    let daemon = Daemon::start(&forward_to(&[fake.address]));
+    ask(daemon.address, "www.example.org");
+    ask(daemon.address, "localhost");
+    // What a question leaves behind ends within seconds; after that nothing is left to wake anybody.
+    eventually("three seconds without a wake-up", || {
+        let before = daemon.wake_ups();
+        std::thread::sleep(Duration::from_secs(3));
+        daemon.wake_ups() == before
+    });
+}
+
+#[test]
 fn connections_beyond_the_cap_close_the_oldest_and_everybody_else_is_answered() {
     let fake = Fake::address([192, 0, 2, 1]);
     let daemon = Daemon::start(&format!("{}[server]\nworkers = 1\n", forward_to(&[fake.address])));
