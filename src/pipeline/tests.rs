@@ -134,7 +134,7 @@ async fn refreshes_behind_stale_answers_have_a_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn more_than_may_wait_for_one_question_get_servfail_at_once() {
-    let (pipeline, net) = pipeline(300, Ipv4Addr::new(93, 184, 216, 34));
+    let (pipeline, net) = pipeline(120, Ipv4Addr::new(93, 184, 216, 34));
     // One leads, MAX_WAITERS wait, and three are too many.
     let pipeline = Arc::new(pipeline);
     let mut all = tokio::task::JoinSet::new();
@@ -151,7 +151,7 @@ async fn more_than_may_wait_for_one_question_get_servfail_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn identical_questions_cost_one_query_also_when_the_leader_is_dropped() {
-    let (pipeline, net) = pipeline(300, Ipv4Addr::new(93, 184, 216, 34));
+    let (pipeline, net) = pipeline(120, Ipv4Addr::new(93, 184, 216, 34));
     let leader = tokio::time::timeout(Duration::from_millis(100), ask(&pipeline));
     let others = async {
         tokio::task::yield_now().await;
