@@ -37,6 +37,13 @@ fn amplification_and_storms() {
         assert_eq!(ask(daemon.address, "www.example.org").rcode(), Rcode::SERVFAIL);
     }
     assert_eq!(sent(), first);
+    // However many servers there are, and however they are chosen.
+    let many: Vec<Fake> = (0..12).map(|_| Fake::start(Habit::Silent)).collect();
+    let addresses: Vec<_> = many.iter().map(|fake| fake.address).collect();
+    let daemon = Daemon::start(&forward_to(&addresses).replace("\"order\"", "\"parallel\""));
+    assert_eq!(ask(daemon.address, "www.example.org").rcode(), Rcode::SERVFAIL);
+    let sent: usize = many.iter().map(|fake| fake.count("www.example.org")).sum();
+    assert!((2..=MAX_SENDS).contains(&sent), "{sent} queries for one question");
     // Every name is an alias to the next one, and none of them ends it.
     let endless = Fake::start(Habit::Custom(|query, _| {
         let qname = qname_of(query);
