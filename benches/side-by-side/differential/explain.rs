@@ -22,17 +22,18 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "tc-in-query",
-        kinds: &["TC set", "special use"],
+        kinds: &["TC set", "special use", "EDNS version 1"],
         differences: &[
             "rcode NOERROR here, FORMERR there",
             "rcode NXDOMAIN here, FORMERR there",
             "rcode SERVFAIL here, FORMERR there",
+            "rcode BADVERS here, FORMERR there",
         ],
     },
     Rule {
         name: "tc-in-query",
-        kinds: &["TC set"],
-        differences: &["RA here", "AD there", "AA here", "answer ", "SOA in authority here", "EDNS"],
+        kinds: &["TC set", "EDNS version 1"],
+        differences: &["RA here", "AD there", "AA here", "TC here", "answer ", "SOA in authority here", "EDNS"],
     },
     Rule { name: "rd-clear", kinds: &["RD clear"], differences: &[] },
     Rule { name: "special-use", kinds: &["special use"], differences: &[] },
@@ -41,7 +42,7 @@ const RULES: &[Rule] = &[
     Rule { name: "kept-as-one", kinds: &[], differences: &["a longer TTL there beside an SOA"] },
     Rule { name: "made-alias", kinds: &["DNAME"], differences: &["a longer TTL there"] },
     Rule { name: "kept-as-one", kinds: &["alias loop"], differences: &["a longer TTL there"] },
-    Rule { name: "other-caches", kinds: &[], differences: &["a longer TTL here"] },
+    Rule { name: "other-caches", kinds: &[], differences: &["a longer TTL "] },
 ];
 
 /// Returns the name of the rule that explains a difference.

@@ -71,6 +71,7 @@ fn seen(question: &Question) -> Seen {
         Seen::new(question, ours.as_deref(), theirs.as_deref())
     };
     let mut seen = ask();
+    let first = seen.differences.join("; ");
     let was_odd = seen.is_odd(question);
     for _ in 0..AGAIN {
         if !seen.is_odd(question) {
@@ -79,6 +80,9 @@ fn seen(question: &Question) -> Seen {
         std::thread::sleep(PAUSE);
         seen = ask();
     }
-    seen.has_passed = was_odd && !seen.is_odd(question);
+    if seen.is_odd(question) {
+        seen.hear_upstream(ask::upstream(question).as_deref());
+    }
+    seen.has_passed = (was_odd && !seen.is_odd(question)).then_some(first);
     seen
 }
