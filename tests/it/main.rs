@@ -21,6 +21,7 @@ mod faults;
 mod forward;
 mod interop;
 mod life;
+mod limits;
 mod promises_document;
 mod promises_load;
 mod promises_privacy;

@@ -254,6 +254,14 @@ impl Slot {
         Answer { message, origin: Origin::Stale, ede: Some(Ede::new(code, text)) }
     }
 
+    /// Copies the key out.
+    pub(super) fn to_key(&self) -> Option<KeyBuf> {
+        let prefix = self.0[..PREFIX_BYTES].try_into().ok()?;
+        let question = self.question();
+        let (qname, qtype) = question.split_at(question.len() - 2);
+        KeyBuf::from_prefix(prefix, qname, Rtype(u16_at(qtype, 0)?))
+    }
+
     /// Returns the name the entry is stored under.
     pub(super) fn qname(&self) -> &[u8] {
         let question = self.question();
