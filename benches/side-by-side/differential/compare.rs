@@ -5,7 +5,7 @@ use super::question::Question;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use truename::dns::wire::{Message, Section, flag};
-use truename::dns::{Ede, Record, Rtype};
+use truename::dns::{Ede, Rcode, Record, Rtype};
 
 /// Seconds of TTL the two may differ in: they have not asked the upstream in the same second.
 const SLACK_S: u32 = 2;
@@ -115,12 +115,20 @@ impl Seen {
         }
     }
 
-    /// Notes what the upstream of both says to the question.
-    pub(super) fn hear_upstream(&mut self, answer: Option<&[u8]>) {
-        let said = answer.and_then(|answer| Message::parse(answer).ok());
-        let said =
-            said.map_or("nothing".to_owned(), |message| format!("{} {}", message.rcode(), kinds(&records(&message))));
-        self.reason.push_str(&format!("; upstream: {said}, TTL {}", lowest_ttl(answer)));
+    /// Notes what the upstream of both says to the question. When it says nothing, or just what truename says, unbound's
+    /// failure is its own, and truename's answer is one that it kept.
+    pub(super) fn hear_upstream(&mut self, ours: Option<&[u8]>, answer: Option<&[u8]>) {
+        let summary = |answer: Option<&[u8]>| {
+            let message = Message::parse(answer?).ok()?;
+            Some((message.rcode(), kinds(&records(&message))))
+        };
+        let (here, there) = (summary(ours), summary(answer));
+        let is_silent = there.as_ref().is_none_or(|(rcode, _)| *rcode == Rcode::SERVFAIL);
+        let unbound_failed = self.differences.iter().any(|difference| difference.ends_with("SERVFAIL there"));
+        if unbound_failed && (is_silent || here == there) {
+            self.differences = vec![explain::KEPT.to_owned()];
+        }
+        self.reason.push_str(&format!("; upstream: {there:?}, TTL {}", lowest_ttl(answer)));
     }
 
     /// Tells whether something differs that has no reason.

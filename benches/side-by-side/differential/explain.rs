@@ -8,6 +8,9 @@ struct Rule {
     differences: &'static [&'static str],
 }
 
+/// The difference that is left when the upstream failed and truename had kept an answer.
+pub(super) const KEPT: &str = "an answer that was kept here, SERVFAIL there";
+
 const RULES: &[Rule] = &[
     Rule { name: "any", kinds: &["type ANY"], differences: &[] },
     Rule { name: "transfer", kinds: &["type IXFR"], differences: &[] },
@@ -37,6 +40,7 @@ const RULES: &[Rule] = &[
     },
     Rule { name: "rd-clear", kinds: &["RD clear"], differences: &[] },
     Rule { name: "special-use", kinds: &["special use"], differences: &[] },
+    Rule { name: "stale", kinds: &[], differences: &[KEPT] },
     Rule { name: "always-answered", kinds: &["dead", "alias to a dead server"], differences: &["unbound is silent"] },
     Rule { name: "datagram-size", kinds: &["large"], differences: &["TC here", "answer nothing here"] },
     Rule { name: "kept-as-one", kinds: &[], differences: &["a longer TTL there beside an SOA"] },
