@@ -10,6 +10,7 @@ pub mod reply;
 pub mod resolv_conf;
 pub mod rig;
 pub mod seeds;
+pub mod snapshot;
 pub mod zone;
 
 mod walk;
@@ -25,4 +26,5 @@ pub const TARGETS: &[Target] = &[
     ("zone", zone::run),
     ("hosts", hosts::run),
     ("resolv_conf", resolv_conf::run),
+    ("snapshot", snapshot::run),
 ];

@@ -4,6 +4,7 @@
 
 use super::query::{FAILING, FROM_OURSELVES, NEGATIVE, NOT_ALLOWED, OVER_TCP, SILENT};
 use super::reply::{DNSSEC_OK, RAW};
+use super::snapshot::{WHOLE, entry, framed};
 use truename::dns::encode::{self, MessageBuilder};
 use truename::dns::wire::{Message, Section};
 use truename::dns::{Name, QuestionKey, Rcode, Record, Rtype};
@@ -20,6 +21,7 @@ pub fn of(target: &str) -> Vec<Seed> {
         "zone" => texts(ZONES),
         "hosts" => texts(HOSTS),
         "resolv_conf" => texts(RESOLV_CONFS),
+        "snapshot" => snapshots(),
         other => panic!("no such target: {other}"),
     }
 }
@@ -222,6 +224,46 @@ fn replies() -> Vec<Seed> {
     add("pointer-into-header", [&[3, 0, 1, 0x41, 0x81, 0x80, 0, 1, 0, 0, 0, 0], &b"\xc0\0"[..], &data[2..]].concat());
     add("counts-lie", [&[0, 0, 1, 2, 0x81, 0x80, 0xff, 0xff, 0, 0, 0, 0], &data[..]].concat());
     seeds
+}
+
+fn snapshots() -> Vec<Seed> {
+    let mut builder = MessageBuilder::response(&name("www.example.org"), Rtype(1), Rcode::NOERROR);
+    builder.push(Section::Answer, &record("www.example.org", 1, &[93, 184, 216, 34]));
+    let positive = builder.finish();
+    let mut builder = MessageBuilder::response(&name("no.example.org"), Rtype(28), Rcode::NXDOMAIN);
+    builder.push(Section::Authority, &soa("example.org"));
+    let negative = builder.finish();
+    let fresh = entry(2_000, 60, [0; 5], &[], &positive);
+    let absent = entry(2_000, 30, [0, 0, 0, 1, 3], b"\0\x16silent", &negative);
+    let both = [fresh.as_slice(), &absent].concat();
+    let of = |entries: u8, body: &[u8]| [&[entries], body].concat();
+    let whole = |file: &[u8]| [&[WHOLE], file].concat();
+    let file = framed(2, &both);
+    let mut changed = file.clone();
+    changed[60] ^= 1;
+    let mut newer = file.clone();
+    newer[17] = 2;
+    let all: Vec<(&str, Vec<u8>)> = vec![
+        ("whole", whole(&file)),
+        ("empty", whole(&framed(1, &[]))),
+        ("torn", whole(&file[..file.len() - 7])),
+        ("changed", whole(&changed)),
+        ("newer", whole(&newer)),
+        ("foreign", whole(b"SQLite format 3\0")),
+        ("behind-the-end", whole(&[file.as_slice(), b"x"].concat())),
+        ("entries", of(2, &both)),
+        ("count-lies", of(9, &both)),
+        ("length-lies", of(1, &[&[0xff, 0xff, 0xff, 0xff], &fresh[4..]].concat())),
+        ("stale", of(1, &entry(90_000, 60, [0; 5], &[], &positive))),
+        ("ancient", of(1, &entry(1_700_000_000_000, 60, [0; 5], &[], &positive))),
+        ("twice", of(2, &[fresh.as_slice(), &fresh].concat())),
+        ("bad-prefix", of(1, &entry(2_000, 60, [0, 0, 0, 0, 0xff], &[], &positive))),
+        ("bad-ede", of(1, &entry(2_000, 60, [0; 5], b"\0\x16\xff\xfe", &positive))),
+        ("short-ede", of(1, &entry(2_000, 60, [0; 5], b"\0", &positive))),
+        ("cut-message", of(1, &entry(2_000, 60, [0; 5], &[], &positive[..20]))),
+        ("question", of(1, &entry(2_000, 60, [0; 5], &[], &query("www.example.org", 1, None)))),
+    ];
+    all.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()
 }
 
 const CONFIGURATIONS: &[(&str, &str)] = &[

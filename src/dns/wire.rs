@@ -18,6 +18,8 @@ pub const CLASS_CH: u16 = 3;
 pub const CLASS_ANY: u16 = 255;
 /// The smallest record: root owner, type, class, TTL, no RDATA.
 const MIN_RECORD_BYTES: usize = 11;
+/// Octets of SERIAL, REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 section 3.3.13).
+const SOA_NUMBERS_BYTES: usize = 20;
 /// The payload size to assume when a client sends no OPT (RFC 1035 section 4.2.1).
 pub const PLAIN_UDP_BYTES: u16 = 512;
 
@@ -48,6 +50,9 @@ pub enum WireError {
     /// A name has a bad label type, points forwards, loops, or is too long.
     #[error("a name in the message is malformed")]
     Name,
+    /// A record's data is shorter or longer than its type's.
+    #[error("the data of a record does not have the length of its type's")]
+    Data,
     /// A header count promises more than the message can hold.
     #[error("the header counts more records than the message can hold")]
     Counts,
@@ -546,6 +551,15 @@ pub fn expand_rdata(message: &Message<'_>, record: &RecordAt, out: &mut Vec<u8>)
         out.extend_from_slice(name.as_wire());
         at = end;
     }
+    // Behind its names a record has what its type says, and nothing else.
+    let fits = match record.rtype {
+        Rtype::SOA => range.end.checked_sub(at) == Some(SOA_NUMBERS_BYTES),
+        Rtype::SIG | Rtype::NXT => true,
+        _ => names == 0 || at == range.end,
+    };
+    if !fits {
+        return Err(WireError::Data);
+    }
     out.extend_from_slice(bytes.get(at..range.end).ok_or(WireError::Short)?);
     Ok(())
 }
@@ -618,6 +632,29 @@ mod tests {
         let message = after_header(b"\x01a\x00\x01b\xc0\x0c");
         let (name, end) = read_name(&message, 15).unwrap();
         assert_eq!((name.as_wire(), end), (&b"\x01b\x01a\x00"[..], 19));
+    }
+
+    #[test]
+    fn data_has_the_length_of_its_type() {
+        let expand = |rtype: Rtype, rdata: &[u8]| {
+            let mut bytes = QUERY.to_vec();
+            bytes[7] = 1;
+            bytes.extend_from_slice(b"\xc0\x0c");
+            bytes.extend_from_slice(&rtype.0.to_be_bytes());
+            bytes.extend_from_slice(b"\x00\x01\x00\x00\x00\x3c\x00");
+            bytes.push(u8::try_from(rdata.len()).unwrap());
+            bytes.extend_from_slice(rdata);
+            let message = Message::parse(&bytes).unwrap();
+            let record = message.section(Section::Answer).next().unwrap();
+            expand_rdata(&message, &record, &mut Vec::new())
+        };
+        assert_eq!(expand(Rtype::NS, b"\x01a\x00"), Ok(()));
+        assert_eq!(expand(Rtype::NS, b"\x01a\x00\x00"), Err(WireError::Data));
+        assert_eq!(expand(Rtype::MX, b"\x00\x0a\xc0\x0c"), Ok(()));
+        assert_eq!(expand(Rtype::MX, b"\x00\x0a\xc0\x0c\x01"), Err(WireError::Data));
+        assert_eq!(expand(Rtype::SOA, &[0; 22]), Ok(()));
+        assert_eq!(expand(Rtype::SOA, &[0; 21]), Err(WireError::Data));
+        assert_eq!(expand(Rtype::TXT, b"\x01a"), Ok(()));
     }
 
     #[test]

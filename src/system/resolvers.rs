@@ -213,6 +213,17 @@ pub fn parse(text: &str) -> ResolvConf {
 
 /// Reads an address; IPv6 with a scope (`fe80::1%eth0`, `fe80::1%2`), brackets and a port as OpenBSD has it.
 fn parse_address(word: &str) -> Option<SocketAddr> {
+    let mut address = parse_as_written(word)?;
+    // glibc sends what is for 0.0.0.0 to this machine.
+    match address.ip() {
+        IpAddr::V4(v4) if v4.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(v6) if v6.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    Some(address)
+}
+
+fn parse_as_written(word: &str) -> Option<SocketAddr> {
     if let Ok(address) = word.parse::<SocketAddr>() {
         return Some(address);
     }
@@ -221,14 +232,7 @@ fn parse_address(word: &str) -> Option<SocketAddr> {
         let scope = scope.parse().or_else(|_| nix::net::if_::if_nametoindex(scope)).ok()?;
         return Some(SocketAddr::V6(SocketAddrV6::new(address, DNS_PORT, 0, scope)));
     }
-    let ip: IpAddr = word.parse().ok()?;
-    // glibc sends what is for 0.0.0.0 to this machine.
-    let ip = match ip {
-        IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        IpAddr::V4(_) | IpAddr::V6(_) => ip,
-    };
-    Some(SocketAddr::new(ip, DNS_PORT))
+    Some(SocketAddr::new(word.parse().ok()?, DNS_PORT))
 }
 
 #[cfg(test)]
@@ -320,6 +324,13 @@ mod tests {
         assert_eq!(servers(&machine_resolvers_in(stub.path(), &[])), ["127.0.0.53:53"]);
         let nothing = machine_resolvers_in(root(&[]).path(), &[]);
         assert!(nothing.servers.is_empty() && nothing.notes.len() == 2, "{nothing:?}");
+    }
+
+    #[test]
+    fn the_unspecified_address_is_this_machine_in_every_form() {
+        let parsed = parse("nameserver 0.0.0.0\nnameserver [::]:5353\nnameserver 0.0.0.0:5353\n");
+        let servers: Vec<_> = parsed.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["127.0.0.1:53", "[::1]:5353", "127.0.0.1:5353"]);
     }
 
     #[test]

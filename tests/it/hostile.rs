@@ -67,6 +67,11 @@ fn resolv_conf_seeds_hold() {
     replay("resolv_conf");
 }
 
+#[test]
+fn snapshot_seeds_hold() {
+    replay("snapshot");
+}
+
 /// An upstream at whose name `panic.example` the code that asks it panics; every other name has no address.
 #[derive(Debug)]
 struct Panicking;

@@ -1,6 +1,6 @@
 //! One question to both, each on a socket of its own.
 
-use super::lab::{OURS, THEIRS};
+use super::lab::{OURS, RECURSIVE, THEIRS};
 use super::question::Question;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -16,6 +16,11 @@ pub(super) fn both(question: &Question) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     let patience = if question.expects_silence { SHORT } else { PATIENCE };
     let theirs = ask(question, THEIRS, patience);
     (ask(question, OURS, patience), theirs)
+}
+
+/// Returns what the upstream of both says; `None` is silence.
+pub(super) fn upstream(question: &Question) -> Option<Vec<u8>> {
+    ask(question, RECURSIVE, PATIENCE)
 }
 
 fn ask(question: &Question, server: &str, patience: Duration) -> Option<Vec<u8>> {

@@ -5,13 +5,16 @@ use super::question::Question;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use truename::dns::wire::{Message, Section, flag};
-use truename::dns::{Ede, Record, Rtype};
+use truename::dns::{Ede, Rcode, Record, Rtype};
 
 /// Seconds of TTL the two may differ in: they have not asked the upstream in the same second.
 const SLACK_S: u32 = 2;
 /// Differences in TTL.
 const LONGER_HERE: &str = "a longer TTL here";
 const LONGER_THERE: &str = "a longer TTL there";
+/// The TTL of nearly every record of the zones, and the longest that a cache may give.
+const ZONE_TTL_S: u32 = 300;
+const MAX_TTL_S: u32 = 86_400;
 /// Examples kept of each class.
 const EXAMPLES: usize = 3;
 
@@ -19,8 +22,8 @@ const EXAMPLES: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     same: usize,
-    /// Questions whose answers differed and, asked again, did not, or only as explained.
-    passing: usize,
+    /// By what differed: questions whose answers did for no known reason, and, asked again, did not.
+    passing: BTreeMap<String, (usize, String)>,
     faults: Vec<String>,
     explained: BTreeMap<&'static str, (usize, String)>,
     /// By kind of question and difference: how often, and some of them.
@@ -34,7 +37,9 @@ impl Tally {
         let text = format!("{} {}", question.index, question.text);
         self.faults.extend(seen.fault.iter().map(|what| format!("{text}: {what}")));
         self.same += usize::from(seen.differences.is_empty());
-        self.passing += usize::from(seen.has_passed);
+        if let Some(what) = seen.has_passed {
+            self.passing.entry(what).or_insert_with(|| (0, text.clone())).0 += 1;
+        }
         for difference in seen.differences {
             if let Some(rule) = explain::rule(&question.kind, &difference) {
                 self.explained.entry(rule).or_insert_with(|| (0, text.clone())).0 += 1;
@@ -56,7 +61,9 @@ impl Tally {
     /// Writes everything down: what differs most often first.
     pub(super) fn report(self, count: usize, seed: u64) -> String {
         let mut out = format!("{count} questions, seed {seed}: {} answers are the same\n", self.same);
-        let _ = writeln!(out, "{} differed once and not when asked again", self.passing);
+        for (what, (count, example)) in &self.passing {
+            let _ = writeln!(out, "{count:6}  once, and not when asked again: {what}  {example}");
+        }
         let _ = writeln!(out, "{} faults of truename's answers", self.faults.len());
         for fault in self.faults.iter().take(20) {
             let _ = writeln!(out, "  {fault}");
@@ -82,7 +89,7 @@ pub(super) struct Seen {
     pub(super) fault: Option<String>,
     pub(super) differences: Vec<String>,
     /// There was a difference without a reason, and it did not come again.
-    pub(super) has_passed: bool,
+    pub(super) has_passed: Option<String>,
     /// The lowest TTL of either answer.
     ttls: (u32, u32),
     /// What truename's answer says about itself (RFC 8914).
@@ -102,10 +109,26 @@ impl Seen {
         Self {
             fault,
             differences,
-            has_passed: false,
+            has_passed: None,
             ttls: (lowest_ttl(ours), lowest_ttl(theirs)),
             reason: reason(ours),
         }
+    }
+
+    /// Notes what the upstream of both says to the question. When it says nothing, or just what truename says, unbound's
+    /// failure is its own, and truename's answer is one that it kept.
+    pub(super) fn hear_upstream(&mut self, ours: Option<&[u8]>, answer: Option<&[u8]>) {
+        let summary = |answer: Option<&[u8]>| {
+            let message = Message::parse(answer?).ok()?;
+            Some((message.rcode(), kinds(&records(&message))))
+        };
+        let (here, there) = (summary(ours), summary(answer));
+        let is_silent = there.as_ref().is_none_or(|(rcode, _)| *rcode == Rcode::SERVFAIL);
+        let unbound_failed = self.differences.iter().any(|difference| difference.ends_with("SERVFAIL there"));
+        if unbound_failed && (is_silent || here == there) {
+            self.differences = vec![explain::KEPT.to_owned()];
+        }
+        self.reason.push_str(&format!("; upstream: {there:?}, TTL {}", lowest_ttl(answer)));
     }
 
     /// Tells whether something differs that has no reason.
@@ -129,6 +152,10 @@ fn lowest_ttl(answer: Option<&[u8]>) -> u32 {
 fn fault(question: &Question, answer: &[u8]) -> Option<String> {
     if answer[..2] != question.bytes[..2] || answer[2] & 0x80 == 0 {
         return Some("another id, or no response".to_owned());
+    }
+    let ttl = lowest_ttl(Some(answer));
+    if ttl > MAX_TTL_S || (ttl > ZONE_TTL_S && !question.kind.contains("long TTL") && question.is_of_zones) {
+        return Some(format!("a TTL of {ttl} s"));
     }
     if !question.tcp && answer.len() > question.limit_bytes {
         return Some(format!("{} octets of at most {}", answer.len(), question.limit_bytes));

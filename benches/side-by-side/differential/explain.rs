@@ -8,6 +8,9 @@ struct Rule {
     differences: &'static [&'static str],
 }
 
+/// The difference that is left when the upstream failed and truename had kept an answer.
+pub(super) const KEPT: &str = "an answer that was kept here, SERVFAIL there";
+
 const RULES: &[Rule] = &[
     Rule { name: "any", kinds: &["type ANY"], differences: &[] },
     Rule { name: "transfer", kinds: &["type IXFR"], differences: &[] },
@@ -22,26 +25,28 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "tc-in-query",
-        kinds: &["TC set", "special use"],
+        kinds: &["TC set", "special use", "EDNS version 1"],
         differences: &[
             "rcode NOERROR here, FORMERR there",
             "rcode NXDOMAIN here, FORMERR there",
             "rcode SERVFAIL here, FORMERR there",
+            "rcode BADVERS here, FORMERR there",
         ],
     },
     Rule {
         name: "tc-in-query",
-        kinds: &["TC set"],
-        differences: &["RA here", "AD there", "AA here", "answer ", "SOA in authority here", "EDNS"],
+        kinds: &["TC set", "EDNS version 1"],
+        differences: &["RA here", "AD there", "AA here", "TC here", "answer ", "SOA in authority here", "EDNS"],
     },
     Rule { name: "rd-clear", kinds: &["RD clear"], differences: &[] },
     Rule { name: "special-use", kinds: &["special use"], differences: &[] },
+    Rule { name: "stale", kinds: &[], differences: &[KEPT] },
     Rule { name: "always-answered", kinds: &["dead", "alias to a dead server"], differences: &["unbound is silent"] },
     Rule { name: "datagram-size", kinds: &["large"], differences: &["TC here", "answer nothing here"] },
     Rule { name: "kept-as-one", kinds: &[], differences: &["a longer TTL there beside an SOA"] },
     Rule { name: "made-alias", kinds: &["DNAME"], differences: &["a longer TTL there"] },
     Rule { name: "kept-as-one", kinds: &["alias loop"], differences: &["a longer TTL there"] },
-    Rule { name: "other-caches", kinds: &[], differences: &["a longer TTL here"] },
+    Rule { name: "other-caches", kinds: &[], differences: &["a longer TTL "] },
 ];
 
 /// Returns the name of the rule that explains a difference.

@@ -12,7 +12,8 @@ use truename::dns::{Name, QuestionKey, Rtype, encode};
 pub(super) const OURS: &str = "127.0.0.40";
 /// unbound as a forwarder.
 pub(super) const THEIRS: &str = "127.0.0.30";
-const RECURSIVE: &str = "127.0.0.20";
+/// The upstream of both.
+pub(super) const RECURSIVE: &str = "127.0.0.20";
 /// Names of each kind in a zone.
 pub(super) const NAMES: usize = 40;
 /// How long a server may take to come up, in steps of 100 ms.

@@ -26,6 +26,8 @@ pub(super) struct Question {
     /// The whole of it, for people.
     pub(super) text: String,
     pub(super) expects_silence: bool,
+    /// It asks for a type other than ANY in one of the made zones.
+    pub(super) is_of_zones: bool,
     /// Offset behind the question.
     pub(super) question_end: usize,
     /// What a datagram for this client may have.
@@ -86,8 +88,9 @@ impl Questions {
             expects_silence = matches!(how, 0 | 1);
             kind = format!("broken: {}", break_it(how, &mut bytes, question_end));
         }
+        let is_of_zones = ["alpha.", "beta."].iter().any(|zone| text.ends_with(zone)) && qtype != 255;
         let text = format!("{text} {qtype} class {qclass} flags {flags:04x} {edns}{}", if tcp { " tcp" } else { "" });
-        Question { index, bytes, tcp, kind, text, expects_silence, question_end, limit_bytes }
+        Question { index, bytes, tcp, kind, text, expects_silence, is_of_zones, question_end, limit_bytes }
     }
 }
 
