@@ -12,8 +12,7 @@ use super::key::{KeyBuf, Keyed, PREFIX_BYTES};
 use crate::clock::Tick;
 use crate::dns::wire::{HEADER_BYTES, Message, WireError, u16_at};
 use crate::dns::{Answer, Ede, Origin, Rtype, name};
-use std::borrow::{Borrow, Cow};
-use std::hash::{Hash, Hasher};
+use std::borrow::Cow;
 
 /// Octets of EDE text kept; more is never sent either.
 const MAX_EDE_TEXT_BYTES: usize = 96;
@@ -25,7 +24,7 @@ const ORIGIN_BITS: u8 = 3;
 /// The largest number of failures that fits beside the origin.
 const MAX_FAILURES: u8 = u8::MAX >> ORIGIN_BITS;
 
-/// The bytes of an entry. Hashes and compares as its key.
+/// The bytes of an entry.
 #[derive(Debug)]
 pub(super) struct Slot(Box<[u8]>);
 
@@ -158,6 +157,12 @@ impl Slot {
         Answer { message, origin: head.origin_of_hit(), ede }
     }
 
+    /// Tells whether this is the entry of a key. A name ends itself, so octets that begin alike are the same question.
+    pub(super) fn is_of(&self, key: &dyn Keyed) -> bool {
+        let question = PREFIX_BYTES + HEADER_BYTES;
+        self.0.starts_with(key.prefix()) && self.0.get(question..).is_some_and(|rest| rest.starts_with(key.question()))
+    }
+
     /// Returns the name the entry is stored under.
     pub(super) fn qname(&self) -> &[u8] {
         let question = self.question();
@@ -174,27 +179,6 @@ impl Keyed for Slot {
         let rest = &self.0[PREFIX_BYTES + HEADER_BYTES..];
         let name_bytes = name::wire_len(rest).expect("`make` has checked the question");
         &rest[..name_bytes + 2]
-    }
-}
-
-impl<'a> Borrow<dyn Keyed + 'a> for Slot {
-    fn borrow(&self) -> &(dyn Keyed + 'a) {
-        self
-    }
-}
-
-impl PartialEq for Slot {
-    fn eq(&self, other: &Self) -> bool {
-        let (mine, theirs): (&dyn Keyed, &dyn Keyed) = (self, other);
-        mine == theirs
-    }
-}
-
-impl Eq for Slot {}
-
-impl Hash for Slot {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self as &dyn Keyed).hash(state);
     }
 }
 

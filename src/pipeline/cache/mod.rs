@@ -15,6 +15,7 @@
 mod entry;
 pub mod inflight;
 pub mod key;
+mod list;
 pub mod store;
 pub mod ttl;
 
