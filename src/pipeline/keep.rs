@@ -21,6 +21,7 @@ pub(super) fn keep(
     view: ViewId,
     question: &QuestionKey,
     answer: &mut Answer,
+    own_fingerprint: Option<u64>,
     now: Tick,
     stats: &Stats,
 ) -> Option<(cache::Lifetime, bool)> {
@@ -28,7 +29,10 @@ pub(super) fn keep(
     if let Some(cap_s) = cache::ttl_cap(lifetime, &state.config.cache) {
         cache::cap_ttls(&mut answer.message, cap_s);
     }
-    let fingerprint = state.fingerprint(view, &question.qname, answer);
+    let fingerprint = match own_fingerprint {
+        Some(own) => state.with_aliases(view, own, answer),
+        None => state.fingerprint(view, &question.qname, answer),
+    };
     let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now };
     let inserted = state.cache.insert(&KeyBuf::of(PLACE, view, question), answer, &terms);
     stats.add(Counter::CacheInserted, u64::from(inserted.stored));
@@ -61,6 +65,7 @@ impl Late {
         if composed.broken || composed.aliases.iter().any(is_elsewhere) {
             return;
         }
-        let _kept = keep(&self.state, self.view, &self.question, &mut composed.answer, self.clock.now(), &self.stats);
+        let _kept =
+            keep(&self.state, self.view, &self.question, &mut composed.answer, None, self.clock.now(), &self.stats);
     }
 }
