@@ -15,4 +15,5 @@ mod faults;
 mod forward;
 mod interop;
 mod life;
+mod shortage;
 mod zones;
