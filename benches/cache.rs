@@ -11,7 +11,7 @@ use truename::config::{PlaceId, ViewId};
 use truename::dns::encode::{ClientShape, MessageBuilder};
 use truename::dns::wire::Section;
 use truename::dns::{Answer, Name, Origin, Rcode, Record, Rtype};
-use truename::pipeline::cache::{Cache, KeyBuf, Lifetime, Lookup, Terms};
+use truename::pipeline::cache::{Cache, KeyBuf, Lifetime, Lookup, Serve, Terms};
 
 #[path = "support/config.rs"]
 mod support;
@@ -58,8 +58,8 @@ fn bench(c: &mut Criterion) {
         let cache = Cache::new(&policy);
         for n in 0..entries {
             let name = name(n);
-            let terms =
-                Terms { lifetime: Lifetime::Positive(3600), fingerprint: 1, epoch: cache.epoch(), now: Tick(0) };
+            let (lifetime, epoch) = (Lifetime::Positive(3600), cache.epoch());
+            let terms = Terms { lifetime, fingerprint: 1, epoch, now: Tick(0), disputed: false };
             assert!(cache.insert(&key(&name), &answer(&name), &terms).stored);
         }
         let grown = resident_bytes().saturating_sub(before);
@@ -80,8 +80,9 @@ fn bench(c: &mut Criterion) {
                     limit_bytes: 1232,
                     our_payload_bytes: 1232,
                 };
-                let origin = cache.answer_into(&key(qname), Tick(5000), &shape, &mut out);
-                assert_eq!(origin, Some(Origin::Cache));
+                let serve = Serve { epoch: cache.epoch(), now: Tick(5000), extended_errors: true };
+                let hit = cache.answer_into(&key(qname), serve, &shape, &mut out);
+                assert_eq!(hit.map(|hit| hit.origin), Some(Origin::Cache));
                 black_box(out.len())
             });
         });

@@ -87,7 +87,8 @@ fn start() -> listen::Running {
     let record = Record { owner: name(), rtype: Rtype::A, class: 1, ttl: 300, rdata: [192, 0, 2, 1].into() };
     builder.push(Section::Answer, &record);
     let answerer = Arc::new(Prepared { clock: Clock::default(), message: builder.finish() });
-    listen::start(&config, answerer, Arc::new(Stats::default()), &|_, _| None).expect("loopback can be listened on")
+    listen::start(&config, answerer, Arc::new(Stats::default()), listen::Inherited::default(), &|_, _| None)
+        .expect("loopback can be listened on")
 }
 
 fn question(id: u16) -> Vec<u8> {

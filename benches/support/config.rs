@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 use truename::config::{
-    Cache, Config, DefaultRoute, Group, GroupId, Hosts, Log, LogFormat, LogLevel, OnConflict, PrivateAnswers, Server,
-    Strategy,
+    Cache, Config, DefaultRoute, Group, GroupId, Hosts, Log, LogFormat, LogLevel, OnConflict, Prefetch, PrivateAnswers,
+    ServeStale, Server, Strategy,
 };
 
 /// One group without servers, no routes, the cache's defaults.
@@ -29,7 +29,7 @@ pub(crate) fn config() -> Config {
         default: DefaultRoute { upstream: GroupId(0), private_answers: PrivateAnswers::Auto },
         routes: Vec::new(),
         zones: Vec::new(),
-        hosts: Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
+        hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
         cache: Cache {
             max_entries: 50_000,
@@ -37,6 +37,14 @@ pub(crate) fn config() -> Config {
             min_ttl: Duration::ZERO,
             max_ttl: Duration::from_secs(86_400),
             negative_ttl_max: Duration::from_secs(300),
+            serve_stale: ServeStale {
+                enabled: true,
+                after: Duration::from_millis(350),
+                max_age: Duration::from_secs(86_400),
+                reply_ttl: Duration::from_secs(30),
+            },
+            prefetch: Prefetch { enabled: true, min_hits: 3, before_expiry_percent: 10 },
+            persist: false,
         },
         views: Vec::new(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },

@@ -1,9 +1,11 @@
 //! From files to a [`State`]: the configuration, then everything it names.
+//!
+//! [`read`] reads all of them; [`refresh`] only what a changed file concerns, under the configuration in force.
 
 use super::DEFAULT_PATH;
 use crate::clock::{self, Clock};
 use crate::config::load;
-use crate::config::{Config, Diagnostic, Group, GroupId, OnConflict, ViewId};
+use crate::config::{Config, Diagnostic, Group, GroupId, ListFile, OnConflict, ViewId};
 use crate::dns::Name;
 use crate::dns::address::is_private;
 use crate::pipeline::cache::Cache;
@@ -11,6 +13,7 @@ use crate::pipeline::route::Routes;
 use crate::pipeline::zone::{Context, HostsConflict, Zones};
 use crate::pipeline::{Parts, State};
 use crate::stats::{Counter, Stats};
+use crate::system::files;
 use crate::system::resolvers::{self, Found};
 use crate::upstream::{Net, Upstreams};
 use std::net::SocketAddr;
@@ -20,6 +23,11 @@ use std::time::UNIX_EPOCH;
 
 /// Hosts lines for public names that are listed one by one; a block list has some hundred thousand.
 const MAX_CONFLICT_WARNINGS: usize = 20;
+/// Files kept for everything but upstream sockets: 512 clients and 256 upstreams over TCP, listeners, loop probes, files
+/// being read.
+const KEPT_FILES: usize = 1280;
+/// Files this process would like to be able to open: those and as many upstream sockets as there ever are.
+pub(super) const WANTED_FILES: u64 = 1280 + 8192;
 
 /// What `truename check` found.
 #[derive(Debug)]
@@ -41,9 +49,9 @@ impl Checked {
 /// Everything read from files for one configuration, before it is put to work.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    pub(super) config: Config,
-    pub(super) zones: Zones,
-    pub(super) routes: Routes,
+    pub(super) config: Arc<Config>,
+    pub(super) zones: Arc<Zones>,
+    pub(super) routes: Arc<Routes>,
     pub(super) system: Vec<SocketAddr>,
     /// What was strange about this machine's resolvers.
     pub(super) notes: Vec<String>,
@@ -53,9 +61,11 @@ pub(super) struct Loaded {
     pub(super) warnings: Vec<Diagnostic>,
 }
 
-/// Returns the file to read: the one named, else the default one when it is there.
+/// Returns the file to read: the one named, else the default one when it is there. One that cannot be looked at counts
+/// as there: reading it then says why, where the defaults in its place would send private names out.
 pub(super) fn config_path(named: Option<&Path>) -> Option<PathBuf> {
-    named.map(Path::to_path_buf).or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| path.exists()))
+    let is_there = |path: &PathBuf| path.try_exists().unwrap_or(true);
+    named.map(Path::to_path_buf).or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(is_there))
 }
 
 /// Reads a configuration and everything it names, and reports every problem of all files.
@@ -65,7 +75,8 @@ pub fn check(named: Option<&Path>) -> Checked {
     let mut diagnostics = loaded.diagnostics;
     // A mistake in the configuration does not hide those in the files it names.
     if let Some(config) = loaded.config.as_ref().or(loaded.partial.as_ref()) {
-        let named = read_named(config, &resolvers::machine_resolvers(&config.server.listen));
+        let found = resolvers::machine_resolvers(&config.server.listen);
+        let named = read_named(config, &found, Kept::default());
         diagnostics.extend(named.diagnostics);
     }
     diagnostics.sort_by(|a, b| a.at.cmp(&b.at));
@@ -88,48 +99,110 @@ pub(super) fn read(
     if !listen.is_empty() {
         config.server.listen = listen.to_vec();
     }
+    let found = machine_resolvers(&config, system);
+    let named = read_named(&config, &found, Kept::default());
+    diagnostics.extend(named.diagnostics);
+    let named = Named { diagnostics, ..named };
+    named.loaded(Arc::new(config), found.servers, found.notes)
+}
+
+/// What changed files concern.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Concerned {
+    /// A file of records or hosts.
+    pub(super) zones: bool,
+    /// A list of names, or what says which resolvers this machine has.
+    pub(super) routes: bool,
+}
+
+/// Reads again what changed files concern. The configuration stays the one in force, whatever its file says by now: that
+/// is read on request only. What is not concerned is neither read again nor able to stand in the way.
+///
+/// # Errors
+/// Every problem of the files read, when one of them is an error.
+pub(super) fn refresh(state: &State, concerned: Concerned) -> Result<Loaded, Vec<Diagnostic>> {
+    // The machine's resolvers decide which routes are private, and their search domains are routes.
+    let found = if concerned.routes {
+        machine_resolvers(&state.config, &state.system)
+    } else {
+        Found { servers: state.system.clone(), ..Found::default() }
+    };
+    let kept = Kept {
+        zones: (!concerned.zones).then(|| Arc::clone(&state.zones)),
+        routes: (!concerned.routes).then(|| Arc::clone(&state.routes)),
+    };
+    let named = read_named(&state.config, &found, kept);
+    named.loaded(Arc::clone(&state.config), found.servers, found.notes)
+}
+
+/// Finds this machine's resolvers; those `known` before stay in use where the files name only us.
+fn machine_resolvers(config: &Config, known: &[SocketAddr]) -> Found {
     let mut found = resolvers::machine_resolvers(&config.server.listen);
-    if found.servers.is_empty() && found.names_us && !system.is_empty() {
-        found.servers = system.to_vec();
+    if found.servers.is_empty() && found.names_us && !known.is_empty() {
+        found.servers = known.to_vec();
         found.notes.push("the resolvers known before stay in use".to_owned());
     }
-    let named = read_named(&config, &found);
-    diagnostics.extend(named.diagnostics);
-    if diagnostics.iter().any(Diagnostic::is_error) {
-        return Err(diagnostics);
-    }
-    Ok(Loaded {
-        config,
-        zones: named.zones,
-        routes: named.routes,
-        system: found.servers,
-        notes: found.notes,
-        hosts_conflicts: named.hosts_conflicts,
-        warnings: diagnostics,
-    })
+    found
+}
+
+/// What is not read again.
+#[derive(Debug, Default)]
+struct Kept {
+    zones: Option<Arc<Zones>>,
+    routes: Option<Arc<Routes>>,
 }
 
 /// What the files say that a configuration names.
 struct Named {
-    zones: Zones,
-    routes: Routes,
+    zones: Arc<Zones>,
+    routes: Arc<Routes>,
     hosts_conflicts: usize,
     diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads the zone, hosts and list files that a configuration names.
-fn read_named(config: &Config, machine: &Found) -> Named {
-    let now = clock::wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (zones, mut diagnostics) = Zones::load(config, now);
-    let private = |group: GroupId| group_is_private(config.group(group), &machine.servers);
-    let (routes, more) = Routes::load(config, &private, &machine.search);
-    diagnostics.extend(more);
-    // What routes take from each other by the names written is reported with the configuration; a route that only has
-    // lists shows here.
-    let by_lists = |problem: &Diagnostic| config.routes.iter().any(|r| r.at == problem.at && !r.lists.is_empty());
-    diagnostics.extend(routes.unreachable().into_iter().filter(by_lists));
+impl Named {
+    fn loaded(
+        self,
+        config: Arc<Config>,
+        system: Vec<SocketAddr>,
+        notes: Vec<String>,
+    ) -> Result<Loaded, Vec<Diagnostic>> {
+        let Self { zones, routes, hosts_conflicts, diagnostics } = self;
+        if diagnostics.iter().any(Diagnostic::is_error) {
+            return Err(diagnostics);
+        }
+        Ok(Loaded { config, zones, routes, system, notes, hosts_conflicts, warnings: diagnostics })
+    }
+}
+
+/// Reads the zone, hosts and list files that a configuration names, but for those of what is kept.
+fn read_named(config: &Config, machine: &Found, kept: Kept) -> Named {
+    let mut diagnostics = Vec::new();
+    let zones_are_new = kept.zones.is_none();
+    let zones = kept.zones.unwrap_or_else(|| {
+        let now = clock::wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let (zones, problems) = Zones::load(config, now);
+        diagnostics.extend(problems);
+        Arc::new(zones)
+    });
+    let routes = kept.routes.unwrap_or_else(|| {
+        let private = |group: GroupId| group_is_private(config.group(group), &machine.servers);
+        let (routes, problems) = Routes::load(config, &private, &machine.search);
+        diagnostics.extend(problems);
+        // What routes take from each other by the names written is reported with the configuration; a route that only
+        // has lists shows here.
+        let by_lists = |problem: &Diagnostic| {
+            let route = config.routes.iter().find(|route| route.at == problem.at);
+            // A list that could not be read is one problem, not two.
+            let is_error = |list: &ListFile| diagnostics.iter().any(|known| known.is_error() && known.at == list.at);
+            route.is_some_and(|route| !route.lists.is_empty() && !route.lists.iter().any(is_error))
+        };
+        let unreachable: Vec<Diagnostic> = routes.unreachable().into_iter().filter(by_lists).collect();
+        diagnostics.extend(unreachable);
+        Arc::new(routes)
+    });
     let conflicts = zones.hosts_conflicts(&OfDefaultView(&routes));
-    if config.hosts.on_conflict == OnConflict::Warn {
+    if config.hosts.on_conflict == OnConflict::Warn && zones_are_new {
         diagnostics.extend(conflict_warnings(&conflicts));
     }
     Named { hosts_conflicts: conflicts.len(), zones, routes, diagnostics }
@@ -173,10 +246,16 @@ fn group_is_private(group: &Group, machine: &[SocketAddr]) -> bool {
     all.peek().is_some() && all.all(|address| is_private(address.ip()))
 }
 
+/// Returns how many of the files this process may open can be upstream sockets.
+fn max_sockets() -> usize {
+    let limit = files::limit().map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    limit.saturating_sub(KEPT_FILES).max(limit / 4)
+}
+
 /// Puts what was read to work. The cache and the upstreams' health of `previous` are carried on.
 pub(super) fn state(loaded: Loaded, clock: &Clock, stats: &Arc<Stats>, previous: Option<&State>) -> State {
     stats.set(Counter::HostsConflicts, u64::try_from(loaded.hosts_conflicts).unwrap_or(u64::MAX));
-    let config = Arc::new(loaded.config);
+    let config = loaded.config;
     let kept = previous.filter(|previous| previous.config.cache == config.cache);
     let cache = kept.map_or_else(|| Arc::new(Cache::new(&config.cache)), |previous| Arc::clone(&previous.cache));
     let upstreams = Upstreams::new(
@@ -188,5 +267,26 @@ pub(super) fn state(loaded: Loaded, clock: &Clock, stats: &Arc<Stats>, previous:
         previous.map(|previous| &previous.upstreams),
     );
     upstreams.set_own_addresses(&config.server.listen);
+    upstreams.set_max_sockets(max_sockets());
     State::new(Parts { config, zones: loaded.zones, routes: loaded.routes, upstreams, system: loaded.system, cache })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Location;
+
+    #[test]
+    fn hosts_conflicts_are_listed_up_to_a_bound_and_the_rest_is_counted() {
+        let conflict = |line| HostsConflict {
+            name: Name::parse("www.example.org").unwrap(),
+            address: [192, 0, 2, 1].into(),
+            at: Location { file: Path::new("hosts").into(), line, column: 1 },
+        };
+        let conflicts: Vec<_> = (1..=25).map(conflict).collect();
+        let warnings = conflict_warnings(&conflicts);
+        assert_eq!(warnings.len(), MAX_CONFLICT_WARNINGS + 1);
+        assert_eq!(warnings[20].at.line, 21);
+        assert!(warnings[20].found.starts_with("5 more"), "{}", warnings[20].found);
+    }
 }

@@ -1,17 +1,19 @@
-//! The daemon: start, reload on SIGHUP and on changed files, drain on SIGTERM and SIGINT.
+//! The daemon: start; reload on SIGHUP; refresh when a file that the configuration names has changed; drain on SIGTERM
+//! and SIGINT.
 
-use super::build::{self, Loaded};
-use super::logging::{self, Limits};
+use super::build::{self, Concerned, Loaded};
+use super::logging::{self, Logging};
 use super::watch::Watch;
 use super::{Options, RunError};
 use crate::clock::Clock;
 use crate::config::Diagnostic;
 use crate::dns::Transport;
-use crate::listen::{self, Running};
+use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
 use crate::stats::{Counter, Stats};
-use crate::system::ports;
+use crate::system::{files, ports};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,32 +34,92 @@ pub fn run(options: &Options) -> Result<(), RunError> {
 }
 
 async fn serve(options: &Options) -> Result<(), RunError> {
+    // A default file that is gone at a reload is an error: the defaults would take the place of what it said.
+    let options = &Options { config: build::config_path(options.config.as_deref()), ..options.clone() };
     let loaded = build::read(options.config.as_deref(), &options.listen, &[]).map_err(RunError::Config)?;
     let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
-    let limits = logging::start(&loaded.config.log, &clock, &stats);
+    let logging = logging::start(&loaded.config.log, &clock, &stats);
     let mut signals = Signals::new().map_err(|source| RunError::System { what: "cannot catch signals", source })?;
     log_warnings(&loaded);
+    files::raise_limit(build::WANTED_FILES);
     let state = build::state(loaded, &clock, &stats, None);
     let server = state.config.server.clone();
-    let mut watch = Watch::new(&state.config);
+    let mut watch = Watch::new(&state);
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
-    let mut running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), &holder_of)?;
+    let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), Inherited::take(), &holder_of)?;
     log_start(&pipeline);
-    let mut minute = tokio::time::interval(logging::WINDOW);
+    let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging };
+    let mut reports = pin!(logging.report_each_minute());
+    // No branch has a timer of its own: nothing wakes a daemon that has nothing to do.
     loop {
         tokio::select! {
-            _ = minute.tick() => log_left_out(&limits),
-            _ = signals.hangup.recv() => reload(options, &pipeline, &clock, &mut running, &mut watch, "SIGHUP"),
-            () = watch.changed() => reload(options, &pipeline, &clock, &mut running, &mut watch, "a file changed"),
+            _ = signals.hangup.recv() => {
+                daemon.reload();
+                watch.follow(&daemon.pipeline.state());
+            }
+            concerned = watch.changed() => {
+                daemon.refresh(concerned);
+                watch.follow(&daemon.pipeline.state());
+            }
+            never = &mut reports => match never {},
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
         }
     }
     tracing::info!("stopping");
-    let drained = running.drain(DRAIN).await;
-    log_left_out(&limits);
+    let drained = daemon.running.drain(DRAIN).await;
+    logging.report();
     tracing::info!(in_flight = drained.in_flight, "stopped");
     Ok(())
+}
+
+/// What a running daemon consists of.
+struct Daemon<'a> {
+    options: &'a Options,
+    pipeline: Arc<Pipeline>,
+    clock: Clock,
+    running: Running,
+    logging: &'a Logging,
+}
+
+impl Daemon<'_> {
+    /// Reads everything again.
+    fn reload(&mut self) {
+        let known = self.pipeline.state();
+        let loaded = build::read(self.options.config.as_deref(), &self.options.listen, &known.system);
+        self.put_in_force(loaded, "SIGHUP");
+    }
+
+    /// Reads again what changed files concern.
+    fn refresh(&mut self, concerned: Concerned) {
+        let loaded = build::refresh(&self.pipeline.state(), concerned);
+        self.put_in_force(loaded, "a file changed");
+    }
+
+    /// Changes everything at once, or nothing and says why.
+    fn put_in_force(&mut self, loaded: Result<Loaded, Vec<Diagnostic>>, why: &str) {
+        let stats = self.pipeline.stats();
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(diagnostics) => {
+                stats.count(Counter::ReloadsFailed);
+                diagnostics.iter().for_each(log_diagnostic);
+                tracing::error!(reason = why, "reload refused; the configuration in force stays");
+                return;
+            }
+        };
+        if let Err(error) = self.running.reconfigure(&loaded.config.server, &holder_of) {
+            stats.count(Counter::ReloadsFailed);
+            tracing::error!(reason = why, %error, "reload refused; the configuration in force stays");
+            return;
+        }
+        log_warnings(&loaded);
+        let state = build::state(loaded, &self.clock, stats, Some(&self.pipeline.state()));
+        self.logging.reconfigure(&state.config.log);
+        self.pipeline.replace(state);
+        stats.count(Counter::ReloadsOk);
+        tracing::info!(reason = why, "reloaded");
+    }
 }
 
 /// The signals the daemon listens to.
@@ -89,46 +151,6 @@ fn log_start(pipeline: &Pipeline) {
         system_resolvers = state.system.len(),
         "ready"
     );
-}
-
-/// Says how many lines the rate limit kept back, at most once a minute and only when there were some.
-fn log_left_out(limits: &Limits) {
-    let lines = limits.take_left_out();
-    if lines > 0 {
-        tracing::warn!(lines, "log lines left out by the rate limit");
-    }
-}
-
-/// Builds everything anew and puts it in force, or changes nothing and says why.
-fn reload(
-    options: &Options,
-    pipeline: &Arc<Pipeline>,
-    clock: &Clock,
-    running: &mut Running,
-    watch: &mut Watch,
-    why: &str,
-) {
-    let (stats, previous) = (pipeline.stats(), pipeline.state());
-    let loaded = match build::read(options.config.as_deref(), &options.listen, &previous.system) {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            stats.count(Counter::ReloadsFailed);
-            diagnostics.iter().for_each(log_diagnostic);
-            tracing::error!(reason = why, "reload refused; the configuration in force stays");
-            return;
-        }
-    };
-    if let Err(error) = running.reconfigure(&loaded.config.server, &holder_of) {
-        stats.count(Counter::ReloadsFailed);
-        tracing::error!(reason = why, %error, "reload refused; the configuration in force stays");
-        return;
-    }
-    log_warnings(&loaded);
-    let state = build::state(loaded, clock, stats, Some(&previous));
-    watch.follow(&state.config);
-    pipeline.replace(state);
-    stats.count(Counter::ReloadsOk);
-    tracing::info!(reason = why, "reloaded");
 }
 
 /// Names the program that holds a port, for the message that says it is in use.

@@ -7,12 +7,14 @@ use crate::clock::{Clock, Tick};
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::stats::{Counter, Stats};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt::{self, Write};
 use std::io::{IsTerminal, stderr};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tracing::callsite::Identifier;
 use tracing::field::Field;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -20,26 +22,51 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt as lines, registry};
+use tracing_subscriber::{EnvFilter, Registry, fmt as lines, registry, reload};
 
 /// Lines a call site may write in one [`WINDOW`] when the network can trigger it: enough to see what goes on.
 const MAX_LINES: u32 = 10;
 /// How long lines are counted together, and how often those left out are reported.
-pub(super) const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Logging at work.
+pub(super) struct Logging {
+    limits: Arc<Limits>,
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+impl Logging {
+    /// Takes the level of another configuration; the format is that of the start.
+    pub(super) fn reconfigure(&self, log: &Log) {
+        // An error here means that logging never began.
+        drop(self.filter.reload(filter(log.level)));
+    }
+
+    /// Reports the bounds reached and the lines left out so far, if any.
+    pub(super) fn report(&self) {
+        self.limits.report_bounds();
+        self.limits.report_left_out();
+    }
+
+    /// Reports bounds that were reached, and a minute later the lines left out meanwhile: at most once a minute each,
+    /// and while there is nothing to report, no timer runs.
+    pub(super) async fn report_each_minute(&self) -> Infallible {
+        loop {
+            tokio::select! {
+                () = self.limits.some_left_out.notified() => {}
+                () = self.limits.stats.bound_reached() => self.limits.report_bounds(),
+            }
+            tokio::time::sleep(WINDOW).await;
+            self.limits.report_left_out();
+        }
+    }
+}
 
 /// Starts logging to stderr. A second call in one process changes nothing.
-pub(super) fn start(log: &Log, clock: &Clock, stats: &Arc<Stats>) -> Arc<Limits> {
-    let level = match log.level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    };
-    let directives =
-        format!("truename={level},hickory_net=warn,hickory_resolver=warn,hickory_server=warn,hickory_proto=warn");
+pub(super) fn start(log: &Log, clock: &Clock, stats: &Arc<Stats>) -> Logging {
     let limits = Arc::new(Limits::new(clock.clone(), Arc::clone(stats)));
-    let base = registry().with(EnvFilter::new(directives)).with(Limiter(Arc::clone(&limits)));
+    let (level, handle) = reload::Layer::new(filter(log.level));
+    let base = registry().with(level).with(Limiter(Arc::clone(&limits)));
     let text = match log.format {
         LogFormat::Auto => stderr().is_terminal(),
         LogFormat::Text => true,
@@ -48,12 +75,27 @@ pub(super) fn start(log: &Log, clock: &Clock, stats: &Arc<Stats>) -> Arc<Limits>
     // An error here means that logging runs already.
     drop(if text {
         let fields = debug_fn(write_field).delimited(" ");
-        base.with(lines::layer().with_writer(stderr).with_ansi(stderr().is_terminal()).fmt_fields(fields)).try_init()
+        // https://no-color.org: present and not empty.
+        let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        base.with(lines::layer().with_writer(stderr).with_ansi(colour).fmt_fields(fields)).try_init()
     } else {
         base.with(lines::layer().with_writer(stderr).json()).try_init()
     });
     std::panic::set_hook(Box::new(log_panic));
-    limits
+    Logging { limits, filter: handle }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
+    let level = match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    EnvFilter::new(format!(
+        "truename={level},hickory_net=warn,hickory_resolver=warn,hickory_server=warn,hickory_proto=warn"
+    ))
 }
 
 /// Writes one field of a text line: `name=value`, the message alone.
@@ -93,10 +135,14 @@ fn log_panic(info: &PanicHookInfo<'_>) {
 
 /// How many lines each call site has written lately.
 #[derive(Debug)]
-pub(super) struct Limits {
+struct Limits {
     // Bounded by the number of call sites in the program.
     sites: Mutex<HashMap<Identifier, Site>>,
     left_out: AtomicU64,
+    /// Told when `left_out` leaves zero.
+    some_left_out: Notify,
+    /// What the counters of bounds said when they were last reported.
+    reported: Mutex<HashMap<&'static str, u64>>,
     clock: Clock,
     stats: Arc<Stats>,
 }
@@ -109,12 +155,38 @@ struct Site {
 
 impl Limits {
     fn new(clock: Clock, stats: Arc<Stats>) -> Self {
-        Self { sites: Mutex::default(), left_out: AtomicU64::new(0), clock, stats }
+        Self {
+            sites: Mutex::default(),
+            left_out: AtomicU64::new(0),
+            some_left_out: Notify::new(),
+            reported: Mutex::default(),
+            clock,
+            stats,
+        }
     }
 
     /// Returns how many lines were left out since the last call.
-    pub(super) fn take_left_out(&self) -> u64 {
+    fn take_left_out(&self) -> u64 {
         self.left_out.swap(0, Ordering::Relaxed)
+    }
+
+    fn report_bounds(&self) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        for counter in Counter::OF_BOUNDS {
+            let count = self.stats.get(*counter);
+            let times = count - reported.insert(counter.name(), count).unwrap_or(0);
+            if times > 0 {
+                let (bound, what) = (counter.name(), counter.help());
+                tracing::warn!(target: "truename::app", bound, times, what, "a bound was reached");
+            }
+        }
+    }
+
+    fn report_left_out(&self) {
+        let lines = self.take_left_out();
+        if lines > 0 {
+            tracing::warn!(target: "truename::app", lines, "log lines left out by the rate limit");
+        }
     }
 
     fn admit(&self, site: Identifier) -> bool {
@@ -127,7 +199,9 @@ impl Limits {
         site.lines = site.lines.saturating_add(1);
         let fits = site.lines <= MAX_LINES;
         if !fits {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+            if self.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.some_left_out.notify_one();
+            }
             self.stats.count(Counter::LogSuppressed);
         }
         fits
@@ -205,6 +279,35 @@ mod tests {
         assert_eq!(limits.stats.get(Counter::LogSuppressed), 15);
         tokio::time::advance(WINDOW).await;
         assert_eq!(logged(&limits, hostile).lines().count(), 11, "the next minute");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bounds_that_are_reached_are_told_at_once_and_then_once_a_minute() {
+        let limits = limits(&Clock::simulated());
+        let page = Page::default();
+        let writer = page.clone();
+        let layer = lines::layer().with_writer(move || writer.clone()).with_ansi(false).without_time();
+        let _writing = tracing::subscriber::set_default(registry().with(layer));
+        let logging = Logging { limits: Arc::clone(&limits), filter: reload::Layer::new(filter(LogLevel::Info)).1 };
+        let stats = Arc::clone(&limits.stats);
+        let flood = async {
+            // 90 seconds, a thousand times a second.
+            for _ in 0..90_000 {
+                stats.count_at_bound(Counter::InFlightFull);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tokio::time::sleep(WINDOW).await;
+        };
+        tokio::select! {
+            never = logging.report_each_minute() => match never {},
+            () = flood => {}
+        }
+        let text = page.text();
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.lines().all(|line| line.contains("bound=\"in_flight_full_total\"")), "{text}");
+        assert!(text.starts_with(" WARN") && text.contains("times=1 "), "{text}");
+        logging.report();
+        assert_eq!(page.text(), text, "nothing since");
     }
 
     #[test]

@@ -1,113 +1,66 @@
-//! Notices that a hosts, zone or list file, or the machine's resolv.conf, has changed.
+//! Which files decide answers besides the configuration itself, and what a change of one concerns.
 //!
-//! Folders are watched, not files: editors and package managers put a new file in the old one's place. The main
-//! configuration file is reloaded only on request.
+//! The main configuration file and what it includes are not among them: they are read on request only.
 
-use crate::config::Config;
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use super::build::Concerned;
+use crate::pipeline::State;
+use crate::system::changes::Changes;
+use crate::system::resolvers;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::Notify;
-
-/// Changes closer together than this are one change.
-const SETTLE: Duration = Duration::from_millis(200);
-/// Folders watched at most; what lies in further ones is read at reloads only.
-const MAX_FOLDERS: usize = 128;
-
-/// The files in which a change matters.
-type Files = Arc<Mutex<BTreeSet<PathBuf>>>;
 
 /// A watch over the files a configuration names.
 pub(super) struct Watch {
-    watcher: Option<RecommendedWatcher>,
-    folders: BTreeSet<PathBuf>,
-    files: Files,
-    changed: Arc<Notify>,
+    /// None where the kernel refuses.
+    changes: Option<Changes>,
+    /// Files of records and hosts; all others concern the routes.
+    zones: BTreeSet<PathBuf>,
+    /// Folders that cannot be watched, as the log says already.
+    told: BTreeSet<PathBuf>,
 }
 
 impl Watch {
-    /// Watches what `config` names. Where the kernel refuses, a warning says so and reloads go by SIGHUP alone.
-    pub(super) fn new(config: &Config) -> Self {
-        let (files, changed) = (Files::default(), Arc::new(Notify::new()));
-        let (seen, wake) = (Arc::clone(&files), Arc::clone(&changed));
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if event.is_ok_and(|event| concerns(&event, &seen)) {
-                wake.notify_one();
-            }
-        });
-        let watcher =
-            watcher.inspect_err(|error| tracing::warn!(%error, "cannot watch files; SIGHUP reloads them")).ok();
-        let mut watch = Self { watcher, folders: BTreeSet::new(), files, changed };
-        watch.follow(config);
+    /// Watches what `state` was made of. Where the kernel refuses, a warning says so and reloads go by SIGHUP alone.
+    pub(super) fn new(state: &State) -> Self {
+        let changes = Changes::new()
+            .inspect_err(|error| tracing::warn!(%error, "cannot watch files; SIGHUP reads them again"))
+            .ok();
+        let mut watch = Self { changes, zones: BTreeSet::new(), told: BTreeSet::new() };
+        watch.follow(state);
         watch
     }
 
-    /// Watches what another configuration names.
-    pub(super) fn follow(&mut self, config: &Config) {
-        let files = named_files(config);
-        let folders: BTreeSet<PathBuf> =
-            files.iter().filter_map(|file| file.parent()).take(MAX_FOLDERS).map(Path::to_path_buf).collect();
-        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
-        let Some(watcher) = &mut self.watcher else { return };
-        for gone in self.folders.difference(&folders) {
-            drop(watcher.unwatch(gone));
+    /// Watches what another state was made of, or the same files anew after one of them was replaced.
+    pub(super) fn follow(&mut self, state: &State) {
+        self.zones = zone_files(state);
+        let Some(changes) = &mut self.changes else { return };
+        let files = self.zones.iter().cloned().chain(route_files(state));
+        let refused = changes.watch(files);
+        for (folder, error) in refused.iter().filter(|(folder, _)| !self.told.contains(folder)) {
+            tracing::warn!(folder = %folder.display(), %error, "cannot watch a folder; SIGHUP reads what is in it");
         }
-        for folder in folders.difference(&self.folders) {
-            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                tracing::warn!(folder = %folder.display(), %error, "cannot watch a folder; SIGHUP reloads what is in it");
-            }
-        }
-        self.folders = folders;
+        self.told = refused.into_iter().map(|(folder, _)| folder).collect();
     }
 
     /// Waits for a change, and until it has settled. Cancel safe.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
-        tokio::time::sleep(SETTLE).await;
+    pub(super) async fn changed(&mut self) -> Concerned {
+        let Some(changes) = &mut self.changes else { return std::future::pending().await };
+        let changed = changes.changed().await;
+        let zones = changed.iter().any(|file| self.zones.contains(file));
+        Concerned { zones, routes: changed.iter().any(|file| !self.zones.contains(file)) }
     }
 }
 
-/// Tells whether an event is a change of a file that matters. Reading a file is none.
-fn concerns(event: &Event, files: &Files) -> bool {
-    let is_change = !matches!(event.kind, EventKind::Access(_));
-    let files = files.lock().unwrap_or_else(PoisonError::into_inner);
-    is_change && event.paths.iter().any(|path| files.contains(path))
-}
-
-/// Returns every file whose content decides answers, but for the configuration itself.
-fn named_files(config: &Config) -> BTreeSet<PathBuf> {
-    let zones = config.zones.iter().filter_map(|zone| zone.file.clone());
-    let lists = config.routes.iter().flat_map(|route| route.lists.iter().map(|list| list.path.clone()));
+/// Returns the files of records and hosts. A zone file that another includes counts; one that could not be read yet too.
+fn zone_files(state: &State) -> BTreeSet<PathBuf> {
+    let config = &state.config;
     let hosts = config.hosts.files.iter().filter(|_| config.hosts.watch).cloned();
-    let resolv = crate::system::resolvers::watched_files();
-    zones.chain(lists).chain(hosts).chain(resolv).map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+    let named = config.zones.iter().filter_map(|zone| zone.file.clone());
+    named.chain(state.zones.files().map(Path::to_path_buf)).chain(hosts).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_file_put_in_the_old_ones_place_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let hosts = folder.path().join("hosts");
-        std::fs::write(&hosts, "127.0.0.1 a\n").unwrap();
-        let mut config = Config::default();
-        config.hosts.files = vec![hosts.clone()];
-        let watch = Watch::new(&config);
-        let next = folder.path().join("hosts.next");
-        std::fs::write(&next, "127.0.0.2 a\n").unwrap();
-        std::fs::rename(&next, &hosts).unwrap();
-        tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.unwrap();
-    }
-
-    #[test]
-    fn other_files_in_the_folder_do_not_matter() {
-        let files: Files = Arc::new(Mutex::new(BTreeSet::from([PathBuf::from("/a/hosts")])));
-        let change = |path: &str| Event::new(EventKind::Any).add_path(path.into());
-        assert!(concerns(&change("/a/hosts"), &files));
-        assert!(!concerns(&change("/a/passwd"), &files));
-    }
+/// Returns the lists of names, and what says which resolvers this machine has.
+fn route_files(state: &State) -> impl Iterator<Item = PathBuf> {
+    let lists = state.config.routes.iter().flat_map(|route| route.lists.iter().map(|list| list.path.clone()));
+    lists.chain(resolvers::watched_files())
 }

@@ -115,12 +115,24 @@ fn parse_socket(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn socket_hint(text: &str) -> &'static str {
+    if text.is_empty() {
+        return "nothing there";
+    }
+    if text.starts_with(':') && !text.starts_with("::") {
+        return "the address before the port is missing";
+    }
+    if text.contains('/') {
+        return "one address, without a prefix length or a path";
+    }
     match text.rsplit_once(':') {
         Some((host, _)) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
             "an IPv6 address with a port stands in brackets, such as [fd00::53]:53"
         }
         Some((host, _)) if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() => {
             "a port is a number from 1 to 65535"
+        }
+        _ if text.contains('[') || text.matches(':').count() > 1 => {
+            "IPv6 is written fd00::53, and with a port in brackets: [fd00::53]:53"
         }
         _ if text.bytes().all(|byte| byte.is_ascii_hexdigit() || b".:[]%".contains(&byte)) => {
             "IPv4 has four numbers from 0 to 255, such as 10.0.0.53"

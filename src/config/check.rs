@@ -11,13 +11,15 @@ mod zones;
 use super::diagnostic::Diagnostic;
 use super::document::{Node, Table, Value};
 use super::file::{LOG_FORMAT, LOG_LEVEL, ON_CONFLICT, PRIVATE_ANSWERS};
-use super::model::{Cache, Config, DefaultRoute, GroupId, Hosts, Log, Server};
+use super::model::{Cache, Config, DefaultRoute, GroupId, Hosts, Log, Prefetch, ServeStale, Server};
 use super::resolve::{Names, SYSTEM_GROUP, duplicate};
 use super::{get, paths};
 use std::net::SocketAddr;
 
 /// Threads `workers = "auto"` starts at most; more bring nothing at the rates of a laptop or a small office.
 const MAX_AUTO_WORKERS: usize = 4;
+/// Addresses listened on at most: each costs two files a worker.
+const MAX_LISTEN: usize = 64;
 
 /// Makes the configuration, as good as it can be, and reports what is wrong with it.
 pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
@@ -45,6 +47,11 @@ fn server(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Server {
     if listen.is_empty() {
         let problem = Diagnostic::error("no-listener", table.at_of("listen"), "at least one address to answer on");
         diagnostics.push(problem.key("server.listen").found("[]"));
+    }
+    if let Some((at, node, _)) = written.get(MAX_LISTEN) {
+        let problem =
+            Diagnostic::error("too-many-listeners", node.at.clone(), format!("at most {MAX_LISTEN} addresses"));
+        diagnostics.push(problem.key(format!("server.listen[{at}]")).found(written.len().to_string()));
     }
     for (index, (at, node, address)) in written.iter().enumerate() {
         let first = written[..index].iter().find(|(_, _, other)| other == address && address.port() != 0);
@@ -90,7 +97,9 @@ fn hosts(root: &Table) -> Hosts {
     let table = root.always("hosts");
     let at = table.at_of("files");
     let files = get::list(table, "files");
+    let written = table.items("files").iter().filter(|node| node.as_text().is_some());
     Hosts {
+        places: written.map(|node| node.at.clone()).collect(),
         files: files.iter().filter_map(Node::as_text).map(|file| paths::beside(&at, file)).collect(),
         watch: get::boolean(table, "watch"),
         on_conflict: get::meaning(table, "on_conflict", &ON_CONFLICT),
@@ -105,6 +114,9 @@ fn cache(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Cache {
         min_ttl: get::duration(table, "min_ttl"),
         max_ttl: get::duration(table, "max_ttl"),
         negative_ttl_max: get::duration(table, "negative_ttl_max"),
+        persist: get::boolean(table, "persist"),
+        serve_stale: serve_stale(table.always("serve_stale")),
+        prefetch: prefetch(table.always("prefetch")),
     };
     if cache.min_ttl > cache.max_ttl {
         let key = if table.node("min_ttl").is_some() { "min_ttl" } else { "max_ttl" };
@@ -115,6 +127,23 @@ fn cache(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Cache {
         diagnostics.push(problem.key(table.path_of(key)).found(found));
     }
     cache
+}
+
+fn serve_stale(table: &Table) -> ServeStale {
+    ServeStale {
+        enabled: get::boolean(table, "enabled"),
+        after: get::duration(table, "after"),
+        max_age: get::duration(table, "max_age"),
+        reply_ttl: get::duration(table, "reply_ttl"),
+    }
+}
+
+fn prefetch(table: &Table) -> Prefetch {
+    Prefetch {
+        enabled: get::boolean(table, "enabled"),
+        min_hits: get::number(table, "min_hits"),
+        before_expiry_percent: get::percent(table, "before_expiry"),
+    }
 }
 
 fn log(root: &Table) -> Log {
@@ -193,7 +222,7 @@ clients = ["10.1.2.3/8"]
           hint      a port is a number from 1 to 65535
         error: truename.toml:4:1: cache.max_entires
           found     max_entires
-          expected  one of max_entries, max_bytes, min_ttl, max_ttl, negative_ttl_max
+          expected  one of max_entries, max_bytes, min_ttl, max_ttl, negative_ttl_max, persist, serve_stale, prefetch
           hint      did you mean `max_entries`?
         error: truename.toml:7:12: route[0].upstream
           found     "pubilc"
@@ -290,6 +319,24 @@ clients = ["10.1.2.3/8"]
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert_eq!(problems(&format!("[[route]]\n{route}")), Vec::<String>::new());
         assert_eq!(problems(&format!("[[route]]\n{route}views = []")), ["4:9 no-views route[0].views"]);
+    }
+
+    #[test]
+    fn addresses_groups_and_views_are_bounded() {
+        let numbered = |count: usize, make: &dyn Fn(usize) -> String| (0..count).map(make).collect::<String>();
+        let listen = |count| format!("[server]\nlisten = [{}]", numbered(count, &|n| format!("\"10.0.0.{n}:53\",")));
+        assert_eq!(problems(&listen(super::MAX_LISTEN)), Vec::<String>::new());
+        assert_eq!(problems(&listen(super::MAX_LISTEN + 1)), ["2:961 too-many-listeners server.listen[64]"]);
+        let groups = |count| numbered(count, &|n| format!("[upstream.g{n}]\nservers = [\"auto\"]\n"));
+        let most = super::groups::MAX_GROUPS;
+        assert!(problems(&groups(most - 1)).is_empty(), "`system` is one of them");
+        assert!(problems(&groups(most + 1))[0].contains("too-many-groups"));
+        let servers = |count| format!("[upstream.a]\nservers = [{}]", numbered(count, &|n| format!("\"10.0.0.{n}\",")));
+        assert_eq!(problems(&servers(64)), Vec::<String>::new());
+        assert!(problems(&servers(65))[0].contains("too-many-servers"));
+        let views = |count| numbered(count, &|n| format!("[[view]]\nname = \"v{n}\"\nclients = [\"fd00::{n:x}\"]\n"));
+        assert_eq!(problems(&views(super::views::MAX_VIEWS)), Vec::<String>::new());
+        assert!(problems(&views(super::views::MAX_VIEWS + 1))[0].contains("too-many-views"));
     }
 
     #[test]

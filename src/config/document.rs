@@ -25,6 +25,7 @@ pub(crate) enum Value {
     Word(&'static str),
     Duration(Duration),
     Bytes(u64),
+    Percent(u8),
     Listen(SocketAddr),
     Server(ServerText),
     Network(IpNet),

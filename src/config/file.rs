@@ -355,7 +355,8 @@ static HOSTS: TableDef = TableDef {
             name: "on_conflict",
             kind: Kind::Word(ON_CONFLICT.words),
             presence: Default("\"warn\""),
-            doc: "A line for a public name: \"warn\" uses and reports it, \"ignore\" leaves it out.",
+            doc: "A line for a public name: \"warn\" uses and reports it, \"ignore\" leaves it out. A line that has a name \
+                  and its first label by itself (10.0.0.9 box.example.net box) is about a machine of this network.",
         },
     ],
 };
@@ -425,6 +426,66 @@ static CACHE: TableDef = TableDef {
             kind: Kind::Duration { min_ms: 0, max_ms: 86_400_000, whole_seconds: true },
             presence: Default("\"5m\""),
             doc: "Answers that a name or type does not exist are kept at most so long (RFC 2308).",
+        },
+        Key {
+            name: "persist",
+            kind: Kind::Boolean,
+            presence: Default("true"),
+            doc: "Keep the cache across restarts, in a file of the state directory that only its owner can read: the \
+                  names that were looked up stand in it, those of private routes included.",
+        },
+        Key { name: "serve_stale", kind: Kind::Table(&SERVE_STALE), presence: Always, doc: "" },
+        Key { name: "prefetch", kind: Kind::Table(&PREFETCH), presence: Always, doc: "" },
+    ],
+};
+
+static SERVE_STALE: TableDef = TableDef {
+    doc: "Answers past their TTL, for when no upstream gives another (RFC 8767). Never local data, never failures.",
+    keys: &[
+        Key {
+            name: "enabled",
+            kind: Kind::Boolean,
+            presence: Default("true"),
+            doc: "Answer with what was true before rather than not at all.",
+        },
+        Key {
+            name: "after",
+            // A client must still get a fresh answer or a SERVFAIL before it asks again.
+            kind: Kind::Duration { min_ms: 0, max_ms: 4000, whole_seconds: false },
+            presence: Default("\"350ms\""),
+            doc: "How long upstreams are waited for before; asking them goes on behind the stale answer.",
+        },
+        Key {
+            name: "max_age",
+            kind: Kind::Duration { min_ms: 0, max_ms: MAX_CACHE_TTL_MS, whole_seconds: true },
+            presence: Default("\"24h\""),
+            doc: "How long past its TTL an answer may be used.",
+        },
+        Key {
+            name: "reply_ttl",
+            // RFC 8767 section 4 recommends 30 s; longer would keep clients from what the refresh found.
+            kind: Kind::Duration { min_ms: 1000, max_ms: 30_000, whole_seconds: true },
+            presence: Default("\"30s\""),
+            doc: "The highest TTL a stale answer shows.",
+        },
+    ],
+};
+
+static PREFETCH: TableDef = TableDef {
+    doc: "Popular answers are asked for again shortly before they expire, so that nobody waits for them.",
+    keys: &[
+        Key { name: "enabled", kind: Kind::Boolean, presence: Default("true"), doc: "Do so." },
+        Key {
+            name: "min_hits",
+            kind: Kind::Integer { min: 1, max: 255 },
+            presence: Default("3"),
+            doc: "How often an answer must have been used since it was stored.",
+        },
+        Key {
+            name: "before_expiry",
+            kind: Kind::Percent { min: 1, max: 50 },
+            presence: Default("\"10%\""),
+            doc: "The last part of its TTL in which being used makes it be asked for again.",
         },
     ],
 };

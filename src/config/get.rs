@@ -49,6 +49,8 @@ getters! {
     duration, duration_if: Duration -> Duration;
     /// A size.
     bytes, bytes_if: Bytes -> u64;
+    /// A share, in percent.
+    percent, percent_if: Percent -> u8;
     /// An array.
     list, list_if: List -> Vec<Node>;
     /// Text.

@@ -68,6 +68,13 @@ pub enum Kind {
         /// The largest.
         max: u64,
     },
+    /// A share of a hundred, with its sign.
+    Percent {
+        /// The least.
+        min: u8,
+        /// The greatest.
+        max: u8,
+    },
     /// An address to answer on.
     Listen,
     /// A server as text.
@@ -114,6 +121,7 @@ impl Kind {
         use super::units::{format_bytes, format_duration};
         use std::time::Duration;
         match self {
+            Self::Integer { min, max } if min == max => min.to_string(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Boolean => "true or false".to_owned(),
             Self::Word(words) => {
@@ -127,6 +135,7 @@ impl Kind {
                 format_duration(Duration::from_millis(*max_ms)),
             ),
             Self::Bytes { min, max } => format!("a size from \"{}\" to \"{}\"", format_bytes(*min), format_bytes(*max)),
+            Self::Percent { min, max } => format!("a percentage from \"{min}%\" to \"{max}%\""),
             Self::Listen => {
                 "an IP address, optionally with a port, such as \"127.0.0.1:53\" or \"[::1]:53\"".to_owned()
             }

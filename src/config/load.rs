@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// Octets of one file at most; 100,000 records written inline take about 7 MiB.
 const MAX_FILE_BYTES: u64 = 32 << 20;
+/// Octets of all files together: what stands beside it in memory while it is read is ten times as much.
+const MAX_TOTAL_BYTES: u64 = 64 << 20;
 /// Files at most, the included ones counted.
 const MAX_FILES: usize = 1000;
 /// How deep files may include files.
@@ -67,6 +69,8 @@ struct Loader {
     root: Table,
     diagnostics: Vec<Diagnostic>,
     files: Vec<PathBuf>,
+    /// Octets of the files read.
+    bytes: u64,
     /// The same files without links and dots, to find one that is included twice.
     known: HashSet<PathBuf>,
     /// Some text was no TOML, so references may point to what was lost.
@@ -79,6 +83,7 @@ impl Loader {
             root: Table::empty(&ROOT, String::new(), Location::file(main)),
             diagnostics: Vec::new(),
             files: Vec::new(),
+            bytes: 0,
             known: HashSet::new(),
             is_broken: false,
         }
@@ -126,8 +131,17 @@ impl Loader {
             () => {
                 self.known.insert(canonical);
                 self.files.push(path.to_owned());
-                match read_text(path) {
-                    Ok(text) => return self.take_text(path, text, depth),
+                match read_text(path, named_at.is_some()) {
+                    Ok((text, _)) if self.bytes + text.len() as u64 > MAX_TOTAL_BYTES => {
+                        self.is_broken = true;
+                        let most = super::units::format_bytes(MAX_TOTAL_BYTES);
+                        ("configuration-too-big", format!("at most {most} in all files together"))
+                    }
+                    Ok((text, bad)) => {
+                        self.is_broken |= bad.is_some();
+                        self.diagnostics.extend(bad);
+                        return self.take_text(path, text, depth);
+                    }
                     Err(Unreadable { code, at: place, found, expected }) => {
                         let at = place.unwrap_or(at);
                         let problem = Diagnostic::error(code, at, expected).key(key).found(found);
@@ -142,6 +156,7 @@ impl Loader {
     }
 
     fn take_text(&mut self, path: &Path, text: String, depth: usize) {
+        self.bytes += text.len() as u64;
         let source = Source::new(path, text);
         let mut file = read(&source, &ROOT);
         drop(source);
@@ -218,13 +233,18 @@ struct Unreadable {
     expected: String,
 }
 
-fn read_text(path: &Path) -> Result<String, Unreadable> {
+/// Reads a file. What is not UTF-8 is replaced and its first octet reported, so that other mistakes show, too.
+fn read_text(path: &Path, is_included: bool) -> Result<(String, Option<Diagnostic>), Unreadable> {
     let unreadable = |error: std::io::Error| Unreadable {
         code: "unreadable-file",
         at: None,
         found: format!("{}: {error}", path.display()),
         expected: "a file that can be read".to_owned(),
     };
+    // The main file may be a pipe that somebody writes to; opening an included one could wait for ever.
+    if is_included && std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(unreadable(std::io::Error::other("not a regular file")));
+    }
     let mut bytes = Vec::new();
     File::open(path).map_err(unreadable)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -235,16 +255,13 @@ fn read_text(path: &Path) -> Result<String, Unreadable> {
             expected: format!("at most {}", super::units::format_bytes(MAX_FILE_BYTES)),
         });
     }
-    String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map(|text| (text, None)).or_else(|error| {
         let good = error.utf8_error().valid_up_to();
         let bad = error.as_bytes().get(good).copied().unwrap_or_default();
-        let readable = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
-        Unreadable {
-            code: "not-utf8",
-            at: Some(Source::new(path, readable).locate(good)),
-            found: format!("byte 0x{bad:02x}"),
-            expected: "text in UTF-8".to_owned(),
-        }
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let at = Source::new(path, text.clone()).locate(good);
+        let problem = Diagnostic::error("not-utf8", at, "text in UTF-8").found(format!("byte 0x{bad:02x}"));
+        Ok((text, Some(problem.hint("save the file as UTF-8"))))
     })
 }
 
@@ -361,6 +378,32 @@ mod tests {
         let loaded = load(Some(&folder.path().join("0.toml")));
         assert_eq!(codes(&loaded), ["include-too-deep"]);
         assert_eq!(loaded.files.len(), MAX_INCLUDE_DEPTH + 1);
+    }
+
+    #[test]
+    fn files_are_bounded_one_by_one_in_number_and_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("main.toml");
+        // A hole: no blocks are written.
+        File::create(folder.path().join("big.toml")).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+        write(&main, "include = [\"big.toml\"]\n").unwrap();
+        assert_eq!(codes(&load(Some(&main))), ["file-too-big"]);
+        write(folder.path().join("small.toml"), "# 20 octets of text.").unwrap();
+        write(&main, "include = [\"small.toml\"]\n").unwrap();
+        for (left, problems) in [(100, &[][..]), (40, &["configuration-too-big"])] {
+            let mut loader = Loader::new(&main);
+            loader.bytes = MAX_TOTAL_BYTES - left;
+            loader.load_file(&main, None, 0);
+            let loaded = loader.finish();
+            assert_eq!((codes(&loaded), loaded.config.is_some()), (problems.to_vec(), problems.is_empty()));
+        }
+        for at in 0..MAX_FILES + 5 {
+            write(folder.path().join(format!("{at}.part")), "").unwrap();
+        }
+        write(&main, "include = [\"*.part\"]\n").unwrap();
+        let loaded = load(Some(&main));
+        assert!(codes(&loaded).iter().all(|code| *code == "too-many-files") && !loaded.diagnostics.is_empty());
+        assert_eq!(loaded.files.len(), MAX_FILES);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod units;
 
 mod check;
 mod document;
+mod examples;
 mod get;
 mod nearest;
 mod paths;

@@ -277,6 +277,10 @@ pub struct Zone {
     pub views: Option<Vec<ViewId>>,
     /// Where it was written.
     pub at: Location,
+    /// Where its file was named; the zone itself without one.
+    pub file_at: Location,
+    /// Its key, for messages: `zone[0]`.
+    pub key: String,
 }
 
 /// One record of a `[[zone]]`, its text not yet read.
@@ -292,6 +296,10 @@ pub struct InlineRecord {
     pub ttl: Option<Duration>,
     /// Where it was written.
     pub at: Location,
+    /// Where its value was written.
+    pub value_at: Location,
+    /// Its key, for messages: `zone[0].records[3]`.
+    pub key: String,
 }
 
 /// `[hosts]`.
@@ -299,6 +307,8 @@ pub struct InlineRecord {
 pub struct Hosts {
     /// Files read, in order.
     pub files: Vec<PathBuf>,
+    /// Where each of them was named; empty when nobody wrote any and the default is in force.
+    pub places: Vec<Location>,
     /// Read them again when they change.
     pub watch: bool,
     /// What to do with a line for a public name.
@@ -329,6 +339,10 @@ pub struct Rewrite {
     pub views: Option<Vec<ViewId>>,
     /// Where it was written.
     pub at: Location,
+    /// Where the value of its answer was written.
+    pub value_at: Location,
+    /// Its key, for messages: `rewrite[0]`.
+    pub key: String,
 }
 
 /// `[cache]`.
@@ -344,6 +358,55 @@ pub struct Cache {
     pub max_ttl: Duration,
     /// NXDOMAIN and NODATA are kept at most so long.
     pub negative_ttl_max: Duration,
+    /// Keep it across restarts.
+    pub persist: bool,
+    /// Answers past their TTL.
+    pub serve_stale: ServeStale,
+    /// Answers asked for again before they expire.
+    pub prefetch: Prefetch,
+}
+
+impl Cache {
+    /// A cache that keeps nothing.
+    pub const NONE: Self = Self {
+        max_entries: 0,
+        max_bytes: 0,
+        min_ttl: Duration::ZERO,
+        max_ttl: Duration::ZERO,
+        negative_ttl_max: Duration::ZERO,
+        persist: false,
+        serve_stale: ServeStale {
+            enabled: false,
+            after: Duration::ZERO,
+            max_age: Duration::ZERO,
+            reply_ttl: Duration::ZERO,
+        },
+        prefetch: Prefetch { enabled: false, min_hits: 1, before_expiry_percent: 0 },
+    };
+}
+
+/// `[cache.serve_stale]`: RFC 8767.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServeStale {
+    /// Whether stale answers are given.
+    pub enabled: bool,
+    /// How long upstreams are waited for before.
+    pub after: Duration,
+    /// How long past its TTL an answer may be used.
+    pub max_age: Duration,
+    /// The highest TTL a stale answer shows.
+    pub reply_ttl: Duration,
+}
+
+/// `[cache.prefetch]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefetch {
+    /// Whether popular answers are asked for again before they expire.
+    pub enabled: bool,
+    /// How often an answer must have been used.
+    pub min_hits: u8,
+    /// The last part of its TTL in which that happens.
+    pub before_expiry_percent: u8,
 }
 
 /// `[[view]]`.

@@ -7,7 +7,7 @@ use super::keys::{Kind, Presence, TableDef};
 use super::nearest::nearest;
 use super::pattern::{parse_name, parse_pattern};
 use super::source::Source;
-use super::units::{parse_bytes, parse_duration};
+use super::units::{parse_bytes, parse_duration, parse_percent};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -29,25 +29,30 @@ pub(crate) struct ReadFile {
 /// Reads a file's text by `def`.
 pub(crate) fn read(source: &Source, def: &'static TableDef) -> ReadFile {
     let (tree, errors) = DeTable::parse_recoverable(source.text());
-    let mut reader = Reader { source, diagnostics: Vec::new() };
+    let broken = errors.iter().filter(|error| !is_duplicate(error)).filter_map(toml::de::Error::span);
+    let broken = broken.map(|span| span.start).collect();
+    let mut reader = Reader { source, diagnostics: Vec::new(), broken };
     let root = Range { start: 0, end: 0 };
     let mut table = Table::empty(def, String::new(), source.locate(0));
     table.entries.clear();
     reader.fill(&mut table, tree.get_ref());
     let mut diagnostics = Vec::new();
     let mut is_broken = false;
+    let mut syntax_lines: HashSet<u32> = HashSet::new();
     for error in &errors {
         let span = error.span().unwrap_or(root.clone());
-        let mut problem =
-            Diagnostic::error("syntax", source.locate(span.start), error.message()).found(source.excerpt(span));
-        if error.message().contains("duplicate key") {
-            problem.code = "duplicate-key";
-            problem.expected = "each key once".to_owned();
-            problem = problem.hint("take one of the two away");
+        let at = source.locate(span.start);
+        let problem = if is_duplicate(error) {
+            Diagnostic::error("duplicate-key", at, "each key once").hint("take one of the two away")
         } else {
             is_broken = true;
-        }
-        diagnostics.push(problem);
+            // Of several on one line only the first is the person's; the others come of going on after it.
+            if !syntax_lines.insert(at.line) {
+                continue;
+            }
+            syntax(error.message(), at)
+        };
+        diagnostics.push(problem.found(source.excerpt(span)));
     }
     // What the parser made of a broken line is a guess; one message about that line is enough.
     let broken_lines: HashSet<u32> = diagnostics.iter().map(|problem| problem.at.line).collect();
@@ -55,10 +60,24 @@ pub(crate) fn read(source: &Source, def: &'static TableDef) -> ReadFile {
     ReadFile { table, diagnostics, is_broken }
 }
 
+fn is_duplicate(error: &toml::de::Error) -> bool {
+    error.message().contains("duplicate key")
+}
+
+/// Makes a problem of the parser's `what is wrong, expected what should stand there`.
+fn syntax(message: &str, at: super::model::Location) -> Diagnostic {
+    match message.split_once(", expected ") {
+        // "Literal" is the parser's word for a string in single quotes.
+        Some((wrong, "literal string")) => Diagnostic::error("syntax", at, "a value").hint(wrong),
+        Some((wrong, expected)) => Diagnostic::error("syntax", at, expected).hint(wrong),
+        None => Diagnostic::error("syntax", at, "a file in TOML").hint(message),
+    }
+}
+
 /// Reads the default of a key, which is good by construction (a test reads all of them).
 pub(crate) fn default_value(kind: &'static Kind, text: &str) -> Value {
     let source = Source::new(std::path::Path::new("default"), format!("x = {text}"));
-    let mut reader = Reader { source: &source, diagnostics: Vec::new() };
+    let mut reader = Reader { source: &source, diagnostics: Vec::new(), broken: Vec::new() };
     match DeTable::parse(source.text()) {
         Ok(tree) => tree.get_ref().get("x").map_or(Value::Bad, |value| reader.value(kind, "x", value).value),
         Err(_) => Value::Bad,
@@ -92,6 +111,8 @@ fn missing_in_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
 struct Reader<'a> {
     source: &'a Source,
     diagnostics: Vec<Diagnostic>,
+    /// Where the text is no TOML, in its order.
+    broken: Vec<usize>,
 }
 
 impl Reader<'_> {
@@ -126,8 +147,13 @@ impl Reader<'_> {
 
     /// Reads a value; `path` is its full key, for messages.
     fn value(&mut self, kind: &'static Kind, path: &str, written: &Spanned<DeValue<'_>>) -> Node {
-        let value = self.try_value(kind, path, written);
         let at = self.source.locate(written.span().start);
+        let is_plain = !kind.has_header() && !matches!(written.get_ref(), DeValue::Table(_));
+        if is_plain && self.broken.iter().any(|place| (written.span().start..=written.span().end).contains(place)) {
+            // What the parser took for this value is a guess.
+            return Node { at, value: Value::Bad };
+        }
+        let value = self.try_value(kind, path, written);
         let value = value.unwrap_or_else(|(code, hint)| {
             let mut problem = Diagnostic::error(code, at.clone(), kind.expected())
                 .key(path)
@@ -260,6 +286,10 @@ fn text_value(kind: &'static Kind, text: &str) -> Result<Value, Wrong> {
         Kind::Bytes { min, max } => {
             let bytes = parse_bytes(text).map_err(bad)?;
             if (*min..=*max).contains(&bytes) { Ok(Value::Bytes(bytes)) } else { Err(("out-of-range", None)) }
+        }
+        Kind::Percent { min, max } => {
+            let percent = parse_percent(text).map_err(bad)?;
+            if (*min..=*max).contains(&percent) { Ok(Value::Percent(percent)) } else { Err(("out-of-range", None)) }
         }
         Kind::Listen => parse_listen(text).map(Value::Listen).map_err(|hint| ("bad-address", Some(hint))),
         Kind::Server => parse_server(text).map(Value::Server).map_err(|hint| ("bad-address", Some(hint))),

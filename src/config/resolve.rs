@@ -60,8 +60,10 @@ impl Names {
 
 /// A reference to something that is not there.
 pub(crate) fn unknown(code: &'static str, what: &str, found: &str, known: &[String], at: Location) -> Diagnostic {
-    let mut listed = known.iter().take(MAX_LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if known.len() > MAX_LISTED {
+    let mut seen = std::collections::HashSet::new();
+    let each: Vec<&str> = known.iter().map(String::as_str).filter(|name| seen.insert(*name)).collect();
+    let mut listed = each[..each.len().min(MAX_LISTED)].join(", ");
+    if each.len() > MAX_LISTED {
         listed.push_str(", …");
     }
     let mut problem = Diagnostic::error(code, at, format!("{what} that exists: {listed}")).found(format!("{found:?}"));

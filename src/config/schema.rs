@@ -58,6 +58,7 @@ fn kind(kind_of: &'static Kind) -> Value {
         Kind::Word(words) => json!({ "enum": words }),
         Kind::Duration { .. } => json!({ "type": "string", "pattern": "^[0-9]" }),
         Kind::Bytes { .. } => json!({ "type": "string", "pattern": "^[0-9.]+ *[A-Za-z]+$" }),
+        Kind::Percent { .. } => json!({ "type": "string", "pattern": "^[0-9]+ *%$" }),
         Kind::Identifier => json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,63}$" }),
         Kind::RecordType => json!({ "type": "string", "pattern": "^[A-Za-z0-9-]+$" }),
         Kind::Listen | Kind::Server | Kind::Network | Kind::Pattern | Kind::DomainName | Kind::Text => {

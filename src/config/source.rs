@@ -47,7 +47,9 @@ impl Source {
         let offset = offset.min(self.text.len());
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts[line - 1];
-        let column = self.chars_until(offset) - self.chars_until(start) + 1;
+        // The mark that some editors put before the first line is no character of it.
+        let mark = usize::from(line == 1 && offset > 0 && self.text.starts_with('\u{feff}'));
+        let column = self.chars_until(offset) - self.chars_until(start) + 1 - mark;
         let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         Location { file: Arc::clone(&self.path), line: number(line), column: number(column) }
     }

@@ -28,6 +28,22 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     Ok(size.as_u64())
 }
 
+/// Reads a share such as `"10%"`, in whole percent.
+///
+/// # Errors
+/// A hint for the person who wrote it.
+pub fn parse_percent(text: &str) -> Result<u8, String> {
+    let text = text.trim();
+    let Some(number) = text.strip_suffix('%') else {
+        return Err(if text.parse::<u8>().is_ok() {
+            format!("a percentage needs its sign, such as \"{text}%\"")
+        } else {
+            "write a percentage such as \"10%\"".to_owned()
+        });
+    };
+    number.trim_end().parse().map_err(|_| "write a whole number before the sign, such as \"10%\"".to_owned())
+}
+
 /// Writes a duration as [`parse_duration`] reads it, in the largest unit that keeps it whole.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
@@ -75,6 +91,15 @@ mod tests {
         }
         for bad in ["", "lots", "10 furlongs", "-1 B"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_share_has_its_sign() {
+        assert_eq!((parse_percent("10%"), parse_percent(" 7 % ")), (Ok(10), Ok(7)));
+        assert_eq!(parse_percent("10").unwrap_err(), "a percentage needs its sign, such as \"10%\"");
+        for bad in ["", "%", "-1%", "1.5%", "300%", "ten%"] {
+            assert!(parse_percent(bad).is_err(), "{bad}");
         }
     }
 

@@ -106,9 +106,31 @@ impl Trace {
         }
     }
 
+    /// Records what another trace of the same query recorded.
+    pub fn append(&mut self, other: Self) {
+        if let Some(steps) = self.steps.as_mut() {
+            steps.extend(other.steps.into_iter().flatten().take(MAX_STEPS.saturating_sub(steps.len())));
+        }
+    }
+
     /// Returns what was recorded.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
         self.steps.as_deref().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_have_a_bound_and_no_trace_costs_nothing() {
+        let mut trace = Trace::on();
+        for _ in 0..MAX_STEPS + 9 {
+            trace.step(Stage::Cache, || ("", "", ""));
+        }
+        assert_eq!(trace.steps().len(), MAX_STEPS);
+        Trace::off().step(Stage::Cache, || -> (String, String, String) { panic!("made for nobody") });
     }
 }

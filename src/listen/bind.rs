@@ -84,15 +84,17 @@ impl BindError {
     }
 }
 
-/// The sockets of one address, one pair per worker.
+/// The sockets of one address.
 #[derive(Debug)]
 pub(super) struct Bound {
     /// The address as configured.
     pub(super) configured: SocketAddr,
     /// The address with the port chosen.
     pub(super) actual: SocketAddr,
-    /// One pair per worker.
-    pub(super) sockets: Vec<(UdpSocket, TcpListener)>,
+    /// One per worker when bound here; as many as the service manager made when inherited.
+    pub(super) udp: Vec<UdpSocket>,
+    /// The same for TCP.
+    pub(super) tcp: Vec<TcpListener>,
 }
 
 /// Binds all addresses for all workers, or none.
@@ -116,6 +118,15 @@ pub(super) fn bind_all(addresses: &[SocketAddr], workers: usize, holder: Holder<
     }
 }
 
+/// Binds what can be bound, beside sockets that were inherited: those serve in any case.
+pub(super) fn bind_possible(addresses: &[SocketAddr], workers: usize, holder: Holder<'_>) -> Vec<Bound> {
+    let bound = addresses.iter().map(|&address| bind(address, workers, holder));
+    let left_out = |error: BindError| {
+        tracing::warn!(%error, hint = error.hint(), "address left out; the inherited sockets are served");
+    };
+    bound.filter_map(|bound| bound.map_err(left_out).ok()).collect()
+}
+
 fn bind(configured: SocketAddr, workers: usize, holder: Holder<'_>) -> Result<Bound, BindError> {
     let fail = |protocol, source: io::Error| {
         let taken = source.kind() == io::ErrorKind::AddrInUse;
@@ -123,18 +134,17 @@ fn bind(configured: SocketAddr, workers: usize, holder: Holder<'_>) -> Result<Bo
         BindError { address: configured, protocol, source, holder }
     };
     let actual = probe(configured).map_err(|(protocol, error)| fail(protocol, error))?;
-    let mut sockets = Vec::with_capacity(workers);
+    let (mut udp, mut tcp) = (Vec::with_capacity(workers), Vec::with_capacity(workers));
     for _ in 0..workers {
-        let udp = open_udp(actual).map_err(|error| fail(Transport::Udp, error))?;
-        let tcp = open_tcp(actual).map_err(|error| fail(Transport::Tcp, error))?;
-        sockets.push((udp, tcp));
+        udp.push(open_udp(actual).map_err(|error| fail(Transport::Udp, error))?);
+        tcp.push(open_tcp(actual).map_err(|error| fail(Transport::Tcp, error))?);
     }
-    if let Some((udp, _)) = sockets.first() {
+    if let Some(udp) = udp.first() {
         // getsockopt gives twice what was set: the kernel counts its own bookkeeping (socket(7)).
         let granted = socket2::SockRef::from(udp).recv_buffer_size().unwrap_or(0) / 2;
         tracing::debug!(address = %actual, asked_bytes = SOCKET_BUFFER_BYTES, granted_bytes = granted, "receive buffer");
     }
-    Ok(Bound { configured, actual, sockets })
+    Ok(Bound { configured, actual, udp, tcp })
 }
 
 /// Binds without SO_REUSEPORT and closes again; returns the address, with a port free for both protocols when the
@@ -212,8 +222,8 @@ mod tests {
     #[test]
     fn all_workers_and_both_protocols_share_the_port_chosen() {
         let bound = bind(ANY_PORT, 3, &|_, _| None).unwrap();
-        assert_eq!(bound.sockets.len(), 3);
-        for (udp, tcp) in &bound.sockets {
+        assert_eq!((bound.udp.len(), bound.tcp.len()), (3, 3));
+        for (udp, tcp) in bound.udp.iter().zip(&bound.tcp) {
             assert_eq!((udp.local_addr().unwrap(), tcp.local_addr().unwrap()), (bound.actual, bound.actual));
         }
     }

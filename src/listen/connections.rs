@@ -1,14 +1,18 @@
 //! The TCP connections of one thread: who they are, and which goes when there are too many.
 
+use super::limits::party;
 use super::serving::Arrival;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Unwritten octets, answers of questions already in work included, beyond which the connection is closed: the answer
-/// that is being written and one more of the largest size. All connections at once hold 64 MiB at the very most.
+/// Unwritten octets, answers of questions already in work included, beyond which the connection of a client that does not
+/// read is closed: the answer that is being written and one more of the largest size. All such connections at once hold
+/// 64 MiB at the very most.
 const CLOSE_UNWRITTEN_BYTES: usize = 2 * ((64 << 10) + 2);
 
 /// The connections of one worker.
@@ -27,14 +31,19 @@ impl Connections {
         id
     }
 
-    /// Closes the connection idle longest; one with questions in work only when all have some. Tells whether there
-    /// was one.
+    /// Closes a connection of the client that has most of them: the one idle longest, and one with questions in work
+    /// only when all have some. Tells whether there was one.
     pub(super) fn evict(&self) -> bool {
         let open = self.open.borrow();
+        let mut held: HashMap<IpAddr, usize> = HashMap::new();
+        for peer in open.values().filter(|peer| !peer.closing.get()) {
+            *held.entry(party(peer.arrival.client.ip())).or_default() += 1;
+        }
+        let most = |peer: &Peer| Reverse(held.get(&party(peer.arrival.client.ip())).copied());
         let oldest = open
             .values()
             .filter(|peer| !peer.closing.get())
-            .min_by_key(|peer| (peer.in_flight.get() > 0, peer.last_frame.get()));
+            .min_by_key(|peer| (most(peer), peer.in_flight.get() > 0, peer.last_frame.get()));
         if let Some(peer) = oldest {
             peer.close();
         }
@@ -63,6 +72,8 @@ pub(super) struct Peer {
     pub(super) in_flight: Cell<usize>,
     pub(super) last_frame: Cell<Instant>,
     pub(super) closing: Cell<bool>,
+    /// The socket takes no more: the client does not read.
+    pub(super) blocked: Cell<bool>,
 }
 
 impl Peer {
@@ -75,6 +86,7 @@ impl Peer {
             in_flight: Cell::new(0),
             last_frame: Cell::new(now),
             closing: Cell::new(false),
+            blocked: Cell::new(false),
         })
     }
 
@@ -92,10 +104,48 @@ impl Peer {
             out.extend_from_slice(&length.to_be_bytes());
             out.extend_from_slice(answer);
         }
-        if out.len() > CLOSE_UNWRITTEN_BYTES {
-            self.closing.set(true);
+        if self.blocked.get() {
+            self.close_when_too_much_waits(out.len());
         }
         self.wake.notify_one();
         length.is_some()
+    }
+
+    /// Closes the connection of a client that does not read. Many answers at once are written before that is judged.
+    pub(super) fn close_when_too_much_waits(&self, unwritten_bytes: usize) {
+        if unwritten_bytes > CLOSE_UNWRITTEN_BYTES {
+            self.closing.set(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::Transport;
+    use std::time::Duration;
+
+    fn peer(connections: &Connections, client: &str, last_frame: Instant) -> Rc<Peer> {
+        let (client, local) = (client.parse().unwrap(), "192.0.2.53:53".parse().unwrap());
+        let peer = Peer::new(Arrival { client, local, transport: Transport::Tcp }, last_frame);
+        connections.add(&peer);
+        peer
+    }
+
+    #[tokio::test]
+    async fn whoever_has_most_connections_loses_one() {
+        let connections = Connections::default();
+        let now = Instant::now();
+        let idle_for = |seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap();
+        let polite = peer(&connections, "198.51.100.1:1000", idle_for(9));
+        let hog: Vec<_> =
+            (0..3).map(|at| peer(&connections, &format!("198.51.100.2:{}", 2000 + at), idle_for(at))).collect();
+        for _ in 0..2 {
+            assert!(connections.evict());
+        }
+        assert!(hog[1].closing.get() && hog[2].closing.get(), "its oldest ones");
+        assert!(!hog[0].closing.get() && !polite.closing.get());
+        assert!(connections.evict());
+        assert!(polite.closing.get(), "with one each, the one idle longest");
     }
 }

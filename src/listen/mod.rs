@@ -13,6 +13,7 @@
 //! the [`Answerer`] decides. A question stays on the thread that received it: handing it to another costs more than
 //! answering it. No timer runs while nobody asks.
 
+pub mod activation;
 pub mod bind;
 mod connections;
 pub mod limits;
@@ -23,6 +24,7 @@ mod tcp;
 mod udp;
 mod worker;
 
+pub use activation::Inherited;
 pub use bind::{BindError, Holder};
 
 use crate::clock::Tick;
@@ -76,20 +78,24 @@ pub struct Address {
     pub configured: SocketAddr,
     /// With the port that clients use.
     pub actual: SocketAddr,
+    /// The socket came from the service manager, which keeps it: it is never closed over a reload.
+    pub inherited: bool,
 }
 
-/// Binds every address of the configuration and starts the workers, threads named `dns-0`, `dns-1`, ….
+/// Takes the inherited sockets, binds every other address of the configuration and starts the workers, threads named
+/// `dns-0`, `dns-1`, ….
 ///
 /// # Errors
 /// When an address cannot be bound; nothing is left running then. `::1` on a machine without IPv6 is left out with a
-/// warning as long as there is another address.
+/// warning as long as there is another address; so is any address that cannot be bound beside inherited sockets.
 pub fn start<A: Answerer>(
     config: &config::Server,
     answerer: Arc<A>,
     stats: Arc<Stats>,
+    inherited: Inherited,
     holder: Holder<'_>,
 ) -> Result<Running, BindError> {
-    start_within(config, Limits::new(config), answerer, stats, holder)
+    start_within(config, Limits::new(config), answerer, stats, inherited, holder)
 }
 
 fn start_within<A: Answerer>(
@@ -97,10 +103,17 @@ fn start_within<A: Answerer>(
     limits: Limits,
     answerer: Arc<A>,
     stats: Arc<Stats>,
+    inherited: Inherited,
     holder: Holder<'_>,
 ) -> Result<Running, BindError> {
     let count = config.workers.max(1);
-    let bound = bind::bind_all(&config.listen, count, holder)?;
+    let own = inherited.missing(&config.listen);
+    let inherited = inherited.sockets;
+    let bound = if inherited.is_empty() {
+        bind::bind_all(&own, count, holder)?
+    } else {
+        bind::bind_possible(&own, count, holder)
+    };
     let limits = Arc::new(limits);
     let mut running = Running { workers: Vec::new(), addresses: Vec::new(), limits: Arc::clone(&limits) };
     for index in 0..count {
@@ -113,7 +126,8 @@ fn start_within<A: Answerer>(
         })?;
         running.workers.push(worker);
     }
-    running.add(bound);
+    running.add(inherited, true);
+    running.add(bound, false);
     Ok(running)
 }
 
@@ -161,17 +175,22 @@ impl Running {
     /// # Errors
     /// When a new address cannot be bound; nothing has changed then.
     pub fn reconfigure(&mut self, config: &config::Server, holder: Holder<'_>) -> Result<(), BindError> {
-        let added: Vec<SocketAddr> =
-            config.listen.iter().copied().filter(|address| !self.listens_on(*address)).collect();
-        let bound = bind::bind_all(&added, self.workers.len(), holder).or_else(|error| {
-            // `::1` on a machine without IPv6, left out at the start: nothing new either.
-            if error.is_missing_ipv6_loopback() && !self.addresses.is_empty() { Ok(Vec::new()) } else { Err(error) }
-        })?;
+        let has_inherited = self.addresses.iter().any(|address| address.inherited);
+        let wanted = if has_inherited { activation::beside_inherited(&config.listen) } else { &config.listen };
+        let added: Vec<SocketAddr> = wanted.iter().copied().filter(|address| !self.listens_on(*address)).collect();
+        let bound = if has_inherited {
+            bind::bind_possible(&added, self.workers.len(), holder)
+        } else {
+            bind::bind_all(&added, self.workers.len(), holder).or_else(|error| {
+                // `::1` on a machine without IPv6, left out at the start: nothing new either.
+                if error.is_missing_ipv6_loopback() && !self.addresses.is_empty() { Ok(Vec::new()) } else { Err(error) }
+            })?
+        };
         self.limits.reconfigure(config);
         let (kept, gone): (Vec<_>, Vec<_>) =
-            self.addresses.iter().partition(|address| config.listen.contains(&address.configured));
+            self.addresses.iter().partition(|address| address.inherited || config.listen.contains(&address.configured));
         self.addresses = kept;
-        self.add(bound);
+        self.add(bound, false);
         for address in gone {
             tracing::info!(address = %address.actual, "no longer listening");
             for worker in &self.workers {
@@ -187,13 +206,17 @@ impl Running {
         self.addresses.iter().any(|address| address.configured == configured)
     }
 
-    fn add(&mut self, bound: Vec<bind::Bound>) {
-        for bind::Bound { configured, actual, sockets } in bound {
-            self.addresses.push(Address { configured, actual });
-            for protocol in [Transport::Udp, Transport::Tcp] {
-                tracing::info!(address = %actual, %protocol, "listening");
+    fn add(&mut self, bound: Vec<bind::Bound>, inherited: bool) {
+        for bind::Bound { configured, actual, udp, tcp } in bound {
+            self.addresses.push(Address { configured, actual, inherited });
+            for (protocol, sockets) in [(Transport::Udp, udp.len()), (Transport::Tcp, tcp.len())] {
+                if sockets > 0 {
+                    tracing::info!(address = %actual, %protocol, inherited, "listening");
+                }
             }
-            for (worker, (udp, tcp)) in self.workers.iter().zip(sockets) {
+            // Every socket is read by one worker: a datagram in one that nobody reads would be lost.
+            let (udp, tcp) = (dealt(udp, self.workers.len()), dealt(tcp, self.workers.len()));
+            for (worker, (udp, tcp)) in self.workers.iter().zip(udp.into_iter().zip(tcp)) {
                 // A worker that has ended closes the sockets; it can only have ended because of a drain.
                 let _ended = worker.commands.send(Command::Add { actual, udp, tcp });
             }
@@ -222,6 +245,15 @@ impl Running {
         }
         Drained { in_flight, stuck_threads }
     }
+}
+
+/// Deals sockets out to the workers in turn.
+fn dealt<S>(sockets: Vec<S>, workers: usize) -> Vec<Vec<S>> {
+    let mut hands: Vec<Vec<S>> = (0..workers).map(|_| Vec::new()).collect();
+    for (at, socket) in sockets.into_iter().enumerate() {
+        hands[at % workers].push(socket);
+    }
+    hands
 }
 
 #[cfg(test)]

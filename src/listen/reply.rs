@@ -15,6 +15,8 @@ pub(super) enum Reason {
     NotAllowed,
     /// As many questions as may be are being worked on.
     Full,
+    /// Others were waiting for its place, and it took long.
+    GaveWay,
     /// The daemon is stopping and this question took too long.
     Stopping,
     /// The work on this question panicked.
@@ -25,7 +27,7 @@ impl Reason {
     fn rcode(self) -> Rcode {
         match self {
             Self::NotAllowed => Rcode::REFUSED,
-            Self::Full | Self::Stopping | Self::Panicked => Rcode::SERVFAIL,
+            Self::Full | Self::GaveWay | Self::Stopping | Self::Panicked => Rcode::SERVFAIL,
         }
     }
 
@@ -33,6 +35,7 @@ impl Reason {
         match self {
             Self::NotAllowed => (ede::PROHIBITED, "this client may not ask"),
             Self::Full => (ede::NOT_READY, "too many questions in work"),
+            Self::GaveWay => (ede::NOT_READY, "too many questions in work; this one was slow"),
             Self::Stopping => (ede::NOT_READY, "stopping"),
             Self::Panicked => (ede::OTHER, "internal error"),
         }

@@ -1,7 +1,7 @@
 //! What UDP and TCP have in common on one thread: who is answered on the spot, who is worked on, who is too late.
 
 use super::Answerer;
-use super::limits::{Limits, Permit};
+use super::limits::{Limits, Permit, Refusal};
 use super::reply::{Reason, Replies};
 use crate::clock::Tick;
 use crate::dns::wire::{self, Fault, ParsedQuery};
@@ -155,10 +155,13 @@ impl<A: Answerer> Serving<A> {
             return Sight::Answered(origin);
         }
         out.truncate(start);
-        match self.limits.admit() {
-            Some(permit) => Sight::Work(Box::new(Query::from_wire(&parsed, client, local, transport)), permit),
-            None => {
-                self.stats.count(Counter::InFlightFull);
+        match self.limits.admit(client.ip()) {
+            Ok(permit) => Sight::Work(Box::new(Query::from_wire(&parsed, client, local, transport)), permit),
+            Err(refusal) => {
+                self.stats.count_at_bound(match refusal {
+                    Refusal::Full => Counter::InFlightFull,
+                    Refusal::Share => Counter::ClientShareFull,
+                });
                 self.answer_here(out, &parsed, arrival, Reason::Full)
             }
         }
@@ -176,8 +179,8 @@ impl<A: Answerer> Serving<A> {
         Sight::Answered(Origin::Own)
     }
 
-    /// Works out an answer. There always is one: a panic and the end of a drain have theirs.
-    pub(super) async fn work(&self, query: Box<Query>) -> Vec<u8> {
+    /// Works out an answer. There always is one: a panic, the end of a drain and having to give way have theirs.
+    pub(super) async fn work(&self, query: Box<Query>, permit: &Permit) -> Vec<u8> {
         let copy = query.clone();
         let answerer = Arc::clone(&self.answerer);
         // Boxed: some kilobytes that would otherwise be moved with the task, several times, before it first runs.
@@ -189,6 +192,10 @@ impl<A: Answerer> Serving<A> {
                 Reason::Panicked
             }),
             () = self.given_up() => Err(Reason::Stopping),
+            () = permit.give_way() => {
+                self.stats.count_at_bound(Counter::GaveWay);
+                Err(Reason::GaveWay)
+            }
         };
         let (origin, bytes) = result.unwrap_or_else(|why| (Origin::Own, self.replies().to_query(&copy, why)));
         self.stats.count(Counter::answers(origin));

@@ -69,11 +69,11 @@ pub(super) async fn accept<A: Answerer>(
             // The client left before it was served; nothing is short.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                serving.stats.count(Counter::AcceptErrors);
+                serving.stats.count_at_bound(Counter::AcceptErrors);
                 tracing::debug!(address = %local, %error, "accept failed");
                 // Out of file descriptors, most likely: one that nobody uses is better spent on somebody new.
                 if streams.connections.evict() {
-                    serving.stats.count(Counter::TcpEvicted);
+                    serving.stats.count_at_bound(Counter::TcpEvicted);
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest_pause);
@@ -85,7 +85,7 @@ pub(super) async fn accept<A: Answerer>(
 fn admit<A: Answerer>(serving: &Rc<Serving<A>>, streams: &Rc<Streams>, stream: TcpStream, arrival: Arrival) {
     serving.stats.count(Counter::TcpConnections);
     let permit = serving.limits.admit_connection().or_else(|| {
-        serving.stats.count(Counter::TcpEvicted);
+        serving.stats.count_at_bound(Counter::TcpEvicted);
         // Without one of this worker's to close, the newcomer is the one that goes.
         streams.connections.evict().then(|| serving.limits.admit_replacement())
     });
@@ -240,10 +240,12 @@ impl<A: Answerer> Connection<A> {
             self.blocked_since = None;
         } else {
             out.drain(..written);
+            self.peer.close_when_too_much_waits(out.len());
             if written > 0 || self.blocked_since.is_none() {
                 self.blocked_since = Some(Instant::now());
             }
         }
+        self.peer.blocked.set(self.blocked_since.is_some());
         Ok(())
     }
 
@@ -390,8 +392,8 @@ fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Works on one question and hands its answer to its connection.
-async fn work<A: Answerer>(serving: Busy<A>, peer: Rc<Peer>, query: Box<Query>, _permit: Permit) {
-    let answer = serving.work(query).await;
+async fn work<A: Answerer>(serving: Busy<A>, peer: Rc<Peer>, query: Box<Query>, permit: Permit) {
+    let answer = serving.work(query, &permit).await;
     if !peer.push(&answer) {
         serving.stats.count(Counter::SendFailed);
     }

@@ -260,7 +260,7 @@ async fn work<A: Answerer>(
     peer: SockaddrStorage,
     permit: Permit,
 ) {
-    let answer = serving.work(query).await;
+    let answer = serving.work(query, &permit).await;
     let first = {
         let mut waiting = socket.waiting.borrow_mut();
         waiting.push_back(Waiting { peer, answer, _permit: permit });

@@ -17,7 +17,7 @@ const LAST_WRITES_TIMEOUT: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) enum Command {
     /// Listen on these sockets of this address too.
-    Add { actual: SocketAddr, udp: UdpSocket, tcp: TcpListener },
+    Add { actual: SocketAddr, udp: Vec<UdpSocket>, tcp: Vec<TcpListener> },
     /// Close the sockets of this address.
     Remove(SocketAddr),
     /// Stop within this time.
@@ -52,8 +52,8 @@ struct Worker<A> {
 /// The tasks and sockets of one address.
 struct Listener {
     actual: SocketAddr,
-    udp: Rc<udp::Socket>,
-    tasks: [JoinHandle<()>; 2],
+    udp: Vec<Rc<udp::Socket>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl<A: Answerer> Worker<A> {
@@ -82,24 +82,28 @@ impl<A: Answerer> Worker<A> {
         }
     }
 
-    fn listen(&self, actual: SocketAddr, udp: UdpSocket, tcp: TcpListener) -> io::Result<Listener> {
-        let udp = Rc::new(udp::Socket::new(udp, actual, Rc::clone(&self.datagrams))?);
-        let tcp = tokio::net::TcpListener::from_std(tcp)?;
+    fn listen(&self, actual: SocketAddr, udp: Vec<UdpSocket>, tcp: Vec<TcpListener>) -> io::Result<Listener> {
+        let socket = |udp| udp::Socket::new(udp, actual, Rc::clone(&self.datagrams)).map(Rc::new);
+        let udp = udp.into_iter().map(socket).collect::<io::Result<Vec<_>>>()?;
+        let tcp = tcp.into_iter().map(tokio::net::TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
         self.serving.add_own(actual);
-        let tasks = [
-            tokio::task::spawn_local(udp::read(Rc::clone(&self.serving), Rc::clone(&udp))),
-            tokio::task::spawn_local(tcp::accept(Rc::clone(&self.serving), Rc::clone(&self.streams), tcp, actual)),
-        ];
+        let read = |udp| tokio::task::spawn_local(udp::read(Rc::clone(&self.serving), Rc::clone(udp)));
+        let accept = |tcp| {
+            tokio::task::spawn_local(tcp::accept(Rc::clone(&self.serving), Rc::clone(&self.streams), tcp, actual))
+        };
+        let tasks = udp.iter().map(read).chain(tcp.into_iter().map(accept)).collect();
         Ok(Listener { actual, udp, tasks })
     }
 
-    /// Ends the reading of an address, after what its datagram socket already holds.
+    /// Ends the reading of an address, after what its datagram sockets already hold.
     async fn close(&self, listener: Listener) {
         for task in listener.tasks {
             task.abort();
             let _cancelled = task.await;
         }
-        udp::read_last(&self.serving, &listener.udp);
+        for udp in &listener.udp {
+            udp::read_last(&self.serving, udp);
+        }
     }
 
     async fn drain(self, listeners: Vec<Listener>, grace: Duration) {

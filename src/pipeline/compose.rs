@@ -111,16 +111,24 @@ pub fn compose(
 /// Tells whether the address policy leaves nothing of the addresses a reply holds, so that another server should be
 /// asked: filtered to nothing is no answer.
 #[must_use]
-pub fn is_filtered_to_nothing(message: &Message<'_>, policy: AddressPolicy) -> bool {
-    let mut dropped = false;
-    for at in message.section(Section::Answer) {
-        if is_dropped(message, &at, policy) {
-            dropped = true;
-        } else if matches!(at.rtype, Rtype::A | Rtype::AAAA | Rtype::HTTPS | Rtype::SVCB) {
-            return false;
-        }
+pub fn is_filtered_to_nothing(message: &Message<'_>, question: &QuestionKey, policy: AddressPolicy) -> bool {
+    if !message.section(Section::Answer).any(|at| is_dropped(message, &at, policy)) {
+        return false;
     }
-    dropped
+    // An address of some other name does not make up for those of this one.
+    let Ok((chain, _)) = alias_chain(message, question) else { return true };
+    !message.section(Section::Answer).any(|at| {
+        matches!(at.rtype, Rtype::A | Rtype::AAAA | Rtype::HTTPS | Rtype::SVCB)
+            && !is_dropped(message, &at, policy)
+            && message.owner(&at).is_ok_and(|owner| belongs(message, &at, &owner, question, &chain))
+    })
+}
+
+/// Tells whether an answer holds a loopback address. Unspecified ones are not meant: `0.0.0.0` in a hosts file blocks.
+#[must_use]
+pub fn has_loopback(answer: &Answer) -> bool {
+    let view = answer.view();
+    view.section(Section::Answer).any(|at| addresses(&view, &at).any(|address| address.to_canonical().is_loopback()))
 }
 
 /// Takes a chain apart behind one of its aliases: the records that lead to `alias`, for an answer whose tail comes
@@ -218,13 +226,19 @@ fn authority_belongs(at: &RecordAt, owner: &NameBuf, last: &Name, positive: bool
 
 /// Tells whether a record holds an address that must not reach the client.
 fn is_dropped(message: &Message<'_>, at: &RecordAt, policy: AddressPolicy) -> bool {
+    addresses(message, at).any(|address| policy.drops(address))
+}
+
+/// Returns the addresses a record leads to.
+fn addresses<'a>(message: &Message<'a>, at: &RecordAt) -> impl Iterator<Item = IpAddr> + use<'a> {
     let rdata = message.rdata(at);
-    match at.rtype {
-        Rtype::A => <[u8; 4]>::try_from(rdata).is_ok_and(|octets| policy.drops(Ipv4Addr::from(octets).into())),
-        Rtype::AAAA => <[u8; 16]>::try_from(rdata).is_ok_and(|octets| policy.drops(Ipv6Addr::from(octets).into())),
-        Rtype::HTTPS | Rtype::SVCB => svcb_hints(rdata).any(|address| policy.drops(address)),
-        _ => false,
-    }
+    let one = match at.rtype {
+        Rtype::A => <[u8; 4]>::try_from(rdata).ok().map(|octets| Ipv4Addr::from(octets).into()),
+        Rtype::AAAA => <[u8; 16]>::try_from(rdata).ok().map(|octets| Ipv6Addr::from(octets).into()),
+        _ => None,
+    };
+    let hints = matches!(at.rtype, Rtype::HTTPS | Rtype::SVCB).then(|| svcb_hints(rdata));
+    one.into_iter().chain(hints.into_iter().flatten())
 }
 
 /// Returns the addresses in the ipv4hint and ipv6hint parameters of an SVCB or HTTPS record (RFC 9460 section 7.3).
@@ -367,9 +381,9 @@ mod tests {
         assert_eq!(left, vec![a("www.example.com", [9, 9, 9, 9])]);
         let only = reply(&q, &[a("www.example.com", [10, 0, 0, 1])], &[]);
         let message = Message::parse(&only).unwrap();
-        assert!(is_filtered_to_nothing(&message, AUTO));
-        assert!(!is_filtered_to_nothing(&message, AddressPolicy { server_is_private: true, ..AUTO }));
-        assert!(!is_filtered_to_nothing(&message, ANY_ADDRESS));
+        assert!(is_filtered_to_nothing(&message, &q, AUTO));
+        assert!(!is_filtered_to_nothing(&message, &q, AddressPolicy { server_is_private: true, ..AUTO }));
+        assert!(!is_filtered_to_nothing(&message, &q, ANY_ADDRESS));
     }
 
     #[test]
@@ -377,7 +391,7 @@ mod tests {
         let q = question("www.example.com", Rtype::A);
         let only = reply(&q, &[a("www.example.com", [127, 0, 0, 1])], &[]);
         let policy = AddressPolicy { server_is_private: true, ..AUTO };
-        assert!(is_filtered_to_nothing(&Message::parse(&only).unwrap(), policy));
+        assert!(is_filtered_to_nothing(&Message::parse(&only).unwrap(), &q, policy));
     }
 
     #[test]
@@ -386,7 +400,7 @@ mod tests {
         let rdata: Vec<u8> = [&[0, 1, 0][..], &[0, 4, 0, 4, 10, 0, 0, 1]].concat();
         let https = Record { rtype: Rtype::HTTPS, rdata: rdata.into(), ..a("www.example.com", [0; 4]) };
         let bytes = reply(&q, &[https], &[]);
-        assert!(is_filtered_to_nothing(&Message::parse(&bytes).unwrap(), AUTO));
+        assert!(is_filtered_to_nothing(&Message::parse(&bytes).unwrap(), &q, AUTO));
     }
 
     #[test]

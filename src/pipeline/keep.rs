@@ -1,12 +1,12 @@
 //! Stage 9: what is kept of an answer, also when it comes after its client was given up on.
 
-use super::cache::{self, KeyBuf, Terms};
+use super::cache::{self, Inserted, KeyBuf, Terms};
 use super::compose::{self, AddressPolicy};
 use super::state::{State, Way};
 use crate::clock::{Clock, Tick};
 use crate::config::{PlaceId, PrivateAnswers, ViewId};
 use crate::dns::wire::Message;
-use crate::dns::{Answer, QuestionKey};
+use crate::dns::{Answer, Origin, QuestionKey};
 use crate::stats::{Counter, Stats};
 use crate::upstream::Reply;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 /// Networks are told apart later; until then there is one.
 pub(super) const PLACE: PlaceId = PlaceId(0);
 
-/// Puts an answer into the cache and lowers its TTLs to what it is kept for; returns how long that may be, and whether it
-/// is kept.
+/// Puts an answer into the cache and lowers its TTLs to what it is kept for; returns how long that may be, and what
+/// became of it.
 pub(super) fn keep(
     state: &State,
     view: ViewId,
@@ -24,8 +24,15 @@ pub(super) fn keep(
     own_fingerprint: Option<u64>,
     now: Tick,
     stats: &Stats,
-) -> Option<(cache::Lifetime, bool)> {
-    let lifetime = cache::lifetime(answer, &state.config.cache)?;
+) -> Option<(cache::Lifetime, Inserted)> {
+    let key = KeyBuf::of(PLACE, view, question);
+    let Some(lifetime) = cache::lifetime(answer, &state.config.cache) else {
+        // What was true before is not any more, so it must not come back as a stale answer (RFC 8767 section 4).
+        if answer.origin == Origin::Upstream {
+            state.cache.forget(&key);
+        }
+        return None;
+    };
     if let Some(cap_s) = cache::ttl_cap(lifetime, &state.config.cache) {
         cache::cap_ttls(&mut answer.message, cap_s);
     }
@@ -33,11 +40,11 @@ pub(super) fn keep(
         Some(own) => state.with_aliases(view, own, answer),
         None => state.fingerprint(view, &question.qname, answer),
     };
-    let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now };
-    let inserted = state.cache.insert(&KeyBuf::of(PLACE, view, question), answer, &terms);
+    let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now, disputed: false };
+    let inserted = state.cache.insert(&key, answer, &terms);
     stats.add(Counter::CacheInserted, u64::from(inserted.stored));
     stats.add(Counter::CacheEvicted, inserted.evicted);
-    Some((lifetime, inserted.stored))
+    Some((lifetime, inserted))
 }
 
 /// A question whose client has been given up on: a reply that comes now is still good for the next who asks.
@@ -56,7 +63,8 @@ impl Late {
     pub(super) fn keep(&self, reply: &Reply) {
         let server_is_private = crate::dns::address::is_private(reply.address.ip());
         let policy = AddressPolicy { private_answers: self.private_answers, server_is_private };
-        if Message::parse(&reply.message).is_ok_and(|message| compose::is_filtered_to_nothing(&message, policy)) {
+        let nothing = |message: Message<'_>| compose::is_filtered_to_nothing(&message, &self.question, policy);
+        if Message::parse(&reply.message).is_ok_and(nothing) {
             self.stats.count(Counter::PrivateDropped);
             return;
         }

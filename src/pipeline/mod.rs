@@ -4,7 +4,7 @@
 //!   1 access    who may ask                     first: nothing is spent on strangers
 //!   2 view      client × listener               before the cache: the view is part of its key, so that split
 //!                                               horizon cannot leak through it
-//!   3 cache     fresh | miss                    before the zones: local answers are stored there too, as bytes
+//!   3 cache     fresh | stale candidate | miss  before the zones: local answers are stored there too, as bytes
 //!   4 zone      rewrites, hosts, zones, special before routes: what is ours is never asked elsewhere
 //!   5 route     name × view ─▶ upstream group
 //!   6 exchange  upstream group ─▶ reply
@@ -15,6 +15,8 @@
 //!
 //! (7, the guard, stands between exchange and compose once it exists.) No stage calls another; only this file knows
 //! two of them. Identical questions in flight are worked out once: the first is the leader, the others wait for it.
+//! Only questions of one configuration are: after a reload the answer, and even who a view's clients are, may differ.
+//! What goes on without a client (refreshing stale and popular answers) takes the same stages, `refresh.rs`.
 
 pub mod access;
 pub mod cache;
@@ -26,6 +28,7 @@ pub mod view;
 pub mod zone;
 
 mod keep;
+mod refresh;
 mod state;
 mod text;
 
@@ -40,13 +43,14 @@ use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, R
 use crate::stats::{Counter, Stats};
 use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
 use arc_swap::ArcSwap;
-use cache::{InFlight, KeyBuf, Lookup, Role};
+use cache::{Guard, KeyBuf, Lookup, Role, Serve, Staleness};
 use compose::AddressPolicy;
 use keep::{Late, PLACE, keep};
+use refresh::{Background, StaleAnswer};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use text::{asker, key_text, log_hit, origin_text};
+use text::{asker, key_text, log_hit, origin_text, staleness_text};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, Level};
@@ -61,13 +65,26 @@ const FIRST_GROUP_SHARE: f64 = 2.0 / 3.0;
 /// How often a waiting question looks for another leader when its own died.
 const LEADER_RETRIES: usize = 2;
 
-/// Everything between a listener and the upstreams. Shared by all workers.
-#[derive(Debug)]
+/// Everything between a listener and the upstreams. Shared by all workers; clones share it too.
+#[derive(Debug, Clone)]
 pub struct Pipeline {
-    state: ArcSwap<State>,
-    in_flight: InFlight<oneshot::Sender<Arc<Answer>>>,
+    state: Arc<ArcSwap<State>>,
+    background: Background,
     clock: Clock,
     stats: Arc<Stats>,
+}
+
+/// Who waits for the answer to a question that somebody else has asked.
+type Waiter = oneshot::Sender<Arc<Answer>>;
+
+/// What stage 3 found.
+enum Found {
+    /// An answer.
+    Fresh(Answer),
+    /// One that may be used when nothing better is to be had.
+    Stale(StaleAnswer),
+    /// Nothing to use.
+    Nothing,
 }
 
 /// One name of an alias chain, decided.
@@ -75,6 +92,15 @@ struct Hop {
     answer: Answer,
     /// What leads on to another name, and that name.
     follow: Option<(Vec<Record>, Name)>,
+    /// Whoever gave it may not give loopback addresses, so its alias may not lead to any either.
+    guarded: bool,
+}
+
+impl Hop {
+    /// The last one.
+    fn end(answer: Answer) -> Self {
+        Self { answer, follow: None, guarded: false }
+    }
 }
 
 /// What truename knows about a name by itself.
@@ -123,7 +149,8 @@ impl Pipeline {
     /// Makes a pipeline that works by `state`.
     #[must_use]
     pub fn new(state: State, clock: Clock, stats: Arc<Stats>) -> Self {
-        Self { state: ArcSwap::from_pointee(state), in_flight: InFlight::default(), clock, stats }
+        let state = Arc::new(ArcSwap::from_pointee(state));
+        Self { state, background: Background::default(), clock, stats }
     }
 
     /// Returns the state in force.
@@ -200,11 +227,20 @@ impl Pipeline {
             },
             our_payload_bytes: udp_payload_bytes,
         };
-        let origin = state.cache.answer_into(&key, now, &shape, out)?;
-        if tracing::enabled!(Level::DEBUG) {
-            log_hit(message, client, transport, origin);
+        let serve = Serve { epoch: state.epoch, now, extended_errors: state.config.server.edns_errors };
+        let hit = state.cache.answer_into(&key, serve, &shape, out)?;
+        if hit.ask_again
+            && let Ok(qname) = Name::from_wire(message.qname())
+        {
+            let (dnssec_ok, checking_disabled) = (parsed.dnssec_ok(), message.has(flag::CD));
+            let question =
+                QuestionKey { qname: qname.to_lower(), qtype: message.qtype(), dnssec_ok, checking_disabled };
+            self.prefetch(&state, state.views.of(client.ip(), local), question);
         }
-        Some(origin)
+        if tracing::enabled!(Level::DEBUG) {
+            log_hit(message, client, transport, hit.origin);
+        }
+        Some(hit.origin)
     }
 
     /// Decides one query, every stage in order, within [`BUDGET`]. Always returns an answer.
@@ -269,39 +305,59 @@ impl Pipeline {
             (asker(query), format!("view {view_name}"), why)
         });
         let question = query.question();
-        if let Some(answer) = self.cached(&question, work) {
-            return answer;
-        }
+        let stale = match self.cached(&question, work) {
+            Found::Fresh(answer) => return answer,
+            Found::Stale(stale) if stale.staleness == Staleness::AtOnce => return stale.answer,
+            Found::Stale(stale) => Some(stale),
+            Found::Nothing => None,
+        };
         if !query.recursion_desired {
             return self.without_recursion(&question, work);
         }
         // Before merging: a question that is in flight already may be our own, come back through an upstream.
         work.state.upstreams.note_arrival(&question);
-        self.led(&question, work).await
+        match stale {
+            Some(stale) => self.refreshed(&question, stale, work).await,
+            None => self.led(&question, work).await,
+        }
     }
 
-    /// Stage 3: a fresh answer from the cache, if the present state would still decide it the same way.
-    fn cached(&self, question: &QuestionKey, work: &mut Work<'_>) -> Option<Answer> {
+    /// Stage 3: an answer from the cache, if the present state would still decide it the same way.
+    fn cached(&self, question: &QuestionKey, work: &mut Work<'_>) -> Found {
         let key = KeyBuf::of(PLACE, work.view, question);
-        let Some(cached) = work.state.cache.get(&key, self.clock.now()) else {
+        let Some(cached) = work.state.cache.get(&key, work.state.epoch, self.clock.now()) else {
             work.step(Stage::Cache, || {
-                (key_text(question), "miss", "nothing fresh is stored under this name, type and view")
+                (key_text(question), "miss", "nothing usable is stored under this name, type and view")
             });
-            return None;
+            return Found::Nothing;
         };
-        let valid = cached.current
-            || work.state.cache.revalidate(&key, work.state.fingerprint(work.view, &question.qname, &cached.answer));
+        let valid = cached.current || {
+            let fingerprint = work.state.fingerprint(work.view, &question.qname, &cached.answer);
+            work.state.cache.revalidate(&key, fingerprint, work.state.epoch)
+        };
         work.step(Stage::Cache, || {
             let (age_s, origin) = (cached.age.as_secs(), origin_text(cached.answer.origin));
-            let (decided, so) =
-                if valid { ("hit", "") } else { ("miss", "; the configuration has changed what decides it") };
+            let (decided, so) = match (valid, cached.staleness) {
+                (false, _) => ("miss", "; the configuration has changed what decides it"),
+                (true, None) => ("hit", ""),
+                (true, Some(staleness)) => ("stale", staleness_text(staleness)),
+            };
             (key_text(question), decided, format!("{age_s} s old, {origin}{so}"))
         });
+        if !valid {
+            return Found::Nothing;
+        }
         let mut answer = cached.answer;
+        if let Some(staleness) = cached.staleness {
+            return Found::Stale(StaleAnswer { answer, staleness });
+        }
+        if cached.ask_again {
+            self.prefetch(work.state, work.view, question.clone());
+        }
         if !answer.origin.is_local() {
             answer.origin = Origin::Cache;
         }
-        valid.then_some(answer)
+        Found::Fresh(answer)
     }
 
     /// A question without RD is answered from what is here, never by asking others (RFC 1034 section 4.3.1).
@@ -320,18 +376,11 @@ impl Pipeline {
         let key = KeyBuf::of(PLACE, work.view, question);
         for _ in 0..=LEADER_RETRIES {
             let (sender, receiver) = oneshot::channel();
-            match self.in_flight.join(&key, sender) {
+            match work.state.in_flight.join(&key, sender) {
                 Role::Leader(lead, _) => {
                     let mut answer = self.resolve(question, work).await;
                     self.store(question, &mut answer, work);
-                    let waiting = lead.finish();
-                    if !waiting.is_empty() {
-                        let shared = Arc::new(answer.clone());
-                        for waiter in waiting {
-                            // A waiter whose client is gone has dropped its receiver.
-                            drop(waiter.send(Arc::clone(&shared)));
-                        }
-                    }
+                    hand_out(lead, &answer);
                     return answer;
                 }
                 Role::Follower => {
@@ -347,6 +396,7 @@ impl Pipeline {
                 Role::Full(_) => break,
             }
         }
+        self.stats.count_at_bound(Counter::WaitersFull);
         encode::servfail(&question.qname, question.qtype, Ede::new(ede::NOT_READY, "too many wait for this question"))
     }
 
@@ -360,7 +410,7 @@ impl Pipeline {
     async fn resolve(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
         let mut before: Vec<Record> = Vec::new();
         let mut authentic = true;
-        let mut foreign = false;
+        let (mut foreign, mut guarded) = (false, false);
         // The names followed, without the question's own.
         let mut names: Vec<Name> = Vec::new();
         let mut aliased: Option<QuestionKey> = None;
@@ -371,6 +421,9 @@ impl Pipeline {
                 if before.is_empty() {
                     return hop.answer;
                 }
+                if guarded && hop.answer.origin.is_local() && compose::has_loopback(&hop.answer) {
+                    return self.rebound(question, &here.qname, work);
+                }
                 let mut answer = compose::join(question, &before, &hop.answer, authentic);
                 if foreign && answer.origin.is_local() {
                     // One foreign alias, and the whole is kept no longer than its TTL.
@@ -379,6 +432,7 @@ impl Pipeline {
                 return answer;
             };
             foreign |= !hop.answer.origin.is_local();
+            guarded |= hop.guarded;
             authentic &= hop.answer.view().has(flag::AD);
             before.extend(records);
             if next == question.qname || names.contains(&next) || names.len() >= compose::MAX_ALIASES {
@@ -393,10 +447,19 @@ impl Pipeline {
         }
     }
 
+    /// Ends a question whose alias, given by somebody who may not give loopback addresses, leads to one of ours: else
+    /// `CNAME localhost` would go round `private_answers`.
+    fn rebound(&self, question: &QuestionKey, at: &Name, work: &mut Work<'_>) -> Answer {
+        self.stats.count(Counter::PrivateDropped);
+        work.step(Stage::Compose, || (at.to_string(), "SERVFAIL", "an upstream's alias leads to this machine"));
+        let why = Ede::new(ede::FILTERED, "an alias of a public name leads to this machine");
+        encode::servfail(&question.qname, question.qtype, why)
+    }
+
     /// Stages 3 to 8 for one name.
     async fn hop(&self, question: &QuestionKey, is_alias: bool, work: &mut Work<'_>) -> Hop {
-        if is_alias && let Some(answer) = self.cached(question, work) {
-            return Hop { answer, follow: None };
+        if is_alias && let Found::Fresh(answer) = self.cached(question, work) {
+            return Hop::end(answer);
         }
         let system_only = match self.local(question, work) {
             Local::Decided(hop) => return hop,
@@ -404,7 +467,7 @@ impl Pipeline {
             Local::SystemOnly => true,
         };
         if question.qtype == Rtype::ANY {
-            return Hop { answer: special_types::minimal_any(&question.qname), follow: None };
+            return Hop::end(special_types::minimal_any(&question.qname));
         }
         let way = work.state.way(work.view, question, system_only);
         if !is_alias {
@@ -438,14 +501,14 @@ impl Pipeline {
         });
         let (reply, policy) = match self.exchange(question, &way, work).await {
             Ok(found) => found,
-            Err(failure) => return Hop { answer: failed(question, &failure, way.local_when_alone), follow: None },
+            Err(failure) => return Hop::end(failed(question, &failure, way.local_when_alone)),
         };
         let composed = match compose::compose(question, &reply.message, policy, false) {
             Ok(composed) => composed,
             Err(error) => {
                 work.step(Stage::Compose, || (format!("reply from {}", reply.server), "SERVFAIL", error.to_string()));
                 let why = Ede::new(ede::INVALID_DATA, "the upstream's reply is malformed");
-                return Hop { answer: encode::servfail(&question.qname, question.qtype, why), follow: None };
+                return Hop::end(encode::servfail(&question.qname, question.qtype, why));
             }
         };
         if composed.scrubbed {
@@ -463,11 +526,11 @@ impl Pipeline {
         });
         let elsewhere = composed.aliases.iter().find(|alias| work.state.is_elsewhere(work.view, question, &way, alias));
         if composed.loops && elsewhere.is_none() {
-            return Hop { answer: endless(question), follow: None };
+            return Hop::end(endless(question));
         }
         let next = elsewhere.or_else(|| composed.aliases.last().filter(|_| composed.broken)).cloned();
         let follow = next.map(|next| (compose::records_up_to(&composed.answer, &next), next));
-        Hop { answer: composed.answer, follow }
+        Hop { answer: composed.answer, follow, guarded: policy.private_answers != PrivateAnswers::Allow }
     }
 
     /// Stage 6: the route's group, its fallbacks, then what `on_failure` says.
@@ -507,7 +570,7 @@ impl Pipeline {
         let policy = |server_is_private| AddressPolicy { private_answers, server_is_private };
         let stats = &self.stats;
         let acceptable = |message: &Message<'_>, server: &crate::upstream::ServerInfo| {
-            if compose::is_filtered_to_nothing(message, policy(server.private)) {
+            if compose::is_filtered_to_nothing(message, question, policy(server.private)) {
                 stats.count(Counter::PrivateDropped);
                 Acceptance::Reject("private addresses from a public server")
             } else {
@@ -556,8 +619,11 @@ impl Pipeline {
         let (own, now) = (work.own_fingerprint, self.clock.now());
         let kept = keep(work.state, work.view, question, answer, own, now, &self.stats);
         work.step(Stage::Store, || match kept {
-            Some((lifetime, true)) => (key_text(question), "kept", lifetime.to_string()),
-            Some((_, false)) => (
+            Some((lifetime, inserted)) if inserted.stored => (key_text(question), "kept", lifetime.to_string()),
+            Some((_, inserted)) if inserted.better_stays => {
+                (key_text(question), "not kept", "a failure; the answer from before stays".to_owned())
+            }
+            Some(_) => (
                 key_text(question),
                 "not kept",
                 "too large, or decided by a configuration that has been replaced".to_owned(),
@@ -568,6 +634,19 @@ impl Pipeline {
                 "a TTL of 0, no SOA to say for how long, or an answer only for this client".to_owned(),
             ),
         });
+    }
+}
+
+/// Ends a question in flight: everybody who waits for it gets the answer.
+fn hand_out(lead: Guard<Waiter>, answer: &Answer) {
+    let waiting = lead.finish();
+    if waiting.is_empty() {
+        return;
+    }
+    let shared = Arc::new(answer.clone());
+    for waiter in waiting {
+        // A waiter whose client is gone has dropped its receiver.
+        drop(waiter.send(Arc::clone(&shared)));
     }
 }
 
@@ -584,7 +663,7 @@ fn local_hop(question: &QuestionKey, local: LocalAnswer) -> Hop {
         builder.push(Section::Authority, record);
     }
     let answer = Answer { message: builder.finish(), origin: local.origin, ede: local.ede };
-    Hop { answer, follow: local.follow.map(|next| (local.answers, next)) }
+    Hop { answer, follow: local.follow.map(|next| (local.answers, next)), guarded: false }
 }
 
 /// What the client gets for aliases that lead nowhere.

@@ -1,7 +1,8 @@
 //! Everything a query is decided by, built from one configuration and replaced as a whole.
 
+use super::Waiter;
 use super::access::Access;
-use super::cache::Cache;
+use super::cache::{Cache, InFlight};
 use super::route::Routes;
 use super::view::Views;
 use super::zone::{Context, LocalAnswer, Outcome, Zones};
@@ -19,10 +20,10 @@ use std::sync::Arc;
 pub struct Parts {
     /// The checked configuration.
     pub config: Arc<Config>,
-    /// Local data.
-    pub zones: Zones,
-    /// Routes, list files read.
-    pub routes: Routes,
+    /// Local data; shared by the states between which no file of it changed.
+    pub zones: Arc<Zones>,
+    /// Routes, list files read; shared like them.
+    pub routes: Arc<Routes>,
     /// Upstream groups.
     pub upstreams: Upstreams,
     /// The resolvers this machine was given.
@@ -43,11 +44,13 @@ pub struct State {
     /// The cache.
     pub cache: Arc<Cache>,
     /// Local data.
-    pub zones: Zones,
+    pub zones: Arc<Zones>,
     /// Routes.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     pub(super) access: Access,
     pub(super) views: Views,
+    /// Questions being worked out by this configuration.
+    pub(super) in_flight: InFlight<Waiter>,
     /// Changes when the machine is given other resolvers.
     system_fingerprint: u64,
     /// The cache's epoch this state writes under: answers worked out under an older state are not stored.
@@ -78,7 +81,8 @@ impl State {
         let access = Access::new(&config.server.allow);
         let views = Views::new(&config);
         let system_fingerprint = foldhash::fast::FixedState::default().hash_one(&system);
-        Self { config, upstreams, system, cache, zones, routes, access, views, system_fingerprint, epoch }
+        let in_flight = InFlight::default();
+        Self { config, upstreams, system, cache, zones, routes, access, views, in_flight, system_fingerprint, epoch }
     }
 
     /// Stage 4 for one name.
@@ -95,7 +99,7 @@ impl State {
                 private_answers: PrivateAnswers::Allow,
                 on_failure: OnFailure::Servfail,
                 only_private: true,
-                local_when_alone: Some(Zones::withheld(&question.qname)),
+                local_when_alone: Some(self.zones.withheld(&question.qname)),
                 because: "a special-use name: only private system servers may be asked".into(),
                 fingerprint: 0,
             };
@@ -167,7 +171,13 @@ impl State {
         for_private_system: bool,
     ) -> u64 {
         // The machine's resolvers decide where their group is asked, and which special-use names may go out.
-        let system = if self.config.group(group).auto || for_private_system { self.system_fingerprint } else { 0 };
+        let system = if for_private_system {
+            self.routes.system_fingerprint() ^ self.system_fingerprint
+        } else if self.config.group(group).auto {
+            self.system_fingerprint
+        } else {
+            0
+        };
         // An overlay lets types it does not hold through, so both count.
         self.zones.fingerprint(view, qname).rotate_left(1) ^ route_fingerprint ^ system
     }

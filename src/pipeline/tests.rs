@@ -40,18 +40,28 @@ impl SimulatedNet for Slow {
 }
 
 fn pipeline(after_ms: u64, address: Ipv4Addr) -> (Pipeline, Arc<Slow>) {
-    // A public address, reached only in memory.
-    let text = "[upstream.system]\nservers = [\"9.9.9.9\"]\n[hosts]\nfiles = []\n";
-    let config = Arc::new(load_text("test.toml", text).config.unwrap());
     let (clock, stats) = (Clock::simulated(), Arc::new(Stats::default()));
     let net = Arc::new(Slow { after: Duration::from_millis(after_ms), address, asked: AtomicUsize::new(0) });
-    let simulated: Arc<dyn SimulatedNet> = Arc::<Slow>::clone(&net);
-    let upstreams = Upstreams::new(&config, &[], clock.clone(), Arc::clone(&stats), Net::Simulated(simulated), None);
+    (Pipeline::new(state("", &net, clock.clone(), &stats, None), clock, stats), net)
+}
+
+/// Puts another configuration in force.
+fn reload(pipeline: &Pipeline, text: &str, net: &Arc<Slow>) {
+    let previous = pipeline.state();
+    pipeline.replace(state(text, net, pipeline.clock.clone(), pipeline.stats(), Some(&previous)));
+}
+
+fn state(text: &str, net: &Arc<Slow>, clock: Clock, stats: &Arc<Stats>, previous: Option<&State>) -> State {
+    // A public address, reached only in memory.
+    let text = format!("[upstream.system]\nservers = [\"9.9.9.9\"]\n[hosts]\nfiles = []\n{text}");
+    let config = Arc::new(load_text("test.toml", &text).config.unwrap());
+    let simulated: Arc<dyn SimulatedNet> = Arc::<Slow>::clone(net);
+    let known = previous.map(|previous| &previous.upstreams);
+    let upstreams = Upstreams::new(&config, &[], clock, Arc::clone(stats), Net::Simulated(simulated), known);
     let (zones, _) = Zones::load(&config, 0);
     let (routes, _) = Routes::load(&config, &|_| false, &[]);
-    let cache = Arc::new(Cache::new(&config.cache));
-    let parts = Parts { config, zones, routes, upstreams, system: Vec::new(), cache };
-    (Pipeline::new(State::new(parts), clock, stats), net)
+    let cache = previous.map_or_else(|| Arc::new(Cache::new(&config.cache)), |previous| Arc::clone(&previous.cache));
+    State::new(Parts { config, zones: zones.into(), routes: routes.into(), upstreams, system: Vec::new(), cache })
 }
 
 async fn ask(pipeline: &Pipeline) -> Answer {
@@ -89,6 +99,23 @@ async fn answers_are_counted_by_listeners_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_than_may_wait_for_one_question_get_servfail_at_once() {
+    let (pipeline, net) = pipeline(300, Ipv4Addr::new(93, 184, 216, 34));
+    // One leads, MAX_WAITERS wait, and three are too many.
+    let pipeline = Arc::new(pipeline);
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..1 + super::cache::inflight::MAX_WAITERS + 3 {
+        let pipeline = Arc::clone(&pipeline);
+        all.spawn(async move { ask(&pipeline).await });
+    }
+    let answers = all.join_all().await;
+    let failed = answers.iter().filter(|answer| answer.rcode() == Rcode::SERVFAIL).count();
+    assert_eq!((failed, pipeline.stats().get(Counter::WaitersFull)), (3, 3));
+    assert_eq!(net.asked.load(Ordering::Relaxed), 1);
+    assert!(pipeline.state().in_flight.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn identical_questions_cost_one_query_also_when_the_leader_is_dropped() {
     let (pipeline, net) = pipeline(300, Ipv4Addr::new(93, 184, 216, 34));
     let leader = tokio::time::timeout(Duration::from_millis(100), ask(&pipeline));
@@ -102,4 +129,20 @@ async fn identical_questions_cost_one_query_also_when_the_leader_is_dropped() {
         assert_eq!(answer.rcode(), Rcode::NOERROR);
     }
     assert_eq!(net.asked.load(Ordering::Relaxed), 2, "the leader's query, and one of the leader that followed it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_after_a_reload_does_not_wait_for_one_from_before_it() {
+    let (pipeline, net) = pipeline(300, Ipv4Addr::new(93, 184, 216, 34));
+    let before = ask(&pipeline);
+    let after = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let zone =
+            "[[zone]]\nname = \"example.org\"\nrecords = [{ name = \"www\", type = \"A\", value = \"10.0.0.7\" }]\n";
+        reload(&pipeline, zone, &net);
+        ask(&pipeline).await
+    };
+    let (before, after) = tokio::join!(before, after);
+    assert_eq!((before.origin, after.origin), (Origin::Upstream, Origin::Zone));
+    assert_eq!(ask(&pipeline).await.origin, Origin::Zone, "what was in flight is not kept");
 }

@@ -1,5 +1,6 @@
 //! What the trace and the log say about a query, in words for people.
 
+use super::cache::Staleness;
 use crate::dns::wire::Message;
 use crate::dns::{Name, Origin, Query, QuestionKey, Transport};
 use std::net::SocketAddr;
@@ -24,6 +25,17 @@ pub(super) fn origin_text(origin: Origin) -> &'static str {
         Origin::Stale => "from the cache, stale",
         Origin::Upstream => "from upstream",
         Origin::Own => "made here",
+    }
+}
+
+/// Writes what is done about a stale answer, after where it comes from.
+pub(super) fn staleness_text(staleness: Staleness) -> &'static str {
+    match staleness {
+        Staleness::Wait => "; upstreams get a moment to do better",
+        Staleness::AtOnceAndAsk => {
+            "; it could lately not be refreshed, so it goes out and upstreams are asked behind it"
+        }
+        Staleness::AtOnce => "; it could just now not be refreshed",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Counters: what happened, how often. Names and help texts stand here and nowhere else.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Notify;
 
 macro_rules! counters {
     ($($variant:ident $name:literal $help:literal,)*) => {
@@ -43,23 +44,34 @@ counters! {
     Refused "refused_total" "Questions refused by the access list.",
     Malformed "malformed_total" "Questions answered FORMERR, NOTIMP or BADVERS.",
     InFlightFull "in_flight_full_total" "Questions answered SERVFAIL because max_in_flight was reached.",
+    ClientShareFull "client_share_full_total" "Questions answered SERVFAIL because their client had its share of max_in_flight in work.",
+    GaveWay "gave_way_total" "Slow questions answered SERVFAIL because their place was needed at max_in_flight.",
     PanicsCaught "panics_total" "Questions whose work panicked; each ended that question only.",
     BudgetExceeded "budget_exceeded_total" "Questions answered SERVFAIL because the time budget was over.",
     Merged "merged_total" "Questions that waited for an identical one in flight.",
+    WaitersFull "waiters_full_total" "Questions answered SERVFAIL because too many waited for an identical one in flight.",
     CacheInserted "cache_inserted_total" "Answers stored in the cache.",
     CacheEvicted "cache_evicted_total" "Answers put out of the cache by its bounds.",
+    Refreshes "refreshes_total" "Stale answers that upstreams were asked about in the background.",
+    RefreshesFull "refreshes_full_total" "Stale answers not asked about because too many others were.",
+    Prefetches "prefetches_total" "Popular answers asked for again before they expired.",
+    PrefetchesSkipped "prefetches_skipped_total" "Popular answers not asked for again: upstreams fail, or too many others are.",
     UpstreamQueries "upstream_queries_total" "Queries sent to upstreams, repeats included.",
     UpstreamHedges "upstream_hedges_total" "Queries sent to a second upstream because the first was late.",
     UpstreamTimeouts "upstream_timeouts_total" "Attempts that ended without a reply.",
     UpstreamErrors "upstream_errors_total" "Attempts that ended with an ICMP or connection error.",
     UpstreamFailures "upstream_failures_total" "Replies that said SERVFAIL, REFUSED, NOTIMP, or were empty without SOA.",
     UpstreamUnmatched "upstream_unmatched_total" "Datagrams from upstreams that matched no question and were ignored.",
+    UpstreamSocketsFull "upstream_sockets_full_total" "Queries not sent because too many sockets were open.",
+    UpstreamTcpFull "upstream_tcp_full_total" "Queries not sent because a connection, or the number of them, was at its bound.",
+    LingerFull "upstream_linger_full_total" "Questions whose late replies were not waited for, because many were already.",
+    ProbesFull "upstream_probes_full_total" "Loop probes not sent because as many as may be were under way.",
     UpstreamTcpRetries "upstream_tcp_retries_total" "Truncated replies asked again over TCP.",
     UpstreamLoops "upstream_loops_total" "Upstreams disabled because they lead back to us.",
     PrivateDropped "private_dropped_total" "Replies refused because public servers gave private addresses.",
     Scrubbed "scrubbed_total" "Replies from which records outside the alias chain were taken.",
     TcpConnections "tcp_connections_total" "TCP connections accepted.",
-    TcpEvicted "tcp_evicted_total" "TCP connections closed for being the oldest idle one at the cap.",
+    TcpEvicted "tcp_evicted_total" "TCP connections closed at the cap: the one idle longest of the client that has most.",
     TcpIdleClosed "tcp_idle_closed_total" "TCP connections closed for being idle too long.",
     AcceptErrors "accept_errors_total" "Failed accepts (out of file descriptors and the like), each followed by a pause.",
     ReloadsOk "reloads_ok_total" "Reloads that took effect.",
@@ -69,6 +81,20 @@ counters! {
 }
 
 impl Counter {
+    /// The counters that say that a bound was reached and something was refused for it; docs/limits.md explains each.
+    pub const OF_BOUNDS: &[Self] = &[
+        Self::InFlightFull,
+        Self::ClientShareFull,
+        Self::GaveWay,
+        Self::WaitersFull,
+        Self::UpstreamSocketsFull,
+        Self::UpstreamTcpFull,
+        Self::LingerFull,
+        Self::ProbesFull,
+        Self::TcpEvicted,
+        Self::AcceptErrors,
+    ];
+
     /// Returns the counter of answers from an origin.
     #[must_use]
     pub fn answers(origin: crate::dns::Origin) -> Self {
@@ -90,11 +116,18 @@ impl Counter {
 #[derive(Debug)]
 pub struct Stats {
     cells: Box<[AtomicU64]>,
+    /// A bound was reached that nobody has taken note of.
+    is_at_bound: AtomicBool,
+    at_bound: Notify,
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { cells: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect() }
+        Self {
+            cells: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            is_at_bound: AtomicBool::new(false),
+            at_bound: Notify::new(),
+        }
     }
 }
 
@@ -102,6 +135,21 @@ impl Stats {
     /// Counts one.
     pub fn count(&self, counter: Counter) {
         self.add(counter, 1);
+    }
+
+    /// Counts one of [`Counter::OF_BOUNDS`] and wakes whoever reports them. In a flood that costs no more than counting.
+    pub fn count_at_bound(&self, counter: Counter) {
+        debug_assert!(Counter::OF_BOUNDS.contains(&counter), "{counter:?} is of no bound");
+        self.count(counter);
+        if !self.is_at_bound.load(Ordering::Relaxed) && !self.is_at_bound.swap(true, Ordering::Relaxed) {
+            self.at_bound.notify_one();
+        }
+    }
+
+    /// Waits until a bound has been reached since the last wait ended. Cancel safe.
+    pub async fn bound_reached(&self) {
+        self.at_bound.notified().await;
+        self.is_at_bound.store(false, Ordering::Relaxed);
     }
 
     /// Counts `n`.

@@ -5,6 +5,8 @@ use std::path::Path;
 
 /// Processes looked at; beyond it the holder stays unknown.
 const MAX_PROCESSES: usize = 65_536;
+/// The kernel hands its tables out in pieces; a socket that closes in between can hide another in one reading.
+const ATTEMPTS: usize = 3;
 /// The state of a listening TCP socket in /proc/net/tcp (TCP_LISTEN of the kernel's tcp_states.h).
 const TCP_LISTEN: &str = "0A";
 
@@ -12,6 +14,10 @@ const TCP_LISTEN: &str = "0A";
 /// instance because the holder belongs to another user.
 #[must_use]
 pub fn holder_of(address: SocketAddr, udp: bool) -> Option<String> {
+    (0..ATTEMPTS).find_map(|_| look(address, udp))
+}
+
+fn look(address: SocketAddr, udp: bool) -> Option<String> {
     let tables = if udp { ["udp", "udp6"] } else { ["tcp", "tcp6"] };
     let inodes: Vec<u64> = tables
         .iter()

@@ -42,13 +42,13 @@ pub fn machine_resolvers(own: &[SocketAddr]) -> Found {
     machine_resolvers_in(Path::new("/"), own)
 }
 
-/// Returns the files there are whose change may change [`machine_resolvers`].
+/// Returns the files whose change may change [`machine_resolvers`], those that may still come among them.
 #[must_use]
 pub fn watched_files() -> Vec<PathBuf> {
-    let main = PathBuf::from("/etc/resolv.conf");
-    let target = std::fs::canonicalize(&main).ok();
     let lists = stubs_lists(Path::new("/"), &[]).into_iter().map(|list| Path::new("/").join(list));
-    std::iter::once(main).chain(target).chain(lists).filter(|path| path.exists()).take(MAX_FOLDER_FILES).collect()
+    // A program that is not there has no folder to watch.
+    let lists = lists.filter(|path| path.parent().is_some_and(Path::exists));
+    std::iter::once(PathBuf::from("/etc/resolv.conf")).chain(lists).take(MAX_FOLDER_FILES).collect()
 }
 
 /// Finds the resolvers as [`machine_resolvers`] does, with all paths below `root`.
@@ -327,6 +327,19 @@ mod tests {
         let text: String = (0..1000).map(|n| format!("nameserver 10.0.{}.{}\n", n / 250, n % 250)).collect();
         let parsed = parse(&text);
         assert_eq!((parsed.servers.len(), parsed.notes.len()), (MAX_SERVERS, MAX_NOTES));
+    }
+
+    #[test]
+    fn long_files_and_full_folders_are_read_up_to_a_bound() {
+        let blank = "#".repeat(usize::try_from(MAX_FILE_BYTES).unwrap());
+        let long = root(&[("etc/resolv.conf", &format!("nameserver 10.0.0.1\n{blank}\nnameserver 10.0.0.2\n"))]);
+        assert_eq!(servers(&machine_resolvers_in(long.path(), &[])), ["10.0.0.1:53"]);
+        let search: Vec<String> = (0..MAX_SEARCH + 9).map(|n| format!("n{n}.example")).collect();
+        assert_eq!(parse(&format!("search {}\n", search.join(" "))).search.len(), MAX_SEARCH);
+        let names: Vec<String> = (0..MAX_FOLDER_FILES + 9).map(|n| format!("run/resolvconf/interface/{n}")).collect();
+        let full = root(&names.iter().map(|name| (name.as_str(), "nameserver 10.0.0.3\n")).collect::<Vec<_>>());
+        // Three more are looked at wherever they are.
+        assert_eq!(stubs_lists(full.path(), &[]).len(), 3 + MAX_FOLDER_FILES);
     }
 
     proptest! {

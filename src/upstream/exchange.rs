@@ -11,6 +11,7 @@ use super::loops::UnderWay;
 use super::reply::{Poor, Sent, Worth};
 use super::seen::{Seen, poor_rank};
 use super::servers::{GroupState, Server};
+use super::sockets::Need;
 use super::transport::{Channel, udp};
 use super::{Acceptance, Ask, Failure, Heir, Inner, Reply, linger};
 use crate::clock::Tick;
@@ -63,7 +64,7 @@ pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> 
         sends: 0,
         seen: Seen::default(),
     };
-    let under_way = inner.loops.under_way(ask.question, ask.group);
+    let mut under_way = inner.loops.under_way(ask.question, ask.group, ask.only_private);
     let mut timer = pin!(tokio::time::sleep_until(ask.deadline));
     let mut sends_left = group::MAX_SENDS;
     let mut visited = [None; MAX_GROUPS];
@@ -71,6 +72,7 @@ pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> 
     for count in 0..MAX_GROUPS {
         let Some(id) = next else { break };
         visited[count] = next;
+        under_way.hand_to(id);
         let Some(state) = inner.groups.get(id) else { break };
         next = state.fallback.filter(|id| !visited.contains(&Some(*id)));
         if let Some(reply) = exchange.climb(id, state, next.is_some(), &mut sends_left, timer.as_mut()).await {
@@ -152,7 +154,7 @@ impl Exchange<'_> {
     /// Returns the servers of a group that may be asked this question.
     fn eligible(&mut self, id: GroupId) -> Arc<Vec<Arc<Server>>> {
         let members = self.inner.groups.members(id);
-        let allowed = |server: &Arc<Server>| !server.is_own() && (server.info.private || !self.ask.only_private);
+        let allowed = |server: &Arc<Server>| server.may_be_asked(self.ask.only_private);
         if members.iter().all(allowed) {
             return members;
         }
@@ -217,6 +219,14 @@ impl Exchange<'_> {
         let habits = server.health.habits(now);
         let edns = habits.edns && (edns_wanted || !habits.edns_unproven);
         let (transport, edns) = how.unwrap_or((server.info.transport, edns));
+        let place = match transport {
+            UpstreamTransport::Udp => {
+                let need = if self.attempts.open.is_empty() { Need::Answer } else { Need::Speed };
+                let Some(place) = self.inner.sockets.take(need) else { return self.no_socket(server, need) };
+                Some(place)
+            }
+            UpstreamTransport::Tcp => None,
+        };
         let sent = Sent::new(self.ask.question, edns, habits.mix_case);
         self.sends += 1;
         self.inner.stats.count(Counter::UpstreamQueries);
@@ -235,6 +245,7 @@ impl Exchange<'_> {
                     transport,
                     sent,
                     channel,
+                    _place: place,
                     at,
                     unwanted: 0,
                     late: false,
@@ -246,6 +257,18 @@ impl Exchange<'_> {
                 false
             }
         }
+    }
+
+    /// Does without a query for which there is no socket. What is open goes on being waited for; with nothing open, the
+    /// attempt has failed.
+    fn no_socket(&mut self, server: &Server, need: Need) -> bool {
+        self.inner.stats.count_at_bound(Counter::UpstreamSocketsFull);
+        self.note("error", || (server.info.label.to_string(), "not asked", "too many sockets are open"));
+        if need == Need::Answer {
+            self.seen.broken = true;
+            self.seen.tell(server, "too many sockets are open");
+        }
+        need == Need::Speed
     }
 
     /// Acts on what arrived; returns the reply when it is the answer.
@@ -373,6 +396,9 @@ impl Exchange<'_> {
     /// A server cannot be reached, or we cannot ask it.
     fn broken(&mut self, server: &Arc<Server>, error: &io::Error, now: Tick) {
         self.inner.stats.count(Counter::UpstreamErrors);
+        if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::QuotaExceeded) {
+            self.inner.stats.count_at_bound(Counter::UpstreamTcpFull);
+        }
         // Out of file descriptors or memory says nothing about the server.
         if udp::is_definite(error) {
             server.health.errored(now);

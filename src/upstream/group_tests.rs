@@ -53,13 +53,13 @@ fn silence(mut plan: Plan, heard: bool) -> (Vec<(u128, usize)>, u128) {
 }
 
 #[test]
-fn six_sends_within_250_ms_on_20_ms_upstreams_and_never_a_storm() {
+fn seven_sends_within_265_ms_on_20_ms_upstreams_and_never_a_storm() {
     let (sends, end) = silence(plan(&setting(Strategy::Fastest), &[known(20), known(20)]), false);
-    assert_eq!(sends.iter().filter(|(at, _)| *at <= 250).count(), 6, "{sends:?}");
-    assert_eq!(sends.len(), 7, "one more is spread over the rest: {sends:?}");
+    assert_eq!(sends.iter().filter(|(at, _)| *at <= 265).count(), 7, "{sends:?}");
+    assert!(sends.len() == 8 && sends[7].0 > 900, "one more for when an outage is over: {sends:?}");
     assert_eq!((sends[0], sends[1]), ((0, 0), (30, 1)));
     assert_eq!(sends.iter().filter(|(_, server)| *server == 0).count(), 4, "in turns: {sends:?}");
-    assert_eq!(end, 1500);
+    assert_eq!(end, 1450);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_single_server_is_waited_for_to_the_end() {
 fn patience_grows_with_the_slowest_recent_answer_and_ends_at_the_budget() {
     let slow = |ms| Snapshot { slowest_recent: Some(Duration::from_millis(ms)), ..known(20) };
     let patience = |ms| silence(plan(&setting(Strategy::Fastest), &[slow(ms), known(20)]), false).1;
-    assert_eq!(patience(1400), 1500);
+    assert_eq!(patience(1400), 1450);
     assert_eq!(patience(1600), 2400);
     assert_eq!(patience(4000), 4500);
     let heard = silence(plan(&setting(Strategy::Fastest), &[known(20), known(20)]), true).1;
@@ -132,8 +132,8 @@ fn dead_servers_are_asked_last_and_calmly_when_all_are_dead() {
     assert_eq!(order(Strategy::Fastest, &[dead(), known(300), known(20)], |_| 0), [2, 1, 0]);
     assert_eq!(order(Strategy::Order, &[dead(), known(300), known(20)], |_| 0), [1, 2, 0]);
     let (sends, end) = silence(plan(&setting(Strategy::Fastest), &[dead(), dead()]), false);
-    assert_eq!(end, 1500);
-    assert_eq!(&sends[..3], &[(0, 0), (0, 1), (400, 0)]);
+    assert_eq!(end, 1450);
+    assert_eq!(&sends[..3], &[(0, 0), (0, 1), (450, 0)]);
     assert!(sends.len() <= 4, "{sends:?}");
 }
 
@@ -167,7 +167,7 @@ fn choice_of_two_leaves_far_servers_alone_and_uses_all_near_ones() {
 fn no_sends_left_means_waiting_not_spinning() {
     let setting = Setting { sends_left: 1, ..setting(Strategy::Fastest) };
     let (sends, end) = silence(plan(&setting, &[known(20), known(20)]), false);
-    assert_eq!((sends.len(), end), (1, 1500));
+    assert_eq!((sends.len(), end), (1, 1450));
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(super) const UNKNOWN_RTT: Duration = Duration::from_millis(60);
 const SLOWEST_KEPT: Duration = Duration::from_secs(300);
 /// What a server that always fails is charged: more than any healthy round trip.
 const FAILURE_COST_US: f64 = 1_000_000.0;
+/// The failure rate below which a server is asked also without need.
+const WELL_BELOW: f64 = 0.5;
 /// The failure rate halves in this time, so that a server is given another chance.
 const FAILURE_HALF_LIFE: Duration = Duration::from_secs(30);
 /// Replies with wrong letter case, each confirmed over TCP, after which a server that once kept it no longer does.
@@ -173,6 +175,12 @@ impl Health {
         }
     }
 
+    /// Tells whether the server answers, and mostly with answers.
+    pub(super) fn is_well(&self, now: Tick) -> bool {
+        let vitals = self.vitals();
+        vitals.standing(now) == Standing::Good && vitals.failing_now(now) < WELL_BELOW
+    }
+
     /// Returns the sums.
     pub(super) fn sums(&self) -> Sums {
         self.vitals().sums
@@ -262,12 +270,16 @@ impl Health {
         vitals.lates = vitals.lates.saturating_add(1);
     }
 
-    /// An attempt ended without a reply.
-    pub(super) fn silent(&self) {
+    /// A question's queries ended without a reply, the first of them sent `waited` ago. A server that has answered
+    /// anybody since then has lost a datagram and is not silent: two servers that each lose a third of everything must
+    /// not both be taken for dead.
+    pub(super) fn silent(&self, now: Tick, waited: Duration) {
         let mut vitals = self.vitals();
-        vitals.silent = vitals.silent.saturating_add(1);
-        vitals.lates = vitals.lates.max(1);
         vitals.sums.timeouts += 1;
+        if vitals.last_answer.is_none_or(|at| now.since(at) >= waited) {
+            vitals.silent = vitals.silent.saturating_add(1);
+            vitals.lates = vitals.lates.max(1);
+        }
     }
 
     /// An attempt ended with an ICMP or connection error.
@@ -364,12 +376,16 @@ mod tests {
         assert_eq!(health.snapshot(START).standing, Standing::Good);
         health.late(START);
         assert_eq!(health.snapshot(START).standing, Standing::Suspect);
-        for _ in 0..DEAD_AFTER_SILENT {
-            health.silent();
+        for _ in 0..2 * DEAD_AFTER_SILENT {
+            health.silent(later(2), Duration::from_secs(3));
         }
-        assert_eq!(health.snapshot(START).standing, Standing::Dead);
-        health.replied(START, Duration::from_millis(20));
-        assert_eq!(health.snapshot(START).standing, Standing::Good);
+        assert_eq!(health.snapshot(later(2)).standing, Standing::Suspect, "it answered while they waited");
+        for _ in 0..DEAD_AFTER_SILENT {
+            health.silent(later(2), Duration::from_secs(1));
+        }
+        assert_eq!(health.snapshot(later(2)).standing, Standing::Dead);
+        health.replied(later(2), Duration::from_millis(20));
+        assert_eq!(health.snapshot(later(2)).standing, Standing::Good);
     }
 
     #[test]

@@ -15,16 +15,17 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use tokio::time::Instant;
 
-/// Questions lingering at once; beyond it nothing is learnt.
-const MAX_LINGERING: usize = 512;
+/// Questions lingering at once, each with up to eight sockets; beyond it nothing is learnt.
+pub(super) const MAX_LINGERING: usize = 512;
 
 /// Starts listening. `heir` takes the first good reply.
 pub(super) fn begin(inner: &Arc<Inner>, attempts: Attempts, until: Instant, heir: Option<Heir>) {
     if attempts.open.is_empty() {
         return;
     }
-    if inner.lingering.fetch_add(1, Ordering::Relaxed) >= MAX_LINGERING {
+    if inner.lingering.fetch_add(1, Ordering::Relaxed) >= MAX_LINGERING || inner.sockets.are_scarce() {
         inner.lingering.fetch_sub(1, Ordering::Relaxed);
+        inner.stats.count_at_bound(Counter::LingerFull);
         return;
     }
     // Detached: it holds sockets for a moment, ends by itself, and nothing waits for what it learns.
@@ -72,12 +73,15 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
             break;
         }
     }
+    let now = inner.clock.now();
     let mut blamed: Vec<&Arc<Server>> = Vec::new();
     for attempt in &attempts.open {
         inner.stats.count(Counter::UpstreamTimeouts);
         if !blamed.iter().any(|server| Arc::ptr_eq(server, &attempt.server)) {
             blamed.push(&attempt.server);
-            attempt.server.health.silent();
+            let same = attempts.open.iter().filter(|other| Arc::ptr_eq(&other.server, &attempt.server));
+            let waited = same.map(|other| other.at.elapsed()).max().unwrap_or_default();
+            attempt.server.health.silent(now, waited);
         }
     }
     inner.lingering.fetch_sub(1, Ordering::Relaxed);

@@ -1,7 +1,8 @@
 //! Do our questions come back to us?
 //!
 //! *Suspected* when a client asks what we are asking at that moment. Ordinary clients do that too, so a suspicion only
-//! starts a *probe*: a random label under the same name is asked of the group's servers, and nobody but us knows it.
+//! starts a *probe*: a random label under the same name is asked of the group's servers, and nobody but us knows it. A
+//! probe goes only where the question itself may go: it carries the same name.
 //! *Proved* when a client asks for that name; then the one server it was sent to is left out for a time.
 //!
 //! The probe stands under an ordinary name, because resolvers answer special names themselves and would hide the loop.
@@ -28,12 +29,18 @@ const MAX_PROBES: usize = 64;
 const PROBE_KEPT: Duration = Duration::from_secs(10);
 /// A group is probed at most so often: clients that ask the same question at once are no reason for traffic.
 const PROBE_PAUSE: Duration = Duration::from_secs(10);
+/// The low bits of a cell: the group being asked, [`ONLY_PRIVATE`], [`TAKEN`].
+const WHERE_BITS: u64 = 0x3_ffff;
+/// Only private servers of the group may be asked.
+const ONLY_PRIVATE: u64 = 0x1_0000;
+/// Keeps a value from being 0, which means free.
+const TAKEN: u64 = 0x2_0000;
 /// Random octets of a probe's label, as hexadecimal digits: 64 bits that nobody guesses.
 const PROBE_BITS: u32 = 64;
 
 #[derive(Debug)]
 pub(super) struct Loops {
-    /// Hash of a question under way, its group in the low 16 bits; 0 is free.
+    /// Hash of a question under way above [`WHERE_BITS`]; 0 is free.
     cells: Box<[AtomicU64]>,
     hasher: foldhash::fast::RandomState,
     probes: Mutex<Vec<Probe>>,
@@ -67,6 +74,16 @@ pub(super) struct UnderWay<'a> {
     value: u64,
 }
 
+impl UnderWay<'_> {
+    /// Notes that the question has been handed to another group.
+    pub(super) fn hand_to(&mut self, group: GroupId) {
+        let value = (self.value & !0xffff) | u64::from(group.0);
+        // Another question may have taken the cell meanwhile: then it stays.
+        let _ = self.cell.compare_exchange(self.value, value, Ordering::Relaxed, Ordering::Relaxed);
+        self.value = value;
+    }
+}
+
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         // Another question may have taken the cell meanwhile: then it stays.
@@ -75,27 +92,28 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Loops {
-    /// Notes that a question is being asked of a group.
-    pub(super) fn under_way(&self, question: &QuestionKey, group: GroupId) -> UnderWay<'_> {
+    /// Notes that a question is being asked of a group, maybe of its private servers only.
+    pub(super) fn under_way(&self, question: &QuestionKey, group: GroupId, only_private: bool) -> UnderWay<'_> {
         let (cell, hash) = self.cell(question);
-        let value = (hash & !0xffff) | u64::from(group.0);
+        let privacy = if only_private { ONLY_PRIVATE } else { 0 };
+        let value = (hash & !WHERE_BITS) | TAKEN | privacy | u64::from(group.0);
         cell.store(value, Ordering::Relaxed);
         UnderWay { cell, value }
     }
 
     fn cell(&self, question: &QuestionKey) -> (&AtomicU64, u64) {
-        // The lowest bit above the group keeps the value from being 0, which means free.
-        let hash = self.hasher.hash_one((&question.qname, question.qtype)) | 0x1_0000;
+        let hash = self.hasher.hash_one((&question.qname, question.qtype));
         let at = usize::try_from(hash >> 32).unwrap_or(0) % CELLS;
         (&self.cells[at], hash)
     }
 
-    /// Returns the group that is being asked this very question.
-    fn suspects(&self, question: &QuestionKey) -> Option<GroupId> {
+    /// Returns the group that is being asked this very question, and whether only its private servers are.
+    fn suspects(&self, question: &QuestionKey) -> Option<(GroupId, bool)> {
         let (cell, hash) = self.cell(question);
         let value = cell.load(Ordering::Relaxed);
         let group = u16::try_from(value & 0xffff).unwrap_or(0);
-        (value != 0 && value & !0xffff == hash & !0xffff).then_some(GroupId(group))
+        let same = value != 0 && value & !WHERE_BITS == hash & !WHERE_BITS;
+        same.then_some((GroupId(group), value & ONLY_PRIVATE != 0))
     }
 
     /// Returns the server that a probe with this name was sent to.
@@ -142,19 +160,13 @@ pub(super) fn note_arrival(inner: &Arc<Inner>, question: &QuestionKey) {
         tracing::warn!(upstream = %server.info.label, address = %server.info.address, "upstream leads back to us; left out for a time");
         return;
     }
-    let Some(group) = inner.loops.suspects(question) else { return };
+    let Some((group, only_private)) = inner.loops.suspects(question) else { return };
     let now = inner.clock.now();
     if !inner.loops.claim(group, now) {
         return;
     }
-    // A question may have been handed to the fallback: its servers are as suspect as the group's own.
-    let mut next = Some(group);
-    for _ in 0..super::group::MAX_GROUPS {
-        let Some(group) = next else { break };
-        for server in inner.groups.members(group).iter().filter(|server| !server.is_own()) {
-            probe(inner, server, &question.qname, now);
-        }
-        next = inner.groups.get(group).and_then(|group| group.fallback);
+    for server in inner.groups.members(group).iter().filter(|server| server.may_be_asked(only_private)) {
+        probe(inner, server, &question.qname, now);
     }
 }
 
@@ -170,6 +182,7 @@ fn probe(inner: &Arc<Inner>, server: &Arc<Server>, under: &Name, now: Tick) {
         return;
     };
     if !inner.loops.expect(qname.clone(), Arc::clone(server), now) {
+        inner.stats.count_at_bound(Counter::ProbesFull);
         return;
     }
     let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
@@ -182,5 +195,30 @@ fn probe(inner: &Arc<Inner>, server: &Arc<Server>, under: &Name, now: Tick) {
         tokio::spawn(async move {
             let _ = tokio::time::timeout(PROBE_KEPT, poll_fn(|cx| channel.poll(cx))).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::servers::ServerInfo;
+
+    #[test]
+    fn probes_under_way_have_a_bound_and_a_time() {
+        let loops = Loops::default();
+        let info = ServerInfo {
+            label: "g/s".into(),
+            address: "192.0.2.1:53".parse().unwrap(),
+            transport: crate::config::UpstreamTransport::Udp,
+            private: false,
+        };
+        let server = Arc::new(Server::new(info));
+        let expect =
+            |n: usize, now| loops.expect(Name::parse(&format!("p{n}.test")).unwrap(), Arc::clone(&server), now);
+        let start = Tick(1_000_000);
+        assert!((0..MAX_PROBES).all(|n| expect(n, start)));
+        assert!(!expect(MAX_PROBES, start));
+        assert!(expect(MAX_PROBES, start.plus(PROBE_KEPT)));
+        assert_eq!(loops.probing.load(Ordering::Relaxed), 1);
     }
 }

@@ -8,6 +8,7 @@
 //!                         seen.rs      what the question met, and what its failure is called (pure)
 //!                         linger.rs    replies that come too late: learnt from, and handed on
 //!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
+//!                         sockets.rs   how many sockets there may be
 //!                         transport/   sockets, or a network played in memory
 //!                         loops.rs     do our questions come back to us?
 //! ```
@@ -24,6 +25,7 @@ mod loops;
 mod reply;
 mod seen;
 mod servers;
+mod sockets;
 mod transport;
 
 #[cfg(test)]
@@ -62,7 +64,8 @@ struct Inner {
     net: Net,
     pool: Arc<transport::tcp::Pool>,
     loops: loops::Loops,
-    lingering: AtomicUsize,
+    lingering: Arc<AtomicUsize>,
+    sockets: Arc<sockets::Sockets>,
 }
 
 /// One question for a group.
@@ -198,7 +201,9 @@ impl Upstreams {
         let groups = Groups::new(config, system, previous.map(|previous| &previous.0.groups));
         let pool = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.pool));
         let loops = loops::Loops::default();
-        Self(Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering: AtomicUsize::new(0) }))
+        let lingering = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.lingering));
+        let sockets = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.sockets));
+        Self(Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets }))
     }
 
     /// Replaces the machine's resolvers in groups with `"auto"`.
@@ -209,6 +214,11 @@ impl Upstreams {
     /// Tells which addresses we listen on: servers among them are never asked.
     pub fn set_own_addresses(&self, own: &[SocketAddr]) {
         self.0.groups.set_own(own);
+    }
+
+    /// Says how many sockets there may be at once for all questions.
+    pub fn set_max_sockets(&self, max: usize) {
+        self.0.sockets.set_max(max);
     }
 
     /// Asks a group and its fallback groups until one acceptable reply came or the budget is over.
@@ -232,6 +242,26 @@ impl Upstreams {
     pub fn group_is_private(&self, group: GroupId) -> bool {
         let members = self.0.groups.members(group);
         !members.is_empty() && members.iter().all(|server| server.info.private)
+    }
+
+    /// Tells whether nobody can be expected to answer: every server of the group and of its fallbacks is dead or leads
+    /// back to us. A group without servers is down.
+    #[must_use]
+    pub fn group_is_down(&self, group: GroupId) -> bool {
+        let now = self.0.clock.now();
+        let is_down = |server: &Arc<servers::Server>| {
+            server.is_own() || matches!(server.health.snapshot(now).standing, Standing::Dead | Standing::Looping)
+        };
+        let fallback = |id: &GroupId| self.0.groups.get(*id).and_then(|group| group.fallback);
+        let mut chain = std::iter::successors(Some(group), fallback).take(group::MAX_GROUPS);
+        chain.all(|id| self.0.groups.members(id).iter().all(is_down))
+    }
+
+    /// Tells whether a group has a server that answers, and answers well: one worth asking without need.
+    #[must_use]
+    pub fn group_is_well(&self, group: GroupId) -> bool {
+        let now = self.0.clock.now();
+        self.0.groups.members(group).iter().any(|server| !server.is_own() && server.health.is_well(now))
     }
 
     /// Lists the servers of a group.

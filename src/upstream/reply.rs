@@ -5,7 +5,7 @@
 //! address and port are matched by the connected socket it arrives on.
 
 use crate::dns::wire::{self, HEADER_BYTES, Message, Section, flag, u16_at};
-use crate::dns::{QuestionKey, Rcode, Rtype, encode};
+use crate::dns::{QuestionKey, Rcode, Rtype, encode, name};
 use std::fmt;
 
 /// UDP payload announced to upstreams: what fits an IPv6 path without fragments (DNS flag day 2020).
@@ -112,7 +112,8 @@ fn mix_case(name: &mut [u8]) {
 pub(super) enum Poor {
     /// SERVFAIL, REFUSED, NOTIMP and other codes that are neither NOERROR nor NXDOMAIN.
     Code(Rcode),
-    /// NOERROR without answer and without SOA (RFC 2308 section 2.2): nothing says that there is nothing.
+    /// NOERROR without answer and without SOA (RFC 2308 section 2.2): nothing says that there is nothing. So is one with
+    /// records of other names only.
     Empty,
     /// NOERROR without answer but with NS: the server refers to others instead of recursing.
     Referral,
@@ -152,7 +153,7 @@ pub(super) fn weigh(message: &Message<'_>) -> Worth {
     }
     match message.extended_rcode() {
         Rcode::NXDOMAIN => Worth::Good,
-        Rcode::NOERROR if message.count(Section::Answer) > 0 => Worth::Good,
+        Rcode::NOERROR if is_about_question(message) => Worth::Good,
         Rcode::NOERROR => {
             let has = |rtype| message.section(Section::Authority).any(|record| record.rtype == rtype);
             if has(Rtype::SOA) {
@@ -165,6 +166,16 @@ pub(super) fn weigh(message: &Message<'_>) -> Worth {
         }
         other => Worth::Poor(Poor::Code(other)),
     }
+}
+
+/// Tells whether an answer record is about the name asked: its own, or a DNAME above it (RFC 6672 section 3.1).
+fn is_about_question(message: &Message<'_>) -> bool {
+    message.section(Section::Answer).any(|at| {
+        message.owner(&at).is_ok_and(|owner| match at.rtype {
+            Rtype::DNAME => name::is_at_or_below(message.qname(), owner.as_wire()),
+            _ => owner.as_wire().eq_ignore_ascii_case(message.qname()),
+        })
+    })
 }
 
 #[cfg(test)]

@@ -54,9 +54,20 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// Makes a server nothing is known about.
+    #[cfg(test)]
+    pub(super) fn new(info: ServerInfo) -> Self {
+        Self { info, health: Arc::default(), own: AtomicBool::new(false) }
+    }
+
     /// Tells whether asking it would be asking ourselves.
     pub(super) fn is_own(&self) -> bool {
         self.own.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether a question may go to it; `only_private` is what the question says.
+    pub(super) fn may_be_asked(&self, only_private: bool) -> bool {
+        !self.is_own() && (self.info.private || !only_private)
     }
 }
 

@@ -4,16 +4,27 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod activation;
 mod architecture;
 mod fakes;
 mod lockfile;
 mod scenarios;
 
 // The real binary on real sockets.
+mod broken_input;
+mod cache;
+mod classes_replies;
+mod classes_resources;
 mod commands;
 mod faults;
 mod forward;
 mod interop;
 mod life;
+mod promises_document;
+mod promises_load;
+mod promises_privacy;
 mod shortage;
+mod user_docs;
+mod user_files;
+mod user_machine;
 mod zones;

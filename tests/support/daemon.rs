@@ -1,14 +1,20 @@
 //! The real binary as a process: on ports the system chooses, its files in a folder of its own, killed on drop.
 
 use super::eventually;
+use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
+
+/// USER_HZ, in which /proc counts CPU time; 100 on every architecture Linux has today.
+const TICKS_PER_SECOND: u64 = 100;
 
 /// A running daemon.
 pub(crate) struct Daemon {
@@ -28,13 +34,50 @@ impl Daemon {
 
     /// Starts it with files beside the configuration and with the addresses given (ports 0).
     pub(crate) fn start_with(config: &str, files: &[(&str, &str)], listen: &[&str]) -> Self {
+        Self::launch(binary(), config, files, listen)
+    }
+
+    /// Starts it with no more file descriptors than this.
+    pub(crate) fn start_with_descriptors(config: &str, descriptors: u32) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.env_clear().env("LANG", "C").env("NO_COLOR", "1").stdin(Stdio::null());
+        command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_truename")]);
+        Self::launch(command, config, &[], &["127.0.0.1:0"])
+    }
+
+    fn launch(command: Command, config: &str, files: &[(&str, &str)], listen: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("a file");
         }
+        Self::start_in(folder, command, &with_quiet_defaults(config), listen)
+    }
+
+    /// Starts it by a command that runs the binary somewhere else, with exactly this configuration.
+    pub(crate) fn start_by(command: Command, config: &str, listen: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), command, config, listen)
+    }
+
+    /// Starts it on sockets of ours, as a service manager does, and waits until it listens.
+    pub(crate) fn start_inheriting(config: &str, udp: &UdpSocket, tcp: &TcpListener) -> Self {
+        // The variable names the process itself, which exists only after the fork.
+        let mut shell = Command::new("/bin/sh");
+        shell.env_clear().env("LANG", "C").stdin(Stdio::null()).args([
+            "-c",
+            "LISTEN_PID=$$ LISTEN_FDS=2 exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_truename"),
+        ]);
+        let given = [(3, udp.as_fd()), (4, tcp.as_fd())].map(|(child_fd, parent)| FdMapping {
+            parent_fd: parent.try_clone_to_owned().expect("a descriptor"),
+            child_fd,
+        });
+        shell.fd_mappings(given.into()).expect("no descriptor twice");
+        Self::start_by(shell, &with_quiet_defaults(config), &[])
+    }
+
+    fn start_in(folder: TempDir, mut command: Command, config: &str, listen: &[&str]) -> Self {
         let path = folder.path().join("truename.toml");
-        std::fs::write(&path, with_quiet_defaults(config)).expect("a file");
-        let mut command = binary();
+        std::fs::write(&path, config).expect("a file");
         command.arg("run").arg("--config").arg(&path).env("STATE_DIRECTORY", folder.path());
         command.args(listen.iter().flat_map(|address| ["--listen", *address]));
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary starts");
@@ -42,8 +85,9 @@ impl Daemon {
         let mut daemon = Self { child, folder, logs, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         eventually("the daemon listens", || {
             assert!(daemon.child.try_wait().expect("our child").is_none(), "it ended: {}", daemon.log());
-            daemon.listening().iter().filter(|(_, protocol)| protocol == "tcp").count() >= listen.len()
-                && daemon.listening().iter().filter(|(_, protocol)| protocol == "udp").count() >= listen.len()
+            // Without any, the configuration or the service manager says where.
+            let (expected, listening) = (listen.len().max(1), daemon.listening());
+            ["udp", "tcp"].iter().all(|kind| listening.iter().filter(|(_, of)| of == kind).count() >= expected)
         });
         daemon.address = daemon.listening().first().expect("it listens").0;
         daemon
@@ -75,6 +119,18 @@ impl Daemon {
         self.logs.lock().expect("the reader did not panic").join("\n")
     }
 
+    /// Counts the reloads that took effect.
+    pub(crate) fn reloads(&self) -> usize {
+        self.events("reloaded").len()
+    }
+
+    /// Writes a file beside the configuration, as an editor does: a new one in the old one's place.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let next = self.folder.path().join(format!("{name}.next"));
+        std::fs::write(&next, text).expect("a file");
+        std::fs::rename(next, self.folder.path().join(name)).expect("a file");
+    }
+
     /// Writes another configuration and sends SIGHUP; does not wait.
     pub(crate) fn reload(&self, config: &str) {
         std::fs::write(self.config_path(), with_quiet_defaults(config)).expect("a file");
@@ -92,6 +148,32 @@ impl Daemon {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("a pid");
         kill(Pid::from_raw(pid), signal).expect("it is our child");
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
+    }
+
+    /// Returns the CPU time it has used, user and system.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("the name ends").split(' ').collect();
+        let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
+        Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+    }
+
+    /// Returns its resident memory in KiB.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
+        line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    }
+
+    /// Fails the test when something in it panicked.
+    pub(crate) fn assert_no_panic(&self) {
+        assert!(self.events("a panic; this is a bug, please report it").is_empty(), "{}", self.log());
     }
 
     /// Waits for it to end by itself.
@@ -126,7 +208,12 @@ pub(crate) fn binary() -> Command {
 
 /// Runs a command of the binary to its end.
 pub(crate) fn run(args: &[&str]) -> Output {
-    binary().args(args).output().expect("the binary starts")
+    run_with(binary(), args)
+}
+
+/// Runs a command to its end.
+pub(crate) fn run_with(mut command: Command, args: &[&str]) -> Output {
+    command.args(args).output().expect("the binary starts")
 }
 
 /// Makes the configuration of a group of fakes that every name goes to. Fakes have loopback addresses, so they count

@@ -45,6 +45,8 @@ pub(crate) enum Habit {
     AliasLoop,
     /// The records given.
     Records(Vec<Record>),
+    /// Whatever this makes of the query's bytes; the flag tells whether it came over TCP.
+    Custom(fn(&[u8], bool) -> Vec<Vec<u8>>),
 }
 
 /// A fake upstream on a loopback port, UDP and TCP.
@@ -148,7 +150,8 @@ impl Shared {
             wait += after;
             habit = *inner;
         }
-        (wait, act(&habit, &view, &qname, tcp))
+        let replies = if let Habit::Custom(make) = habit { make(bytes, tcp) } else { act(&habit, &view, &qname, tcp) };
+        (wait, replies)
     }
 }
 
@@ -229,7 +232,7 @@ fn act(habit: &Habit, query: &Message<'_>, qname: &Name, tcp: bool) -> Vec<Vec<u
     };
     match habit {
         Habit::Address(ip, ttl) => address(*ip, *ttl),
-        Habit::Silent | Habit::Slow(..) => Vec::new(),
+        Habit::Silent | Habit::Slow(..) | Habit::Custom(_) => Vec::new(),
         Habit::Code(rcode) => reply(*rcode, &[], None),
         Habit::EmptyWithoutSoa => reply(Rcode::NOERROR, &[], None),
         Habit::NxDomain(ttl) => reply(Rcode::NXDOMAIN, &[], Some(*ttl)),
@@ -285,7 +288,20 @@ pub(crate) fn a(owner: &Name, ip: Ipv4Addr, ttl: u32) -> Record {
     Record { owner: owner.clone(), rtype: Rtype::A, class: 1, ttl, rdata: ip.octets().into() }
 }
 
-fn alias(owner: &Name, target: &Name) -> Record {
+/// Makes the answer to a query's bytes with these records, as a true upstream would.
+pub(crate) fn answer_with(query: &[u8], records: &[Record]) -> Vec<u8> {
+    let view = Message::parse(query).expect("the daemon sends well-formed queries");
+    let qname = Name::from_wire(view.qname()).expect("parsed");
+    response(&view, &qname, Rcode::NOERROR, records, None)
+}
+
+/// Returns the name a query's bytes ask for, in lower case.
+pub(crate) fn qname_of(query: &[u8]) -> Name {
+    let view = Message::parse(query).expect("the daemon sends well-formed queries");
+    Name::from_wire(view.qname()).expect("parsed").to_lower()
+}
+
+pub(crate) fn alias(owner: &Name, target: &Name) -> Record {
     Record { owner: owner.clone(), rtype: Rtype::CNAME, class: 1, ttl: 300, rdata: target.as_wire().into() }
 }
 

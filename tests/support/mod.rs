@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod fake;
+pub(crate) mod machine;
 pub(crate) mod scenario;
 
 use std::time::{Duration, Instant};
@@ -23,4 +24,18 @@ pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let value = run();
     (value, start.elapsed())
+}
+
+/// Calls `step` with 0 to `count` - 1, evenly at so many a second, as fast as it can when it is behind.
+#[allow(clippy::disallowed_methods, reason = "real sockets, real time")]
+pub(crate) fn paced(per_second: u32, count: u32, mut step: impl FnMut(u32)) {
+    let start = Instant::now();
+    for n in 0..count {
+        let due = Duration::from_secs(1) * n / per_second;
+        // Sleeps shorter than this are mostly overhead: a few steps are taken together.
+        if let Some(early) = due.checked_sub(start.elapsed()).filter(|early| *early > Duration::from_millis(2)) {
+            std::thread::sleep(early);
+        }
+        step(n);
+    }
 }

@@ -200,7 +200,7 @@ fn state(
         previous.map(|previous| &previous.upstreams),
     );
     upstreams.set_own_addresses(&config.server.listen);
-    Ok(State::new(Parts { config, zones, routes, upstreams, system, cache }))
+    Ok(State::new(Parts { config, zones: zones.into(), routes: routes.into(), upstreams, system, cache }))
 }
 
 /// Asks as a client does: the fast path first, then the pipeline; what comes back is bytes.

@@ -11,7 +11,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 /// Groups at most: [`GroupId`] is 16 bits, and a thousand is far beyond what a person writes.
-const MAX_GROUPS: usize = 1000;
+pub(super) const MAX_GROUPS: usize = 1000;
+
+/// Servers of a group at most; no question is asked of more than eight.
+const MAX_SERVERS: usize = 64;
 
 /// Returns the names of all groups by their [`GroupId`]; `system` is put first when it is not written.
 pub(crate) fn names(root: &Table) -> Vec<String> {
@@ -80,6 +83,9 @@ fn servers(table: &Table, group: &str, listen: &[SocketAddr], diagnostics: &mut 
     let mut servers = Servers::default();
     let mut labels: HashMap<String, &Location> = HashMap::new();
     let mut addresses: HashMap<String, &Location> = HashMap::new();
+    if let Some(node) = table.items("servers").get(MAX_SERVERS) {
+        diagnostics.push(too_many("too-many-servers", "servers of a group", MAX_SERVERS, node.at.clone()));
+    }
     for (index, node) in table.items("servers").iter().enumerate() {
         let path = format!("{}[{index}]", table.path_of("servers"));
         let Some((name, text, at)) = entry(node) else { continue };

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 /// Views at most: a client is compared with each in turn, and `ViewId` is 16 bits.
-const MAX_VIEWS: usize = 1000;
+pub(super) const MAX_VIEWS: usize = 1000;
 
 /// Returns the names of all views by their `ViewId`; the first is everybody else.
 pub(crate) fn names(root: &Table) -> Vec<String> {

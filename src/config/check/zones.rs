@@ -37,6 +37,8 @@ pub(crate) fn zones(root: &Table, names: &Names, diagnostics: &mut Vec<Diagnosti
             fallthrough: get::boolean(table, "fallthrough"),
             views,
             at: table.at.clone(),
+            file_at: table.at_of("file"),
+            key: table.path.clone(),
             apex,
         });
     }
@@ -63,7 +65,15 @@ fn records(zone: &Table, apex: &Name, diagnostics: &mut Vec<Diagnostic>) -> Vec<
         }
         // What is missing or wrong here was reported where it stands.
         let (Some(rtype), Some(value)) = (get::rtype_if(table, "type"), get::text_if(table, "value")) else { continue };
-        records.push(InlineRecord { name, rtype, value, ttl: get::duration_if(table, "ttl"), at: table.at.clone() });
+        records.push(InlineRecord {
+            name,
+            rtype,
+            value,
+            ttl: get::duration_if(table, "ttl"),
+            at: table.at.clone(),
+            value_at: table.at_of("value"),
+            key: table.path.clone(),
+        });
     }
     records
 }
@@ -88,6 +98,8 @@ pub(crate) fn rewrites(root: &Table, names: &Names, diagnostics: &mut Vec<Diagno
             ttl: get::duration(answer, "ttl"),
             views,
             at: table.at.clone(),
+            value_at: answer.at_of("value"),
+            key: table.path.clone(),
         });
     }
     rewrites

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 /// Far more than anything here takes; a test that reaches it has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// `cached`: answered on the spot; `work`: by a task at once; `wait`: by a task when the test lets it; `panic`,
+/// `page`, `bigpage`: as `wait`, with 2,000 and 60,000 octets; `cached`: answered on the spot; `work`: by a task at once; `wait`: by a task when the test lets it; `panic`,
 /// `panicnow`: panics in the task, on the spot; `big`: on the spot, 40,000 octets long.
 struct Names {
     clock: Clock,
@@ -69,11 +69,16 @@ impl Answerer for Names {
 
     async fn answer(self: Arc<Self>, query: Query) -> (Origin, Vec<u8>) {
         match query.qname.labels().next().unwrap() {
-            b"wait" => self.released.acquire().await.unwrap().forget(),
+            b"wait" | b"page" | b"bigpage" => self.released.acquire().await.unwrap().forget(),
             b"panic" => panic!("in the task"),
             _ => {}
         }
-        (Origin::Upstream, Self::answer_bytes(&query, 4))
+        let octets = match query.qname.labels().next().unwrap() {
+            b"page" => 2_000,
+            b"bigpage" => 60_000,
+            _ => 4,
+        };
+        (Origin::Upstream, Self::answer_bytes(&query, octets))
     }
 
     fn allows(&self, client: IpAddr) -> bool {
@@ -105,7 +110,9 @@ impl Server {
         limits.reconfigure(&config);
         let names = Arc::new(Names { clock: Clock::default(), released: Semaphore::new(0) });
         let stats = Arc::new(Stats::default());
-        let running = start_within(&config, limits, Arc::clone(&names), Arc::clone(&stats), &|_, _| None).unwrap();
+        let running =
+            start_within(&config, limits, Arc::clone(&names), Arc::clone(&stats), Inherited::default(), &|_, _| None)
+                .unwrap();
         let address = running.addresses()[0].actual;
         Self { running: Some(running), names, stats, address }
     }

@@ -120,6 +120,39 @@ fn a_reader_that_stops_for_good_is_closed() {
 }
 
 #[test]
+fn many_answers_at_once_are_no_slow_reader() {
+    const COUNT: u16 = 128;
+    let server = Server::start(|_, _| {});
+    let mut stream = server.tcp();
+    let frames: Vec<u8> = (0..COUNT).flat_map(|number| framed(&question("page.test", number))).collect();
+    stream.write_all(&frames).unwrap();
+    server.wait_for_in_flight(usize::from(COUNT));
+    server.names.released.add_permits(usize::from(COUNT));
+    let mut ids: Vec<u16> = (0..COUNT).map(|_| id(&receive_tcp(&mut stream))).collect();
+    ids.sort_unstable();
+    assert!(ids.into_iter().eq(0..COUNT));
+}
+
+#[test]
+fn answers_that_a_client_does_not_read_are_kept_up_to_a_bound() {
+    const COUNT: u16 = 128;
+    let server = Server::start(|config, _| config.tcp_idle_timeout = Duration::from_secs(600));
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    // A small window: what the server writes stays on its side.
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let mut stream: TcpStream = socket.into();
+    let frames: Vec<u8> = (0..COUNT).flat_map(|number| framed(&question("bigpage.test", number))).collect();
+    stream.write_all(&frames).unwrap();
+    server.wait_for_in_flight(usize::from(COUNT));
+    let open = || server.running.as_ref().unwrap().limits.open_connections();
+    assert_eq!(open(), 1);
+    server.names.released.add_permits(usize::from(COUNT));
+    server.wait_for("closed", |_| open() == 0);
+    assert_eq!(server.count(Counter::TcpIdleClosed), 0);
+}
+
+#[test]
 fn at_the_cap_the_connection_idle_longest_goes() {
     let server = Server::start(|_, limits| limits.max_connections = 3);
     let mut streams: Vec<_> = (0..3).map(|_| server.tcp()).collect();

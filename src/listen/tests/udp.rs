@@ -103,7 +103,10 @@ fn strangers_are_refused_with_the_reason() {
 
 #[test]
 fn beyond_the_bound_the_answer_is_servfail_and_the_rest_goes_on() {
-    let server = Server::start(|config, _| config.max_in_flight = 2);
+    let server = Server::start(|config, limits| {
+        config.max_in_flight = 2;
+        limits.give_way_after = Duration::from_secs(3600);
+    });
     let socket = server.udp();
     for number in [1, 2] {
         socket.send(&question("wait.test", number)).unwrap();
@@ -119,6 +122,51 @@ fn beyond_the_bound_the_answer_is_servfail_and_the_rest_goes_on() {
     assert_eq!(late, [1, 2]);
     server.wait_for_in_flight(0);
     assert_eq!(rcode(&ask_udp(&socket, &question("work.test", 5))), Rcode::NOERROR);
+}
+
+#[test]
+fn at_the_bound_a_slow_question_gives_way_to_a_quick_one() {
+    let server = Server::start(|config, limits| {
+        config.max_in_flight = 2;
+        limits.give_way_after = Duration::ZERO;
+    });
+    let socket = server.udp();
+    for number in [1, 2] {
+        socket.send(&question("wait.test", number)).unwrap();
+        server.wait_for_in_flight(usize::from(number));
+    }
+    socket.send(&question("work.test", 3)).unwrap();
+    let mut answers = [receive_udp(&socket), receive_udp(&socket)];
+    answers.sort_by_key(|answer| id(answer));
+    let [slow, quick] = &answers;
+    assert_eq!((id(slow), rcode(slow), info_code(slow)), (2, Rcode::SERVFAIL, Some(14)));
+    assert_eq!((id(quick), rcode(quick)), (3, Rcode::NOERROR));
+    assert_eq!((server.count(Counter::GaveWay), server.count(Counter::InFlightFull)), (1, 0));
+    // The first is firm: however many come, it is worked on to its end.
+    server.names.released.add_permits(1);
+    let firm = receive_udp(&socket);
+    assert_eq!((id(&firm), rcode(&firm)), (1, Rcode::NOERROR));
+    server.wait_for_in_flight(0);
+}
+
+#[test]
+fn one_client_cannot_take_every_place() {
+    let server = Server::start(|config, limits| {
+        config.max_in_flight = 64;
+        limits.give_way_after = Duration::from_secs(3600);
+    });
+    let socket = server.udp();
+    for number in 0..64 {
+        socket.send(&question("wait.test", number)).unwrap();
+    }
+    server.wait_for_in_flight(56);
+    for _ in 56..64 {
+        let answer = receive_udp(&socket);
+        assert_eq!((rcode(&answer), info_code(&answer)), (Rcode::SERVFAIL, Some(14)));
+    }
+    assert_eq!((server.count(Counter::ClientShareFull), server.count(Counter::InFlightFull)), (8, 0));
+    server.names.released.add_permits(56);
+    server.wait_for_in_flight(0);
 }
 
 #[test]

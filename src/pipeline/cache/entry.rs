@@ -23,18 +23,37 @@ const MAX_RECORDS: usize = 1024;
 const ORIGIN_BITS: u8 = 3;
 /// The largest number of failures that fits beside the origin.
 const MAX_FAILURES: u8 = u8::MAX >> ORIGIN_BITS;
+/// Bits of a moment of birth: 557 years of milliseconds.
+const BIRTH_BITS: u32 = 44;
+/// Those bits.
+const BIRTH_MASK: u64 = (1 << BIRTH_BITS) - 1;
+/// How much older than the machine's start an entry may be, since a snapshot outlives a reboot: 30 days, more than a
+/// TTL and the time after it can be together.
+pub(super) const BIRTH_BIAS_MS: u64 = 30 * 86_400_000;
+/// Bits of a life: 12 days of seconds; the longest TTL that may be configured is 7.
+const LIFE_BITS: u32 = 20;
+/// Those bits, and the life of what is ours.
+const LIFE_MASK: u32 = (1 << LIFE_BITS) - 1;
+/// The answer was disputed.
+const DISPUTED: u32 = 1 << LIFE_BITS;
+/// It has been asked for again before its expiry.
+const ASKED_AGAIN: u32 = 1 << (LIFE_BITS + 1);
+/// Where the hits are counted.
+const HITS_SHIFT: u32 = 24;
 
 /// The bytes of an entry.
 #[derive(Debug)]
 pub(super) struct Slot(Box<[u8]>);
 
-/// What is known of an entry besides its bytes; 24 octets.
+/// What is known of an entry besides its bytes; 24 octets, so that a list node stays within 64.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
-    /// When it was stored.
-    pub(super) born: Tick,
-    /// How many seconds it is served; `u32::MAX` for what is ours.
-    pub(super) life_s: u32,
+    /// The moment of birth in the low [`BIRTH_BITS`], in milliseconds, [`BIRTH_BIAS_MS`] later than its tick. Above:
+    /// how many seconds after its expiry it last could not be refreshed, plus 1; 0 when that never happened.
+    times: u64,
+    /// How many seconds it is served in the low [`LIFE_BITS`], all ones for what is ours. Above: [`DISPUTED`],
+    /// [`ASKED_AGAIN`], and the hits counted in the highest octet.
+    life: u32,
     /// The configuration it was stored under.
     pub(super) epoch: u32,
     /// The decision behind it.
@@ -49,14 +68,19 @@ pub(super) struct Head {
 /// What a new entry is made with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Birth {
-    pub(super) born: Tick,
-    pub(super) life_s: u32,
+    /// How old it is already, in milliseconds; at most [`BIRTH_BIAS_MS`].
+    pub(super) age_ms: u64,
+    pub(super) now: Tick,
+    /// How many seconds it is served from its birth; `None` for what is ours.
+    pub(super) life_s: Option<u32>,
     pub(super) epoch: u32,
     pub(super) fingerprint: u32,
     /// How often it failed in a row, this time included; 0 for answers. At most 31.
     pub(super) failures: u8,
     /// No TTL inside says more than this.
     pub(super) ttl_cap_s: u32,
+    /// It is never served stale.
+    pub(super) disputed: bool,
 }
 
 impl Head {
@@ -65,20 +89,82 @@ impl Head {
         self.stored_origin().is_local()
     }
 
-    /// Returns what a hit is counted as.
+    /// Returns what a fresh hit is counted as.
     pub(super) fn origin_of_hit(&self) -> Origin {
         let origin = self.stored_origin();
         if origin.is_local() { origin } else { Origin::Cache }
     }
 
-    /// Tells whether it may be served.
+    /// Returns how old it is, in milliseconds; 0 when the clock went back.
+    pub(super) fn age_ms(&self, now: Tick) -> u64 {
+        now.0.saturating_add(BIRTH_BIAS_MS).saturating_sub(self.times & BIRTH_MASK)
+    }
+
+    /// Returns how old it is in whole seconds.
+    pub(super) fn age_s(&self, now: Tick) -> u32 {
+        u32::try_from(self.age_ms(now) / 1000).unwrap_or(u32::MAX)
+    }
+
+    /// Returns how many seconds it is served from its birth; `None` for what is ours.
+    pub(super) fn life_s(&self) -> Option<u32> {
+        Some(self.life & LIFE_MASK).filter(|life_s| *life_s != LIFE_MASK)
+    }
+
+    /// Tells whether it may be served as it is.
     pub(super) fn is_fresh(&self, now: Tick) -> bool {
-        self.is_local() || super::ttl::age_seconds(self.born, now) < self.life_s
+        self.life_s().is_none_or(|life_s| self.age_s(now) < life_s)
+    }
+
+    /// Returns how long ago it expired, in whole seconds; `None` as long as it has not, and always for what is ours.
+    pub(super) fn expired_s(&self, now: Tick) -> Option<u32> {
+        self.age_s(now).checked_sub(self.life_s()?)
     }
 
     /// Returns how often the question failed in a row; 0 for answers.
     pub(super) fn failures(&self) -> u8 {
         self.kind >> ORIGIN_BITS
+    }
+
+    /// Tells whether it must never be served stale.
+    pub(super) fn is_disputed(&self) -> bool {
+        self.life & DISPUTED != 0
+    }
+
+    /// Notes that it is expired and could not be refreshed. Does nothing to a fresh one.
+    pub(super) fn note_failed_refresh(&mut self, now: Tick) {
+        if let Some(expired_s) = self.expired_s(now) {
+            let noted = u64::from(expired_s).saturating_add(1).min(u64::MAX >> BIRTH_BITS);
+            self.times = self.times & BIRTH_MASK | noted << BIRTH_BITS;
+        }
+    }
+
+    /// Returns how many seconds ago it could not be refreshed, if that ever happened.
+    pub(super) fn failed_refresh_s(&self, now: Tick) -> Option<u32> {
+        let noted = u32::try_from(self.times >> BIRTH_BITS).ok()?.checked_sub(1)?;
+        Some(self.expired_s(now)?.saturating_sub(noted))
+    }
+
+    /// Counts a use and returns how many there were, this one included; stays at 255.
+    pub(super) fn count_hit(&mut self) -> u8 {
+        let hits = self.hits().saturating_add(1);
+        self.life = self.life & !(u32::MAX << HITS_SHIFT) | u32::from(hits) << HITS_SHIFT;
+        hits
+    }
+
+    /// Tells once that it is to be asked for again; false from then on.
+    pub(super) fn claim_asking_again(&mut self) -> bool {
+        let first = self.life & ASKED_AGAIN == 0;
+        self.life |= ASKED_AGAIN;
+        first
+    }
+
+    /// Returns a number that differs among entries stored together.
+    pub(super) fn spread(&self) -> u64 {
+        (self.times & BIRTH_MASK) ^ u64::from(self.message_bytes)
+    }
+
+    fn hits(&self) -> u8 {
+        u8::try_from(self.life >> HITS_SHIFT).unwrap_or(u8::MAX)
     }
 
     fn stored_origin(&self) -> Origin {
@@ -111,9 +197,11 @@ pub(super) fn make(key: &KeyBuf, answer: &Answer, birth: &Birth) -> Option<(Slot
         bytes.extend_from_slice(&at.to_be_bytes());
     }
     let origin = Origin::ALL.iter().position(|origin| *origin == answer.origin)?;
+    let born = birth.now.0.saturating_add(BIRTH_BIAS_MS).saturating_sub(birth.age_ms);
+    let life_s = birth.life_s.map_or(LIFE_MASK, |life_s| life_s.min(LIFE_MASK - 1));
     let head = Head {
-        born: birth.born,
-        life_s: birth.life_s,
+        times: born & BIRTH_MASK,
+        life: life_s | if birth.disputed { DISPUTED } else { 0 },
         epoch: birth.epoch,
         fingerprint: birth.fingerprint,
         message_bytes: u16::try_from(answer.message.len()).ok()?,
@@ -147,10 +235,11 @@ impl Slot {
         Some((u16_at(ede, 0)?, std::str::from_utf8(&ede[2..]).unwrap_or_default()))
     }
 
-    /// Copies the entry out as an answer of a certain age.
-    pub(super) fn to_answer(&self, head: &Head, age_s: u32) -> Answer {
+    /// Copies the entry out as a fresh answer of its age.
+    pub(super) fn to_answer(&self, head: &Head, now: Tick) -> Answer {
         let mut message: Box<[u8]> = self.message(head).into();
         if !head.is_local() {
+            let age_s = head.age_s(now);
             self.ttl_offsets(head).for_each(|at| super::ttl::age_ttl(&mut message, at, age_s));
         }
         let ede = self.ede(head).map(|(code, text)| Ede { code, text: Cow::Owned(text.to_owned()) });
@@ -161,6 +250,13 @@ impl Slot {
     pub(super) fn is_of(&self, key: &dyn Keyed) -> bool {
         let question = PREFIX_BYTES + HEADER_BYTES;
         self.0.starts_with(key.prefix()) && self.0.get(question..).is_some_and(|rest| rest.starts_with(key.question()))
+    }
+
+    /// Copies the entry out as a stale answer, no TTL above `ttl_cap_s`, with the error that says so.
+    pub(super) fn to_stale_answer(&self, head: &Head, ttl_cap_s: u32, (code, text): (u16, &'static str)) -> Answer {
+        let mut message: Box<[u8]> = self.message(head).into();
+        self.ttl_offsets(head).for_each(|at| super::ttl::cap_ttl(&mut message, at, ttl_cap_s));
+        Answer { message, origin: Origin::Stale, ede: Some(Ede::new(code, text)) }
     }
 
     /// Returns the name the entry is stored under.

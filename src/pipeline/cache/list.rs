@@ -70,11 +70,6 @@ impl List {
         self.find(key).is_some()
     }
 
-    /// Returns an entry and marks it as used.
-    pub(super) fn get_key_value(&mut self, key: &dyn Keyed) -> Option<(&Slot, &Head)> {
-        self.get_key_value_mut(key).map(|(slot, head)| (slot, &*head))
-    }
-
     /// Returns an entry to be changed and marks it as used.
     pub(super) fn get_key_value_mut(&mut self, key: &dyn Keyed) -> Option<(&Slot, &mut Head)> {
         let at = self.find(key)?;
@@ -227,7 +222,16 @@ mod tests {
         let name = Name::parse(&format!("n{n}.example")).unwrap();
         let message = MessageBuilder::response(&name, Rtype::A, Rcode::NOERROR).finish();
         let answer = Answer { message, origin: Origin::Upstream, ede: None };
-        let birth = Birth { born: Tick(0), life_s: 60, epoch: 0, fingerprint: 0, failures: 0, ttl_cap_s: 60 };
+        let birth = Birth {
+            age_ms: 0,
+            now: Tick(0),
+            life_s: Some(60),
+            epoch: 0,
+            fingerprint: 0,
+            failures: 0,
+            ttl_cap_s: 60,
+            disputed: false,
+        };
         let (slot, head) = entry::make(&key(n), &answer, &birth).unwrap();
         list.put(slot, head);
     }
@@ -242,7 +246,7 @@ mod tests {
     fn what_was_asked_for_is_passed_over_once() {
         let mut list = filled(4);
         for n in [0, 2] {
-            assert!(list.get_key_value(&key(n)).is_some());
+            assert!(list.get_key_value_mut(&key(n)).is_some());
         }
         let mut gone = Vec::new();
         while let Some((slot, _)) = list.pop_unused() {
@@ -262,7 +266,7 @@ mod tests {
         (1000..1500).for_each(|n| put(&mut list, n));
         assert_eq!((list.len(), list.places.len()), (1000, places));
         for n in 500..1500 {
-            assert!(list.get_key_value(&key(n)).is_some_and(|(slot, _)| slot.is_of(&key(n))), "{n}");
+            assert!(list.get_key_value_mut(&key(n)).is_some_and(|(slot, _)| slot.is_of(&key(n))), "{n}");
         }
         list.retain(|slot, _| slot.is_of(&key(1234)));
         assert_eq!((list.len(), list.iter().count(), list.contains(&key(1234))), (1, 1, true));

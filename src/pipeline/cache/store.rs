@@ -10,6 +10,8 @@
 use super::entry::{self, Birth, Head, Slot};
 use super::key::{KeyBuf, Keyed};
 use super::list::{List, PLACE_BYTES};
+use super::prefetch;
+use super::stale::{self, Staleness};
 use super::ttl::{self, FAILURE_MEMORY_S, Lifetime};
 use crate::clock::Tick;
 use crate::config;
@@ -36,16 +38,31 @@ pub struct Cache {
     shards: Box<[Mutex<Shard>]>,
     epoch: AtomicU32,
     max_ttl_s: u32,
+    stale: stale::Policy,
+    prefetch: prefetch::Policy,
+}
+
+/// What the fast path made of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hit {
+    /// What it counts as.
+    pub origin: Origin,
+    /// It is popular and about to expire: ask for it again. Said once in an entry's life.
+    pub ask_again: bool,
 }
 
 /// An answer found by the slow path.
 #[derive(Debug, Clone)]
 pub struct Cached {
-    /// The answer, its TTLs aged.
+    /// The answer, its TTLs aged, or lowered when it is stale.
     pub answer: Answer,
+    /// What is to be done before it goes out, when it is stale; `None` for a fresh one.
+    pub staleness: Option<Staleness>,
+    /// As [`Hit::ask_again`].
+    pub ask_again: bool,
     /// The decision it was stored under.
     pub fingerprint: u64,
-    /// It was stored, or revalidated, under the configuration of the present.
+    /// It was stored, or revalidated, under the configuration of the epoch asked for.
     pub current: bool,
     /// How old it is.
     pub age: Duration,
@@ -62,6 +79,19 @@ pub struct Terms {
     pub epoch: u32,
     /// The moment.
     pub now: Tick,
+    /// The answer was disputed: it is never served stale.
+    pub disputed: bool,
+}
+
+/// Under what terms an answer is served.
+#[derive(Debug, Clone, Copy)]
+pub struct Serve {
+    /// The epoch of the configuration the client was looked at by: its views need not be those of another epoch.
+    pub epoch: u32,
+    /// The moment.
+    pub now: Tick,
+    /// Whether answers carry extended errors.
+    pub extended_errors: bool,
 }
 
 /// What an insertion did.
@@ -71,6 +101,8 @@ pub struct Inserted {
     pub stored: bool,
     /// Entries that the bounds put out for it.
     pub evicted: u64,
+    /// It is a failure, and there is an answer that is better than it: that one stays.
+    pub better_stays: bool,
 }
 
 /// What to remove.
@@ -95,89 +127,138 @@ impl Cache {
             shards: (0..shards).map(|_| shard()).collect(),
             epoch: AtomicU32::new(0),
             max_ttl_s: u32::try_from(policy.max_ttl.as_secs()).unwrap_or(u32::MAX),
+            stale: stale::Policy::new(&policy.serve_stale),
+            prefetch: prefetch::Policy::new(&policy.prefetch),
         }
     }
 
-    /// Appends the answer for a client to `out` if a fresh one of the present configuration is there, and returns
-    /// what the hit counts as. Allocates nothing as long as `out` has room.
+    /// Appends the answer for a client to `out` if the same configuration has one that goes out at once: a fresh one, or
+    /// a stale one that could just now not be refreshed. Allocates nothing as long as `out` has room.
     pub fn answer_into(
         &self,
         key: &KeyBuf,
-        now: Tick,
+        serve: Serve,
         shape: &encode::ClientShape<'_>,
         out: &mut Vec<u8>,
-    ) -> Option<Origin> {
-        let epoch = self.epoch();
+    ) -> Option<Hit> {
+        let Serve { epoch, now, extended_errors } = serve;
         let mut shard = self.shard(key);
-        let (slot, head) = shard.get(key)?;
-        if head.epoch != epoch || !head.is_fresh(now) {
+        let (slot, head) = shard.get_mut(key)?;
+        if head.epoch != epoch {
+            return None;
+        }
+        let is_fresh = head.is_fresh(now);
+        if !is_fresh && self.stale.staleness(head, now) != Some(Staleness::AtOnce) {
             return None;
         }
         let start = out.len();
-        encode::fit(out, slot.message(head), shape, slot.ede(head));
+        let message = slot.message(head);
+        let ede = if is_fresh { slot.ede(head) } else { Some(stale::extended_error(message)) };
+        encode::fit(out, message, shape, ede.filter(|_| extended_errors));
         // What was cut has no TTLs left; where they were, OPT stands.
         let cut = u16_at(out, start + 2).is_none_or(|flags| flags & flag::TC != 0);
-        let age_s = ttl::age_seconds(head.born, now);
+        if !is_fresh {
+            if !cut {
+                slot.ttl_offsets(head).for_each(|at| ttl::cap_ttl(out, start + at, self.stale.reply_ttl_s));
+            }
+            return Some(Hit { origin: Origin::Stale, ask_again: false });
+        }
+        let age_s = head.age_s(now);
         if !cut && age_s > 0 && !head.is_local() {
             slot.ttl_offsets(head).for_each(|at| ttl::age_ttl(out, start + at, age_s));
         }
-        Some(head.origin_of_hit())
+        Some(Hit { origin: head.origin_of_hit(), ask_again: self.prefetch.is_due(head, now) })
     }
 
-    /// Copies a fresh answer out, also one of an older epoch: then `current` is false and it may be used only after
-    /// [`Cache::revalidate`].
+    /// Copies an answer out, fresh or stale, also one of another epoch than the one given: then `current` is false and
+    /// it may be used only after [`Cache::revalidate`].
     #[must_use]
-    pub fn get(&self, key: &KeyBuf, now: Tick) -> Option<Cached> {
-        let epoch = self.epoch();
+    pub fn get(&self, key: &KeyBuf, epoch: u32, now: Tick) -> Option<Cached> {
         let mut shard = self.shard(key);
-        let (slot, head) = shard.get(key).filter(|(_, head)| head.is_fresh(now))?;
+        let (slot, head) = shard.get_mut(key)?;
+        let staleness = self.stale.staleness(head, now);
+        if staleness.is_none() && !head.is_fresh(now) {
+            return None;
+        }
+        let answer = match staleness {
+            None => slot.to_answer(head, now),
+            Some(_) => {
+                let error = stale::extended_error(slot.message(head));
+                slot.to_stale_answer(head, self.stale.reply_ttl_s, error)
+            }
+        };
+        let current = head.epoch == epoch;
         Some(Cached {
-            answer: slot.to_answer(head, ttl::age_seconds(head.born, now)),
+            answer,
+            staleness,
+            ask_again: current && staleness.is_none() && self.prefetch.is_due(head, now),
             fingerprint: u64::from(head.fingerprint),
-            current: head.epoch == epoch,
-            age: now.since(head.born),
+            current,
+            age: Duration::from_millis(head.age_ms(now)),
         })
     }
 
-    /// Makes an entry current if the present configuration decides the same about it, and removes it if not.
-    /// Returns whether there is such an entry, current by now.
-    pub fn revalidate(&self, key: &KeyBuf, fingerprint: u64) -> bool {
-        let epoch = self.epoch();
-        let mut shard = self.shard(key);
-        match shard.peek_mut(key) {
-            Some(head) if head.fingerprint == low_half(fingerprint) => {
-                head.epoch = epoch;
-                true
-            }
-            Some(_) => {
-                shard.remove(key);
-                false
-            }
-            None => false,
+    /// Notes that an answer could not be refreshed in time: while that is recent, it goes out stale without waiting.
+    pub fn note_failed_refresh(&self, key: &KeyBuf, now: Tick) {
+        if let Some(head) = self.shard(key).peek_mut(key) {
+            head.note_failed_refresh(now);
         }
     }
 
+    /// Removes what is stored under a key, because it has been replaced by something that must not be kept.
+    pub fn forget(&self, key: &KeyBuf) {
+        self.shard(key).remove(key);
+    }
+
+    /// Makes an entry current if the configuration of `epoch` decides the same about it, and removes it if not.
+    /// Returns whether there is such an entry. For a question that goes on under a configuration that has been
+    /// replaced the entry stays as it is: what that one decides says nothing about the present.
+    pub fn revalidate(&self, key: &KeyBuf, fingerprint: u64, epoch: u32) -> bool {
+        let is_present = epoch == self.epoch();
+        let mut shard = self.shard(key);
+        let Some(head) = shard.peek_mut(key) else { return false };
+        let same = head.fingerprint == low_half(fingerprint);
+        match (same, is_present) {
+            (true, true) => head.epoch = epoch,
+            (false, true) => shard.remove(key),
+            (_, false) => {}
+        }
+        same
+    }
+
     /// Stores an answer in place of the one there may be. Refused when the configuration has changed since
-    /// `terms.epoch`, when the answer is not one to the key's question, and when it alone is over the shard's budget.
+    /// `terms.epoch`, when the answer is not one to the key's question, and when it alone is over the shard's budget; a
+    /// failure also when the answer that is there is fresh or may be served stale.
     pub fn insert(&self, key: &KeyBuf, answer: &Answer, terms: &Terms) -> Inserted {
         if terms.epoch != self.epoch() {
             return Inserted::default();
         }
-        let failures = match terms.lifetime {
-            Lifetime::Failure => self.failures_before(key, terms.now).saturating_add(1),
-            Lifetime::Positive(_) | Lifetime::Negative(_) | Lifetime::Local => 0,
-        };
+        let mut failures = 0;
+        if terms.lifetime == Lifetime::Failure {
+            match self.before_failure(key, terms) {
+                Before::Better => return Inserted { better_stays: true, ..Inserted::default() },
+                Before::Failures(before) => failures = before.saturating_add(1),
+            }
+        }
         let (life_s, ttl_cap_s) = match terms.lifetime {
-            Lifetime::Positive(life_s) => (life_s, self.max_ttl_s),
-            Lifetime::Negative(life_s) => (life_s, life_s),
+            Lifetime::Positive(life_s) => (Some(life_s), self.max_ttl_s),
+            Lifetime::Negative(life_s) => (Some(life_s), life_s),
             Lifetime::Failure => {
                 let life_s = ttl::failure_seconds(failures - 1);
-                (life_s, life_s)
+                (Some(life_s), life_s)
             }
-            Lifetime::Local => (u32::MAX, u32::MAX),
+            Lifetime::Local => (None, u32::MAX),
         };
-        let fingerprint = low_half(terms.fingerprint);
-        let birth = Birth { born: terms.now, life_s, epoch: terms.epoch, fingerprint, failures, ttl_cap_s };
+        let birth = Birth {
+            age_ms: 0,
+            now: terms.now,
+            life_s,
+            epoch: terms.epoch,
+            fingerprint: low_half(terms.fingerprint),
+            failures,
+            ttl_cap_s,
+            disputed: terms.disputed,
+        };
         match entry::make(key, answer, &birth) {
             Some((slot, head)) => self.shard(key).insert(slot, head),
             None => Inserted::default(),
@@ -224,13 +305,27 @@ impl Cache {
         lock(&self.shards[hash & (self.shards.len() - 1)])
     }
 
-    /// Returns how often this question failed in a row until now.
-    fn failures_before(&self, key: &KeyBuf, now: Tick) -> u8 {
+    /// Looks at what a failure would replace. An answer that is better stays, and notes the failure.
+    fn before_failure(&self, key: &KeyBuf, terms: &Terms) -> Before {
         let mut shard = self.shard(key);
-        let Some(head) = shard.peek_mut(key) else { return 0 };
-        let forgotten = u64::from(head.life_s) + FAILURE_MEMORY_S;
-        if now.since(head.born).as_secs() <= forgotten { head.failures() } else { 0 }
+        let Some(head) = shard.peek_mut(key) else { return Before::Failures(0) };
+        let now = terms.now;
+        let is_answer = head.failures() == 0 && !head.is_local();
+        if is_answer && head.epoch == terms.epoch && (head.is_fresh(now) || self.stale.staleness(head, now).is_some()) {
+            head.note_failed_refresh(now);
+            return Before::Better;
+        }
+        let forgotten_s = u64::from(head.life_s().unwrap_or(0)) + FAILURE_MEMORY_S;
+        Before::Failures(if head.age_ms(now) / 1000 <= forgotten_s { head.failures() } else { 0 })
     }
+}
+
+/// What stands where a failure is to be stored.
+enum Before {
+    /// An answer that may still be served.
+    Better,
+    /// So many failures in a row, or nothing.
+    Failures(u8),
 }
 
 /// One shard: two lists and what they take.
@@ -251,12 +346,13 @@ impl Shard {
         Self { forwarded, local, forwarded_bytes: 0, local_bytes: 0, max_entries, max_bytes }
     }
 
-    fn get(&mut self, key: &KeyBuf) -> Option<(&Slot, &Head)> {
+    /// Finds an entry and makes it the youngest.
+    fn get_mut(&mut self, key: &KeyBuf) -> Option<(&Slot, &mut Head)> {
         let key = key as &dyn Keyed;
         if !self.local.is_empty() && self.local.contains(key) {
-            return self.local.get_key_value(key);
+            return self.local.get_key_value_mut(key);
         }
-        self.forwarded.get_key_value(key)
+        self.forwarded.get_key_value_mut(key)
     }
 
     fn peek_mut(&mut self, key: &KeyBuf) -> Option<&mut Head> {
@@ -297,7 +393,7 @@ impl Shard {
             self.forwarded_bytes += bytes;
             self.forwarded.put(slot, head);
         }
-        Inserted { stored: true, evicted }
+        Inserted { stored: true, evicted, better_stays: false }
     }
 
     /// Puts out the entry that is missed least; returns whether there was one.

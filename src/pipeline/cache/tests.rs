@@ -9,6 +9,9 @@ use crate::dns::{Ede, Rcode, Record, Rtype};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
+#[path = "tests/stale.rs"]
+mod stale_and_popular;
+
 const START: Tick = Tick(86_400_000);
 
 fn cache(max_entries: usize, max_bytes: u64) -> Cache {
@@ -18,6 +21,7 @@ fn cache(max_entries: usize, max_bytes: u64) -> Cache {
         min_ttl: Duration::ZERO,
         max_ttl: Duration::from_secs(86_400),
         negative_ttl_max: Duration::from_secs(300),
+        ..config::Cache::NONE
     })
 }
 
@@ -60,7 +64,7 @@ fn at(seconds: u64) -> Tick {
 }
 
 fn put(cache: &Cache, text: &str, answer: &Answer, lifetime: Lifetime, now: Tick) -> Inserted {
-    let terms = Terms { lifetime, fingerprint: 7, epoch: cache.epoch(), now };
+    let terms = Terms { lifetime, fingerprint: 7, epoch: cache.epoch(), now, disputed: false };
     cache.insert(&key(text), answer, &terms)
 }
 
@@ -76,11 +80,15 @@ fn shape(qname: &Name, limit_bytes: usize) -> ClientShape<'_> {
     }
 }
 
+fn serve(cache: &Cache, now: Tick) -> Serve {
+    Serve { epoch: cache.epoch(), now, extended_errors: true }
+}
+
 fn hit(cache: &Cache, text: &str, now: Tick) -> Option<(Origin, Vec<u8>)> {
     let mut out = b"earlier".to_vec();
     let qname = name(text);
-    let origin = cache.answer_into(&key(text), now, &shape(&qname, 1232), &mut out)?;
-    Some((origin, out.split_off(7)))
+    let hit = cache.answer_into(&key(text), serve(cache, now), &shape(&qname, 1232), &mut out)?;
+    Some((hit.origin, out.split_off(7)))
 }
 
 fn ttls(message: &[u8]) -> Vec<u32> {
@@ -119,7 +127,7 @@ fn what_is_cut_keeps_its_opt_untouched() {
     let long = answer("a.example", &[60; 100]);
     put(&cache, "a.example", &long, Lifetime::Positive(60), START);
     let (qname, mut out) = (name("a.example"), Vec::new());
-    cache.answer_into(&key("a.example"), at(30), &shape(&qname, 512), &mut out).unwrap();
+    cache.answer_into(&key("a.example"), serve(&cache, at(30)), &shape(&qname, 512), &mut out).unwrap();
     let view = Message::parse(&out).unwrap();
     assert!(view.has(flag::TC));
     assert_eq!(view.edns().unwrap().unwrap().payload_bytes, 1232);
@@ -133,7 +141,37 @@ fn ours_does_not_age_and_is_counted_as_what_it_is() {
     put(&cache, "git.lab.example", &ours, Lifetime::Local, START);
     let (origin, message) = hit(&cache, "git.lab.example", at(1_000_000)).unwrap();
     assert_eq!((origin, ttls(&message)), (Origin::Zone, vec![60]));
-    assert_eq!(cache.get(&key("git.lab.example"), at(1_000_000)).unwrap().answer.origin, Origin::Zone);
+    assert_eq!(cache.get(&key("git.lab.example"), cache.epoch(), at(1_000_000)).unwrap().answer.origin, Origin::Zone);
+}
+
+#[test]
+fn a_question_under_a_replaced_configuration_leaves_entries_as_they_are() {
+    let cache = cache(100, 1 << 20);
+    put(&cache, "a.example", &answer("a.example", &[60]), Lifetime::Positive(60), START);
+    let old = cache.epoch();
+    let present = cache.next_epoch();
+    assert!(cache.get(&key("a.example"), old, START).unwrap().current, "the old configuration made it");
+    // What the old one decides must not make it current for the present one, which may decide otherwise.
+    assert!(cache.revalidate(&key("a.example"), 7, old));
+    assert!(hit(&cache, "a.example", START).is_none());
+    assert!(!cache.revalidate(&key("a.example"), 9, old));
+    assert!(cache.revalidate(&key("a.example"), 7, present), "nor does it remove it");
+    let (qname, mut out) = (name("a.example"), Vec::new());
+    let under_old = Serve { epoch: old, ..serve(&cache, START) };
+    assert!(cache.answer_into(&key("a.example"), under_old, &shape(&qname, 1232), &mut out).is_none());
+}
+
+#[test]
+fn extended_errors_can_be_left_out() {
+    let cache = cache(100, 1 << 20);
+    put(&cache, "a.example", &failure("a.example"), Lifetime::Failure, START);
+    let with = |extended_errors| {
+        let (qname, mut out) = (name("a.example"), Vec::new());
+        let serve = Serve { extended_errors, ..serve(&cache, START) };
+        cache.answer_into(&key("a.example"), serve, &shape(&qname, 1232), &mut out).unwrap();
+        Message::parse(&out).unwrap().edns().unwrap().unwrap().option(15).is_some()
+    };
+    assert_eq!((with(true), with(false)), (true, false));
 }
 
 #[test]
@@ -144,18 +182,30 @@ fn a_reload_hides_everything_until_it_is_revalidated() {
     let old = cache.epoch();
     assert_eq!(cache.next_epoch(), old + 1);
     assert!(hit(&cache, "a.example", START).is_none());
-    let found = cache.get(&key("a.example"), at(3)).unwrap();
+    let found = cache.get(&key("a.example"), old + 1, at(3)).unwrap();
     assert!(!found.current);
     assert_eq!((found.fingerprint, found.age), (7, Duration::from_secs(3)));
     assert_eq!(ttls(&found.answer.message), [57]);
-    assert!(cache.revalidate(&key("a.example"), 7));
+    assert!(cache.revalidate(&key("a.example"), 7, old + 1));
     assert!(hit(&cache, "a.example", START).is_some());
-    assert!(cache.get(&key("a.example"), START).unwrap().current);
-    assert!(!cache.revalidate(&key("b.example"), 8));
-    assert!(cache.get(&key("b.example"), START).is_none());
-    assert!(!cache.revalidate(&key("c.example"), 7));
-    let late = Terms { lifetime: Lifetime::Positive(60), fingerprint: 7, epoch: old, now: START };
+    assert!(cache.get(&key("a.example"), old + 1, START).unwrap().current);
+    assert!(!cache.revalidate(&key("b.example"), 8, old + 1));
+    assert!(cache.get(&key("b.example"), old + 1, START).is_none());
+    assert!(!cache.revalidate(&key("c.example"), 7, old + 1));
+    let late = Terms { lifetime: Lifetime::Positive(60), fingerprint: 7, epoch: old, now: START, disputed: false };
     assert!(!cache.insert(&key("b.example"), &answer("b.example", &[60]), &late).stored);
+}
+
+#[test]
+fn a_configuration_that_has_been_replaced_makes_nothing_current() {
+    let cache = cache(100, 1 << 20);
+    put(&cache, "a.example", &answer("a.example", &[60]), Lifetime::Positive(60), START);
+    let replaced = cache.epoch();
+    cache.next_epoch();
+    assert!(cache.revalidate(&key("a.example"), 7, replaced), "a question that began under it may use it");
+    assert!(hit(&cache, "a.example", START).is_none(), "others must not");
+    assert!(!cache.revalidate(&key("a.example"), 8, replaced));
+    assert!(cache.revalidate(&key("a.example"), 7, cache.epoch()), "nor is anything removed by it");
 }
 
 #[test]
@@ -203,7 +253,7 @@ fn the_oldest_goes_first_and_use_makes_young() {
     }
     assert!(hit(&cache, "a.example", START).is_some());
     let done = put(&cache, "d.example", &answer("d.example", &[60]), Lifetime::Positive(60), START);
-    assert_eq!(done, Inserted { stored: true, evicted: 1 });
+    assert_eq!(done, Inserted { stored: true, evicted: 1, better_stays: false });
     assert!(hit(&cache, "b.example", START).is_none());
     assert!(hit(&cache, "a.example", START).is_some());
 }
@@ -336,7 +386,7 @@ proptest! {
                         prop_assert_eq!(origin == Origin::Hosts, known.local);
                         let shown = if known.local { known.ttl } else { known.ttl - age };
                         prop_assert_eq!(ttls(&message), vec![shown; known.records]);
-                        let slow = cache.get(&key(&text(name)), now).unwrap();
+                        let slow = cache.get(&key(&text(name)), cache.epoch(), now).unwrap();
                         prop_assert_eq!(ttls(&slow.answer.message), vec![shown; known.records]);
                     }
                 }
@@ -346,7 +396,7 @@ proptest! {
                     model.values_mut().for_each(|known| known.current = false);
                 }
                 Action::Revalidate { name } => {
-                    if cache.revalidate(&key(&text(name)), 7) {
+                    if cache.revalidate(&key(&text(name)), 7, cache.epoch()) {
                         model.get_mut(&name).unwrap().current = true;
                     }
                 }

@@ -29,6 +29,8 @@ pub(super) struct Index {
     /// Bit N: there is a pattern of N labels. Suffixes of other lengths are not looked up.
     depths: u128,
     excludes: bool,
+    /// Patterns at most.
+    max: usize,
 }
 
 /// One thing said about a name.
@@ -66,6 +68,7 @@ impl Default for Index {
             hasher: foldhash::fast::RandomState::default(),
             depths: 0,
             excludes: false,
+            max: MAX_PATTERNS,
         }
     }
 }
@@ -87,7 +90,7 @@ impl Index {
             before = Some(at);
             at = item.next;
         }
-        let Some(new) = u32::try_from(self.items.len()).ok().filter(|_| self.items.len() < MAX_PATTERNS) else {
+        let Some(new) = u32::try_from(self.items.len()).ok().filter(|_| self.items.len() < self.max) else {
             return Added::Full;
         };
         self.depths |= 1 << depth;
@@ -256,4 +259,20 @@ fn hash_name(hasher: &foldhash::fast::RandomState, wire: &[u8]) -> u64 {
     let mut state = hasher.build_hasher();
     state.write(wire);
     state.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::Name;
+
+    #[test]
+    fn patterns_have_a_bound_and_known_ones_do_not_count() {
+        let mut index = Index::default();
+        assert_eq!(index.max, MAX_PATTERNS);
+        index.max = 3;
+        let mut add = |name: &str| index.add(Name::parse(name).unwrap().as_wire(), Scope::Only, 0, false);
+        assert_eq!(["a", "b", "c", "d"].map(&mut add), [Added::New, Added::New, Added::New, Added::Full]);
+        assert_eq!(add("a"), Added::Twice);
+    }
 }

@@ -68,7 +68,7 @@ pub(super) fn read(
         }
         Err(error) => diagnostics.push(
             Diagnostic::error("list-unreadable", list.at.clone(), "a list file that can be read")
-                .key("names_from")
+                .key("names_from.path")
                 .found(list.path.display().to_string())
                 .hint(error.to_string()),
         ),
@@ -111,7 +111,8 @@ fn read_lines(
             continue;
         }
         let Ok(text) = std::str::from_utf8(&bytes) else {
-            problems.error("list-not-text", 1, String::from_utf8_lossy(&bytes), "UTF-8 text");
+            let good = bytes.utf8_chunks().next().map_or(0, |chunk| chunk.valid().chars().count());
+            problems.error("list-not-text", good + 1, String::from_utf8_lossy(bytes.trim_ascii_end()), "text in UTF-8");
             continue;
         };
         let text = if problems.line == 1 { text.trim_start_matches('\u{feff}') } else { text };
@@ -384,6 +385,20 @@ mod tests {
         let (found, diagnostics) = parse(ListFormat::Domains, &text);
         assert_eq!(found, ["b.test."]);
         assert_eq!(places(&diagnostics), ["error list:1:1 list-line-too-long"]);
+    }
+
+    #[test]
+    fn a_file_without_end_ends_at_the_bound() {
+        let mut problems = Problems::new(Path::new("list"));
+        read_lines(io::repeat(b'a'), ListFormat::Domains, &mut problems, &mut |_, _, _| Flow::GoOn);
+        let mut diagnostics = Vec::new();
+        problems.finish(&mut diagnostics);
+        assert_eq!(places(&diagnostics), ["error list:1:1 list-too-long"]);
+        // The sink says when the routes are full.
+        let mut problems = Problems::new(Path::new("list"));
+        read_lines(&b"a.test\nb.test\nc.test\n"[..], ListFormat::Domains, &mut problems, &mut |_, _, _| Flow::Full);
+        problems.finish(&mut diagnostics);
+        assert_eq!(places(&diagnostics[1..]), ["error list:1:1 too-many-patterns"]);
     }
 
     proptest! {

@@ -113,6 +113,12 @@ impl Routes {
         found.is_some_and(|(pattern, _)| pattern.len() > 1)
     }
 
+    /// Returns what [`Choice::fingerprint`] is for names that only the group `system` may be asked for.
+    #[must_use]
+    pub fn system_fingerprint(&self) -> u64 {
+        load::mix(&[self.search_route.meaning])
+    }
+
     /// Returns the routes in file order.
     #[must_use]
     pub fn routes(&self) -> &[RouteInfo] {

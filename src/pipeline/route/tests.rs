@@ -63,15 +63,9 @@ fn config(routes: Vec<Route>) -> Config {
         default: DefaultRoute { upstream: GroupId(1), private_answers: PrivateAnswers::Drop },
         routes,
         zones: Vec::new(),
-        hosts: Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
+        hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
-        cache: Cache {
-            max_entries: 0,
-            max_bytes: 0,
-            min_ttl: Duration::ZERO,
-            max_ttl: Duration::ZERO,
-            negative_ttl_max: Duration::ZERO,
-        },
+        cache: Cache::NONE,
         views: vec![view(Some(own)), view(None)],
         log: Log { level: LogLevel::Info, format: LogFormat::Text },
     }
@@ -259,6 +253,24 @@ fn routes_that_never_match_are_named_with_what_covers_them() {
     let never = "route-never-matches";
     assert_eq!(found, [(2, never), (4, "route-without-names"), (5, never), (8, never)]);
     assert!(routes.unreachable()[0].hint.as_ref().unwrap().contains("route r1 (t.toml:1:1)"));
+}
+
+#[test]
+fn routes_search_domains_and_fallbacks_have_bounds() {
+    let many: Vec<Route> = (0..=u32::from(u16::MAX)).map(|line| route(line, &[], &[], 1)).collect();
+    let (routes, problems) = Routes::load(&config(many), &|_| false, &[]);
+    assert_eq!(routes.routes.len(), usize::from(u16::MAX));
+    assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["too-many-routes"]);
+    let domains: Vec<Name> = (0..70).map(|n| Name::parse(&format!("n{n}.example")).unwrap()).collect();
+    let (routes, problems) = Routes::load(&config(Vec::new()), &|_| false, &domains);
+    assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["too-many-search-domains"]);
+    assert!(routes.find(ViewId(0), domains[63].as_wire()).private);
+    assert!(!routes.find(ViewId(0), domains[64].as_wire()).private);
+    // A ring of fallbacks, which `check` refuses, ends all the same.
+    let mut ring = config(vec![route(1, &["a.example"], &[], 1)]);
+    ring.groups[1].fallback = Some(GroupId(2));
+    ring.groups[2].fallback = Some(GroupId(1));
+    assert_eq!(taken_by(&load(&ring), 0, "a.example"), "r1");
 }
 
 #[test]

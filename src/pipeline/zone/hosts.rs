@@ -19,6 +19,8 @@ use std::sync::Arc;
 const HOSTS_TTL_SECONDS: u32 = 60;
 /// Names of all hosts files together: large block lists have some hundred thousand.
 const MAX_NAMES: usize = 4_000_000;
+/// Addresses of one name: an answer over TCP has room for four times as many.
+const MAX_ADDRESSES: usize = 1000;
 /// Problems listed per file.
 const MAX_DIAGNOSTICS: usize = 100;
 
@@ -28,6 +30,8 @@ struct Entry {
     address: IpAddr,
     file: u16,
     line: u32,
+    /// The line gives the name's first label by itself as well, as `127.0.1.1 box.example.net box` does.
+    is_machine: bool,
 }
 
 /// All hosts files.
@@ -39,6 +43,45 @@ pub(super) struct Hosts {
     /// Lower-cased reverse name to the name of the first line with that address.
     reverse: HashMap<Box<[u8]>, (Name, Entry), foldhash::fast::RandomState>,
     pub(super) on_conflict: OnConflict,
+    /// Names at most.
+    max_names: usize,
+}
+
+/// Why a line is left out.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    Names,
+    Addresses,
+}
+
+/// What a file has beyond the bounds: how often, and the first line.
+#[derive(Debug, Default)]
+struct LeftOut {
+    names: Option<(u32, usize)>,
+    addresses: Option<(u32, usize)>,
+    problems: Option<(u32, usize)>,
+}
+
+impl LeftOut {
+    fn note(&mut self, bound: Bound, line: u32) {
+        let place = match bound {
+            Bound::Names => &mut self.names,
+            Bound::Addresses => &mut self.addresses,
+        };
+        place.get_or_insert((line, 0)).1 += 1;
+    }
+
+    fn report(&self, path: &Path, diagnostics: &mut Vec<Diagnostic>) {
+        let names = ("too-many-hosts", format!("at most {MAX_NAMES} names in all hosts files together"));
+        let addresses = ("too-many-addresses", format!("at most {MAX_ADDRESSES} addresses for one name"));
+        let problems = ("hosts-more-problems", "a hosts file with fewer problems".to_owned());
+        for (place, (code, expected)) in [(self.names, names), (self.addresses, addresses), (self.problems, problems)] {
+            let Some((line, count)) = place else { continue };
+            let at = Location { file: path.into(), line, column: 1 };
+            let found = format!("{count} more, from here on; they are left out");
+            diagnostics.push(Diagnostic::warning(code, at, expected).found(found));
+        }
+    }
 }
 
 /// What the hosts files say.
@@ -71,11 +114,20 @@ impl Hosts {
             names: HashMap::default(),
             reverse: HashMap::default(),
             on_conflict: config.on_conflict,
+            max_names: MAX_NAMES,
         };
-        for path in &config.files {
+        for (index, path) in config.files.iter().enumerate() {
+            let named = config.places.get(index);
             match read_text(path) {
-                Ok(text) => hosts.read(path, &text, diagnostics),
-                Err(reason) => diagnostics.push(Diagnostic::warning("hosts-file", Location::file(path), reason)),
+                // One line in another encoding must not take the others away.
+                Ok(text) => hosts.read(path, &text.text, diagnostics),
+                // Nobody asked for the default file: a machine without one is no mistake.
+                Err(_) if named.is_none() && !path.exists() => {}
+                Err(reason) => {
+                    let at = named.cloned().unwrap_or_else(|| Location::file(path));
+                    let problem = Diagnostic::warning("hosts-file", at, reason).found(path.display().to_string());
+                    diagnostics.push(problem.key(format!("hosts.files[{index}]")));
+                }
             }
         }
         hosts
@@ -86,6 +138,7 @@ impl Hosts {
         self.files.push(path.into());
         let limit = diagnostics.len() + MAX_DIAGNOSTICS;
         let mut number = 0_u32;
+        let (mut left_out, mut hidden) = (LeftOut::default(), None);
         for line in text.trim_start_matches('\u{feff}').lines() {
             number = number.saturating_add(1);
             let content = line.split('#').next().unwrap_or_default();
@@ -96,6 +149,8 @@ impl Hosts {
                     let column = u32::try_from(column).unwrap_or(u32::MAX);
                     let at = Location { file: path.into(), line: number, column };
                     diagnostics.push(Diagnostic::warning("hosts-line", at, expected).found(word));
+                } else {
+                    hidden.get_or_insert((number, 0)).1 += 1;
                 }
             };
             let mut words = content.split_ascii_whitespace();
@@ -107,12 +162,24 @@ impl Hosts {
                 }
                 continue;
             };
-            let entry = Entry { address, file, line: number };
+            let single: Vec<&str> = words.clone().filter(|word| !word.contains('.')).collect();
             let mut names = 0;
             for word in words {
                 names += 1;
+                if word.contains(char::REPLACEMENT_CHARACTER) {
+                    warn(word, "a name in UTF-8".to_owned());
+                    continue;
+                }
+                let label = word.split('.').next().unwrap_or_default();
+                let is_machine =
+                    label.len() < word.len() && single.iter().any(|other| other.eq_ignore_ascii_case(label));
+                let entry = Entry { address, file, line: number, is_machine };
                 match Name::parse(word) {
-                    Ok(name) if !name.is_root() && name.labels().next() != Some(b"*") => self.add(&name, entry),
+                    Ok(name) if !name.is_root() && name.labels().next() != Some(b"*") => {
+                        if let Err(bound) = self.add(&name, entry) {
+                            left_out.note(bound, number);
+                        }
+                    }
                     Ok(_) => warn(word, "a host name; wildcards belong into a [[zone]]".to_owned()),
                     Err(error) => warn(word, format!("a host name; this one has {error}")),
                 }
@@ -121,27 +188,43 @@ impl Hosts {
                 warn(first, "a name after the address".to_owned());
             }
         }
+        left_out.problems = hidden;
+        left_out.report(path, diagnostics);
     }
 
-    fn add(&mut self, name: &Name, entry: Entry) {
+    fn add(&mut self, name: &Name, entry: Entry) -> Result<(), Bound> {
         let key: Box<[u8]> = name.to_lower().as_wire().into();
-        if self.names.len() >= MAX_NAMES && !self.names.contains_key(&key) {
-            return;
+        if self.names.len() >= self.max_names && !self.names.contains_key(&key) {
+            return Err(Bound::Names);
         }
         let entries = self.names.entry(key).or_default();
         if !entries.iter().any(|known| known.address == entry.address) {
+            if entries.len() >= MAX_ADDRESSES {
+                return Err(Bound::Addresses);
+            }
             entries.push(entry);
         }
         if !entry.address.is_unspecified() {
             let key = reverse::name_of(entry.address);
             self.reverse.entry(key.as_wire().into()).or_insert_with(|| (name.clone(), entry));
         }
+        Ok(())
     }
 
     fn entries(&self, name: &Name) -> &[Entry] {
         let mut lower = NameBuf::default();
         lower.set_lower(name.as_wire());
         self.names.get(lower.as_wire()).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Tells whether a line has the name, or its address when it is a reverse name.
+    pub(super) fn has(&self, name: &Name) -> bool {
+        !self.entries(name).is_empty() || self.reverse_target(name).is_some()
+    }
+
+    /// Tells whether the first line of a name is that of a machine: the hosts(5) form `ADDRESS NAME FIRST-LABEL`.
+    pub(super) fn names_a_machine(&self, name: &Name) -> bool {
+        self.entries(name).first().is_some_and(|entry| entry.is_machine)
     }
 
     /// Answers a question, when a line is about it.
@@ -232,7 +315,7 @@ impl Hosts {
         let host = service_host(qname, Rtype::HTTPS);
         let mut any = false;
         for entry in self.entries(qname).iter().chain(host.iter().flat_map(|host| self.entries(host))) {
-            entry.address.hash(state);
+            (entry.address, entry.is_machine).hash(state);
             any = true;
         }
         if let Some(target) = self.reverse_target(qname) {
@@ -280,7 +363,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> (Hosts, Vec<Diagnostic>) {
-        let config = config::Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn };
+        let config =
+            config::Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn };
         let mut diagnostics = Vec::new();
         let mut hosts = Hosts::load(&config, &mut diagnostics);
         hosts.read(Path::new("hosts"), text, &mut diagnostics);
@@ -307,6 +391,32 @@ mod tests {
         assert_eq!(lines(&ask(&hosts, "web", Rtype::AAAA)), ["web. 60 IN AAAA 2001:db8::1"]);
         let Said::Answer(answer) = ask(&hosts, "www.lab", Rtype::A) else { panic!() };
         assert_eq!(answer.source, "hosts:2 www.lab. 60 IN A 192.0.2.1");
+    }
+
+    #[test]
+    fn names_and_addresses_beyond_the_bounds_are_left_out_and_told() {
+        let (mut hosts, _) = read("");
+        assert_eq!(hosts.max_names, MAX_NAMES);
+        hosts.max_names = 2;
+        let mut problems = Vec::new();
+        hosts.read(Path::new("hosts"), "192.0.2.1 a b\n192.0.2.2 c a d\n192.0.2.3 b\n", &mut problems);
+        assert_eq!((hosts.len(), problems.len()), (2, 1), "{problems:?}");
+        assert_eq!((problems[0].code, problems[0].at.line), ("too-many-hosts", 2));
+        assert!(problems[0].found.starts_with("2 more"), "{}", problems[0].found);
+        assert_eq!(lines(&ask(&hosts, "a", Rtype::A)).len(), 2, "names that are known go on taking addresses");
+        let many: String = (0..MAX_ADDRESSES + 7).map(|n| format!("fd00::{n:x} many\n")).collect();
+        let (hosts, problems) = read(&many);
+        assert_eq!(lines(&ask(&hosts, "many", Rtype::AAAA)).len(), MAX_ADDRESSES);
+        assert_eq!((problems.len(), problems[0].code), (1, "too-many-addresses"));
+        assert!(problems[0].found.starts_with("7 more"), "{}", problems[0].found);
+    }
+
+    #[test]
+    fn problems_of_one_file_are_bounded_and_counted() {
+        let (_, problems) = read(&"x bad\n".repeat(MAX_DIAGNOSTICS + 50));
+        assert_eq!(problems.len(), MAX_DIAGNOSTICS + 1);
+        assert_eq!((problems[MAX_DIAGNOSTICS].code, problems[MAX_DIAGNOSTICS].at.line), ("hosts-more-problems", 101));
+        assert!(problems[MAX_DIAGNOSTICS].found.starts_with("50 more"));
     }
 
     #[test]
@@ -344,7 +454,15 @@ mod tests {
     fn a_missing_file_is_a_warning() {
         let files = vec!["/nonexistent/hosts".into()];
         let mut problems = Vec::new();
-        Hosts::load(&config::Hosts { files, watch: false, on_conflict: OnConflict::Warn }, &mut problems);
+        Hosts::load(
+            &config::Hosts {
+                files,
+                places: vec![Location::file(Path::new("t.toml")); 2],
+                watch: false,
+                on_conflict: OnConflict::Warn,
+            },
+            &mut problems,
+        );
         assert_eq!(problems.len(), 1);
         assert!(!problems[0].is_error());
     }

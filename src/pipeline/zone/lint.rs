@@ -6,6 +6,9 @@ use crate::config::Diagnostic;
 use crate::dns::{Name, Rtype};
 use std::collections::HashSet;
 
+/// Records of one name and type: more do not fit into the 65,535 octets of an answer, where an address takes 16.
+const MAX_RRSET_RECORDS: usize = 4095;
+
 /// Reports what is wrong with a loaded zone and drops records that stand there twice.
 pub(super) fn check(draft: &mut Draft, master: &mut Master) {
     let apex = draft.apex.clone();
@@ -42,6 +45,12 @@ fn drop_duplicates(owner: &Name, node: &mut Node, master: &mut Master) {
             }
             fresh
         });
+        if let Some(item) = set.items.get(MAX_RRSET_RECORDS) {
+            let text = format!("at most {MAX_RRSET_RECORDS} {rtype} records of one name; more fit no answer");
+            let found = problem(master, item, "rrset-too-large", text, owner);
+            master.report(found);
+            set.items.truncate(MAX_RRSET_RECORDS);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::draft::Draft;
 use super::lint;
-use super::master::{Located, Master};
+use super::master::{Located, Master, excerpt};
 use super::rdata::{self, CLASS_IN};
 use super::soa;
 use super::store::Store;
@@ -38,7 +38,7 @@ pub(super) fn load(zone: &Zone, now_unix: u64, diagnostics: &mut Vec<Diagnostic>
     let ttl = seconds(zone.ttl);
     let mut master = Master::new(zone.apex.to_lower(), ttl);
     if let Some(path) = &zone.file {
-        master.read_file(path, &zone.at);
+        master.read_file(path, &zone.file_at, &zone.key);
     }
     for record in &zone.records {
         inline(record, ttl, &mut master);
@@ -59,8 +59,10 @@ pub(super) fn load(zone: &Zone, now_unix: u64, diagnostics: &mut Vec<Diagnostic>
 }
 
 fn inline(written: &InlineRecord, zone_ttl: u32, master: &mut Master) {
-    let problem =
-        |code, key: &str, expected: String| Diagnostic::error(code, written.at.clone(), expected).key(key.to_owned());
+    let problem = |code, key: &str, expected: String| {
+        let at = if key == "value" { &written.value_at } else { &written.at };
+        Diagnostic::error(code, at.clone(), expected).key(format!("{}.{key}", written.key))
+    };
     let apex = master.apex.clone();
     let owner = match Name::parse_relative(&written.name, &apex) {
         Ok(owner) if owner.is_at_or_below(&apex) => owner,
@@ -86,7 +88,7 @@ fn inline(written: &InlineRecord, zone_ttl: u32, master: &mut Master) {
         }
         Err(error) => {
             let text = format!("{} ({} record)", error.expected, written.rtype);
-            let mut found = problem("record-data", "value", text).found(&written.value);
+            let mut found = problem("record-data", "value", text).found(excerpt(&written.value));
             found.hint = error.hint;
             master.report(found);
         }

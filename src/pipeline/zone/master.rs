@@ -3,8 +3,9 @@
 //! All errors of a file are collected. What a zone as a whole must satisfy is checked in `lint.rs`.
 
 use super::encoding::seconds;
+use super::fields::RdataError;
 use super::generate;
-use super::rdata::{self, CLASS_IN, RdataError};
+use super::rdata::{self, CLASS_IN};
 use super::token::{Entries, Entry, Token};
 use crate::config::{Diagnostic, Location};
 use crate::dns::{Name, Record, Rtype};
@@ -13,6 +14,9 @@ use std::sync::Arc;
 
 /// `$INCLUDE`s within each other; also what ends a file that includes itself.
 const MAX_INCLUDE_DEPTH: usize = 8;
+/// Files included in one zone, each as often as it is named: files that include one another twice would else be read
+/// without end.
+const MAX_INCLUDES: usize = 1000;
 /// Octets of one file: 100,000 records take about 5 MiB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Records of one zone, `$GENERATE` included.
@@ -41,6 +45,9 @@ pub(super) struct Master {
     pub(super) diagnostics: Vec<Diagnostic>,
     default_ttl: u32,
     left_out: usize,
+    included: usize,
+    /// Records at most.
+    max_records: usize,
 }
 
 /// What directives and earlier records of a file have set.
@@ -51,23 +58,46 @@ struct State {
     ttl: Option<u32>,
     last_ttl: Option<u32>,
     owner: Option<Name>,
-    depth: usize,
+    /// The files that are being read, the outermost first.
+    chain: Vec<u16>,
 }
 
 impl Master {
     /// Starts a zone without records.
     pub(super) fn new(apex: Name, default_ttl: u32) -> Self {
-        Self { apex, files: Vec::new(), records: Vec::new(), diagnostics: Vec::new(), default_ttl, left_out: 0 }
+        Self {
+            apex,
+            files: Vec::new(),
+            records: Vec::new(),
+            diagnostics: Vec::new(),
+            default_ttl,
+            left_out: 0,
+            included: 0,
+            max_records: MAX_RECORDS,
+        }
     }
 
-    /// Reads a file; `named_at` is where the configuration names it.
-    pub(super) fn read_file(&mut self, path: &Path, named_at: &Location) {
+    /// Reads a file; `named_at` is where the configuration names it, in the table `key`.
+    pub(super) fn read_file(&mut self, path: &Path, named_at: &Location, key: &str) {
         match read_text(path) {
-            Ok(text) => self.read_text(path, &text),
+            Ok(text) => {
+                self.report_bad_octets(path, &text);
+                self.read_text(path, &text.text);
+            }
             Err(reason) => {
                 let found = path.display().to_string();
-                self.report(Diagnostic::error("zone-file", named_at.clone(), reason).key("file").found(found));
+                let key = format!("{key}.file");
+                self.report(Diagnostic::error("zone-file", named_at.clone(), reason).key(key).found(found));
             }
+        }
+    }
+
+    /// Reports what is not UTF-8. The rest of the file is read all the same, so that its other mistakes show, too.
+    fn report_bad_octets(&mut self, path: &Path, text: &Text) {
+        for bad in &text.bad {
+            let at = Location { file: path.into(), line: bad.line, column: bad.column };
+            let problem = Diagnostic::error("not-utf8", at, "text in UTF-8").found(format!("byte 0x{:02x}", bad.octet));
+            self.report(problem.hint("write octets as \\DDD, or save the file as UTF-8"));
         }
     }
 
@@ -75,7 +105,7 @@ impl Master {
     pub(super) fn read_text(&mut self, path: &Path, text: &str) {
         let Some(file) = self.add_file(path) else { return };
         let origin = self.apex.clone();
-        self.entries(text, &mut State { file, origin, ttl: None, last_ttl: None, owner: None, depth: 0 });
+        self.entries(text, &mut State { file, origin, ttl: None, last_ttl: None, owner: None, chain: vec![file] });
     }
 
     /// Notes a file and returns its index.
@@ -125,7 +155,7 @@ impl Master {
                     self.report(Diagnostic::error("zone-syntax", at, error.expected));
                 }
             }
-            if self.records.len() > MAX_RECORDS {
+            if self.records.len() > self.max_records {
                 return;
             }
         }
@@ -145,7 +175,7 @@ impl Master {
             }
             "$TTL" => match args {
                 [one] if seconds(one.raw).is_some_and(|ttl| ttl <= MAX_TTL_SECONDS) => state.ttl = seconds(one.raw),
-                _ => self.wrong(args.first().unwrap_or(&first), state, "one duration, such as 3600 or 1h"),
+                _ => self.wrong(args.first().unwrap_or(&first), state, "one duration after $TTL, such as 3600 or 1h"),
             },
             "$INCLUDE" => self.include(&first, args, state),
             "$GENERATE" => self.generate(&first, args, state),
@@ -161,7 +191,7 @@ impl Master {
 
     fn one_name(&mut self, directive: &Token<'_>, args: &[Token<'_>], state: &State) -> Option<Name> {
         let [arg] = args else {
-            self.wrong(args.get(1).unwrap_or(directive), state, "one domain name");
+            self.wrong(args.get(1).unwrap_or(directive), state, "one domain name after $ORIGIN");
             return None;
         };
         self.name(arg, state)
@@ -188,9 +218,17 @@ impl Master {
             },
             None => state.origin.clone(),
         };
-        if state.depth + 1 >= MAX_INCLUDE_DEPTH {
-            return self.wrong(file, state, "no more than 8 files that include one another");
+        if state.chain.len() >= MAX_INCLUDE_DEPTH {
+            return self.wrong(
+                file,
+                state,
+                &format!("no more than {MAX_INCLUDE_DEPTH} files that include one another"),
+            );
         }
+        if self.included == MAX_INCLUDES {
+            return self.wrong(file, state, &format!("no more than {MAX_INCLUDES} $INCLUDE in one zone"));
+        }
+        self.included += 1;
         let folder = self.files.get(usize::from(state.file)).and_then(|file| file.parent().map(Path::to_path_buf));
         let path: PathBuf = folder.unwrap_or_default().join(file.raw);
         match read_text(&path) {
@@ -199,9 +237,13 @@ impl Master {
                 let Some(index) = self.add_file(&path) else {
                     return self.wrong(file, state, "fewer files in one zone");
                 };
+                if state.chain.contains(&index) {
+                    return self.wrong(file, state, "another file: this one is being read, it would include itself");
+                }
+                self.report_bad_octets(&path, &text);
                 // RFC 1035 section 5.1: what an included file sets does not change the including one.
-                let depth = state.depth + 1;
-                self.entries(&text, &mut State { file: index, origin, depth, ..state.clone() });
+                let chain = state.chain.iter().copied().chain([index]).collect();
+                self.entries(&text.text, &mut State { file: index, origin, chain, ..state.clone() });
             }
         }
     }
@@ -227,7 +269,7 @@ impl Master {
             let problems = self.diagnostics.len() + self.left_out;
             self.record(false, &tokens, state);
             // One wrong template is one problem, not one a number.
-            if self.diagnostics.len() + self.left_out > problems || self.records.len() > MAX_RECORDS {
+            if self.diagnostics.len() + self.left_out > problems || self.records.len() > self.max_records {
                 return;
             }
         }
@@ -301,9 +343,13 @@ impl Master {
 
     /// Adds a record, up to the bound.
     pub(super) fn push(&mut self, record: Record, file: u16, line: u32) {
-        if self.records.len() == MAX_RECORDS {
+        if self.records.len() == self.max_records {
             let at = self.location(file, line, 1);
-            self.report(Diagnostic::error("zone-too-large", at, format!("at most {MAX_RECORDS} records in a zone")));
+            self.report(Diagnostic::error(
+                "zone-too-large",
+                at,
+                format!("at most {} records in a zone", self.max_records),
+            ));
         }
         self.records.push(Located { record, file, line });
     }
@@ -356,12 +402,29 @@ fn is_class(word: &str) -> bool {
 }
 
 /// Cuts what is shown of a wrong word.
-fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
+/// The text of a file.
+#[derive(Debug)]
+pub(super) struct Text {
+    /// What is not UTF-8 is U+FFFD here.
+    pub(super) text: String,
+    /// What was not UTF-8, up to a bound.
+    bad: Vec<BadOctet>,
+}
+
+/// An octet that is not UTF-8.
+#[derive(Debug)]
+struct BadOctet {
+    octet: u8,
+    line: u32,
+    column: u32,
+}
+
 /// Reads a whole file, or says why not.
-pub(super) fn read_text(path: &Path) -> Result<String, String> {
+pub(super) fn read_text(path: &Path) -> Result<Text, String> {
     let meta = std::fs::metadata(path).map_err(|error| format!("a file that can be read ({error})"))?;
     if !meta.is_file() {
         return Err("a regular file".to_owned());
@@ -370,11 +433,30 @@ pub(super) fn read_text(path: &Path) -> Result<String, String> {
         return Err("a file of at most 256 MiB".to_owned());
     }
     let bytes = std::fs::read(path).map_err(|error| format!("a file that can be read ({error})"))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let upto = error.utf8_error().valid_up_to();
-        let line = 1 + error.as_bytes()[..upto].iter().filter(|byte| **byte == b'\n').count();
-        format!("text in UTF-8; line {line} is not (write octets as \\DDD)")
-    })
+    Ok(decode(bytes))
+}
+
+fn decode(bytes: Vec<u8>) -> Text {
+    let bytes = match String::from_utf8(bytes) {
+        Ok(text) => return Text { text, bad: Vec::new() },
+        Err(error) => error.into_bytes(),
+    };
+    let (mut text, mut bad) = (String::with_capacity(bytes.len()), Vec::new());
+    let (mut line, mut column) = (1_u32, 1_u32);
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            (line, column) = if c == '\n' { (line.saturating_add(1), 1) } else { (line, column.saturating_add(1)) };
+        }
+        text.push_str(chunk.valid());
+        if let Some(&octet) = chunk.invalid().first() {
+            if bad.len() < MAX_DIAGNOSTICS {
+                bad.push(BadOctet { octet, line, column });
+            }
+            text.push(char::REPLACEMENT_CHARACTER);
+            column = column.saturating_add(1);
+        }
+    }
+    Text { text, bad }
 }
 
 #[cfg(test)]
@@ -484,7 +566,7 @@ mod tests {
         std::fs::write(dir.path().join("sub/more"), "y A 192.0.2.2\n").unwrap();
         std::fs::write(dir.path().join("zone"), "a A 192.0.2.9\n$INCLUDE sub/inner in\n A 192.0.2.3\n").unwrap();
         let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
-        master.read_file(&dir.path().join("zone"), &Location::file(Path::new("t.toml")));
+        master.read_file(&dir.path().join("zone"), &Location::file(Path::new("t.toml")), "zone[0]");
         assert_eq!(
             lines(&master),
             [
@@ -503,18 +585,70 @@ mod tests {
         let path = dir.path().join("zone");
         std::fs::write(&path, "$INCLUDE zone\n").unwrap();
         let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
-        master.read_file(&path, &Location::file(Path::new("t.toml")));
+        master.read_file(&path, &Location::file(Path::new("t.toml")), "zone[0]");
         assert_eq!(master.diagnostics.len(), 1);
         assert_eq!(master.diagnostics[0].at.line, 1);
+    }
+
+    #[test]
+    fn a_ring_of_files_is_reported_where_it_closes_and_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("one"), "@ A 192.0.2.1\n$INCLUDE two\n").unwrap();
+        std::fs::write(dir.path().join("two"), "\n$INCLUDE one\n@ A 192.0.2.2\n").unwrap();
+        let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
+        master.read_file(&dir.path().join("one"), &Location::file(Path::new("t.toml")), "zone[0]");
+        let seen: Vec<_> = master.diagnostics.iter().map(|d| (d.at.to_string(), d.found.as_str())).collect();
+        assert_eq!(seen, [(format!("{}:2:10", dir.path().join("two").display()), "one")]);
+        assert_eq!(master.records.len(), 2);
+    }
+
+    #[test]
+    fn octets_that_are_no_text_are_named_and_hide_nothing() {
+        let text = decode(b"a TXT caf\xe9 \xe9\n\xc3\xa9 \xff\n".to_vec());
+        assert_eq!(text.text, "a TXT caf\u{fffd} \u{fffd}\n\u{e9} \u{fffd}\n");
+        let bad: Vec<_> = text.bad.iter().map(|bad| (bad.octet, bad.line, bad.column)).collect();
+        assert_eq!(bad, [(0xe9, 1, 10), (0xe9, 1, 12), (0xff, 2, 3)]);
+    }
+
+    #[test]
+    fn includes_have_a_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("zone");
+        std::fs::write(dir.path().join("empty"), "").unwrap();
+        std::fs::write(&path, "$INCLUDE empty\n".repeat(MAX_INCLUDES + 1)).unwrap();
+        let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
+        master.read_file(&path, &Location::file(Path::new("t.toml")), "zone[0]");
+        assert_eq!(master.diagnostics.len(), 1);
+        assert_eq!(master.diagnostics[0].expected, "no more than 1000 $INCLUDE in one zone");
+    }
+
+    #[test]
+    fn records_of_a_zone_have_a_bound() {
+        let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
+        assert_eq!(master.max_records, MAX_RECORDS);
+        master.max_records = 50;
+        master.read_text(Path::new("lab.zone"), "a A 192.0.2.1\n$GENERATE 1-100 h$ A 192.0.2.$\nb A 192.0.2.2\n");
+        assert_eq!(master.records.len(), 51);
+        let seen: Vec<_> = master.diagnostics.iter().map(|problem| (problem.code, problem.at.line)).collect();
+        assert_eq!(seen, [("zone-too-large", 2)]);
+    }
+
+    #[test]
+    fn files_have_a_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("zone");
+        // A hole: no blocks are written.
+        std::fs::File::create(&path).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+        assert_eq!(read_text(&path).map(|_| ()).unwrap_err(), "a file of at most 256 MiB");
     }
 
     #[test]
     fn a_missing_file_is_reported_where_the_configuration_names_it() {
         let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
         let at = Location { file: Path::new("t.toml").into(), line: 7, column: 8 };
-        master.read_file(Path::new("/nonexistent/zone"), &at);
+        master.read_file(Path::new("/nonexistent/zone"), &at, "zone[0]");
         assert_eq!(master.diagnostics[0].at, at);
-        assert_eq!(master.diagnostics[0].code, "zone-file");
+        assert_eq!((master.diagnostics[0].code, master.diagnostics[0].key.as_str()), ("zone-file", "zone[0].file"));
     }
 
     proptest::proptest! {

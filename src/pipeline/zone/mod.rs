@@ -16,7 +16,9 @@
 mod draft;
 mod encoding;
 mod engine;
+mod fields;
 mod generate;
+mod grammar;
 mod hosts;
 mod lint;
 mod load;
@@ -26,6 +28,7 @@ pub mod presentation;
 mod rdata;
 mod reverse;
 mod rewrite;
+mod service;
 mod soa;
 mod special;
 mod store;
@@ -46,6 +49,7 @@ use reverse::Reverse;
 use rewrite::Rewrites;
 use special::Special;
 use std::hash::{Hash, Hasher};
+use std::path::Path;
 use store::Found;
 
 /// Everything truename answers by itself.
@@ -121,8 +125,12 @@ impl Zones {
 
     /// Makes the answer for a name that may go only to private servers, when there are none.
     #[must_use]
-    pub fn withheld(qname: &Name) -> LocalAnswer {
-        special::withheld(qname)
+    pub fn withheld(&self, qname: &Name) -> LocalAnswer {
+        let mut answer = special::withheld(qname);
+        if self.hosts.has(qname) {
+            Hosts::soften(&mut answer);
+        }
+        answer
     }
 
     /// Returns a hash that changes when what decides a name here changes, the same over reloads of the same data;
@@ -148,6 +156,13 @@ impl Zones {
             records: zone.records,
             at: zone.at.clone(),
         })
+    }
+
+    /// Lists the files of records, those included by others among them; the configuration's own are left out.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.zones
+            .iter()
+            .flat_map(|zone| zone.store.files().iter().map(|file| &**file).filter(|file| *file != &*zone.at.file))
     }
 
     /// Counts the names of all hosts files.
@@ -238,7 +253,7 @@ impl Zones {
     /// Tells whether public servers are who would answer a name, were it not for the hosts file.
     fn is_public(&self, name: &Name, context: &dyn Context) -> bool {
         // A single label is a name of this machine or of its network, not of a public server.
-        if name.label_count() < 2 {
+        if name.label_count() < 2 || self.hosts.names_a_machine(name) || special::is_local_domain(name) {
             return false;
         }
         let in_zone = suffixes(name.to_lower().as_wire()).any(|suffix| self.by_apex.contains_key(suffix));

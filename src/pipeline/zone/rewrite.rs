@@ -1,6 +1,7 @@
 //! `[[rewrite]]`: fixed answers for patterns of names.
 
 use super::load::seconds;
+use super::master::excerpt;
 use super::outcome::LocalAnswer;
 use super::presentation::record_line;
 use super::rdata::{self, CLASS_IN};
@@ -37,7 +38,7 @@ impl Rewrites {
                     let text = "a type that an answer can have";
                     diagnostics.push(
                         Diagnostic::error("record-type", rewrite.at.clone(), text)
-                            .key("rewrite.answer.type")
+                            .key(format!("{}.answer.type", rewrite.key))
                             .found(rewrite.rtype.to_string()),
                     );
                     continue;
@@ -45,9 +46,9 @@ impl Rewrites {
                 Ok(rdata) => rdata,
                 Err(error) => {
                     let text = format!("{} ({} record)", error.expected, rewrite.rtype);
-                    let mut problem = Diagnostic::error("record-data", rewrite.at.clone(), text)
-                        .key("rewrite.answer.value")
-                        .found(&rewrite.value);
+                    let mut problem = Diagnostic::error("record-data", rewrite.value_at.clone(), text)
+                        .key(format!("{}.answer.value", rewrite.key))
+                        .found(excerpt(&rewrite.value));
                     problem.hint = error.hint;
                     diagnostics.push(problem);
                     continue;

@@ -147,6 +147,13 @@ pub(super) fn withheld(qname: &Name) -> LocalAnswer {
     negative(&apex, qname, is_reverse_apex, source)
 }
 
+/// Tells whether a name is below what distributions put into their hosts files for the machine itself
+/// (`localhost.localdomain`, `localhost6.localdomain6`). No network may rely on it, so such names are routed like others.
+pub(super) fn is_local_domain(name: &Name) -> bool {
+    let top = name.labels().last().unwrap_or_default();
+    [&b"localdomain"[..], b"localdomain4", b"localdomain6"].iter().any(|known| top.eq_ignore_ascii_case(known))
+}
+
 fn negative(apex: &Name, qname: &Name, exists: bool, source: &'static str) -> LocalAnswer {
     let rcode = if exists { Rcode::NOERROR } else { Rcode::NXDOMAIN };
     let soa = soa::for_negative(apex, SPECIAL_TTL_SECONDS);

@@ -112,6 +112,11 @@ impl Store {
         Self { apex, engine, nodes, files, soa: own.unwrap_or(made), fallthrough }
     }
 
+    /// Returns the files the records come from.
+    pub(super) fn files(&self) -> &[Arc<Path>] {
+        &self.files
+    }
+
     /// Shows every address of the zone with its owner and TTL.
     pub(super) fn each_address(&self, show: impl FnMut(&Name, IpAddr, u32)) {
         self.engine.each_address(show);
@@ -158,6 +163,10 @@ impl Store {
                     // RFC 6672 section 3.1: the CNAME made of it has the DNAME's TTL.
                     let (rdata, ttl) = (target.as_wire().into(), answers.get(first).map_or(0, |dname| dname.ttl));
                     answers.push(Record { owner: name, rtype: Rtype::CNAME, class: CLASS_IN, ttl, rdata });
+                    // The alias itself was asked for: it is not followed (RFC 1034 section 4.3.2).
+                    if matches!(qtype, Rtype::CNAME | Rtype::ANY) {
+                        return found(LocalAnswer::records(Origin::Zone, answers, source));
+                    }
                     name = target;
                 }
             }

@@ -201,8 +201,9 @@ fn any_is_one_rrset_and_unknown_types_are_served() {
 
 #[test]
 fn signatures_a_file_carries_come_only_when_asked_for() {
-    // The covered type, A, stands in the first two octets.
-    let zones = inline(&[("s", "A", "192.0.2.1"), ("s", "RRSIG", r"\# 4 00010d02"), ("s", "RRSIG", r"\# 4 00100d02")]);
+    let of_a = "A 13 3 60 20261221000000 20261121000000 1 lab.example. Zm9v";
+    let of_txt = "TXT 13 3 60 20261221000000 20261121000000 1 lab.example. Zm9v";
+    let zones = inline(&[("s", "A", "192.0.2.1"), ("s", "RRSIG", of_a), ("s", "RRSIG", of_txt)]);
     let count = |dnssec_ok| match zones.answer(ALL, &name("s.lab.example"), Rtype::A, dnssec_ok, &Routes::default()) {
         Outcome::Local(answer) => answer.answers.len(),
         other @ (Outcome::NotOurs | Outcome::PrivateSystemOnly) => panic!("{other:?}"),
@@ -308,6 +309,15 @@ fn made_ptrs_fill_gaps_and_never_replace_written_ones() {
 }
 
 #[test]
+fn an_address_of_many_names_has_so_many_made_ptrs() {
+    let names: Vec<String> = (0..40).map(|n| format!("n{n:02}")).collect();
+    let records: Vec<_> = names.iter().map(|name| (name.as_str(), "A", "10.1.0.1")).collect();
+    let mut config = config();
+    config.zones = vec![Zone { reverse: true, ..zone("lab.example", &records) }];
+    assert_eq!(local(&load(&config), "1.0.1.10.in-addr.arpa", Rtype::PTR).answers.len(), 32);
+}
+
+#[test]
 fn rewrites_rank_by_labels_then_scope_then_order() {
     let mut config = config();
     config.rewrites = vec![
@@ -386,7 +396,7 @@ fn special_names_are_answered_kept_in_or_passed() {
         let qtype = if text == "example" { Rtype::NS } else { Rtype::A };
         assert_eq!(outcome(&zones, text, qtype), Outcome::NotOurs, "{text}");
     }
-    assert_eq!(Zones::withheld(&name("db.internal")).rcode, Rcode::NXDOMAIN);
+    assert_eq!(zones.withheld(&name("db.internal")).rcode, Rcode::NXDOMAIN);
 }
 
 #[test]
@@ -422,20 +432,41 @@ fn hosts_lines_come_before_zones_and_hide_no_other_types() {
 fn hosts_lines_for_public_names_are_listed_or_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config();
-    let text = "127.0.0.1 localhost\n127.0.1.1 pc pc.corp.example\n0.0.0.0 ads.example.com\n10.0.0.1 a.lab.example\n";
+    let text = "127.0.0.1 localhost localhost.localdomain localhost4.localdomain4\n127.0.1.1 pc pc.corp.example\n0.0.0.0 \
+                ads.example.com\n10.0.0.1 a.lab.example\n::1 ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\n127.0.1.1 \
+                Box.example.net box\n10.0.0.2 www.example.net api\n10.0.0.3 box.example.net\n";
     config.hosts.files = vec![write(&dir, "hosts", text)];
     config.zones = vec![zone("lab.example", &[])];
     let routes = Routes { private: vec![name("corp.example")], ..Routes::default() };
     let zones = load(&config);
     let conflicts = zones.hosts_conflicts(&routes);
-    assert_eq!(conflicts.len(), 1);
-    assert_eq!((conflicts[0].name.to_string().as_str(), conflicts[0].at.line), ("ads.example.com.", 3));
+    // A line that gives a name and its first label by itself names a machine, as every distribution writes it.
+    let seen: Vec<_> = conflicts.iter().map(|one| (one.name.to_string(), one.at.line)).collect();
+    assert_eq!(seen, [("ads.example.com.".to_owned(), 3), ("www.example.net.".to_owned(), 8)]);
     assert_eq!(local(&zones, "ads.example.com", Rtype::A).answers.len(), 1);
     config.hosts.on_conflict = OnConflict::Ignore;
     let zones = load(&config);
     let ask = |text: &str| zones.answer(ALL, &name(text), Rtype::A, false, &routes);
     assert_eq!(ask("ads.example.com"), Outcome::NotOurs);
     assert!(matches!(ask("pc.corp.example"), Outcome::Local(_)));
+}
+
+#[test]
+fn a_name_with_a_hosts_line_exists_also_when_its_other_types_are_withheld() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.hosts.files = vec![write(&dir, "hosts", "10.0.0.9 printer.home.arpa\n")];
+    let zones = load(&config);
+    assert_eq!(local(&zones, "printer.home.arpa", Rtype::A).answers.len(), 1);
+    for qtype in [Rtype::AAAA, Rtype::HTTPS] {
+        let other = local(&zones, "printer.home.arpa", qtype);
+        assert_eq!((other.rcode, other.answers.len(), other.authority.len()), (Rcode::NOERROR, 0, 1));
+    }
+    for (qname, exists) in [("printer.home.arpa", true), ("9.0.0.10.in-addr.arpa", true), ("other.home.arpa", false)] {
+        assert_eq!(outcome(&zones, qname, Rtype::TXT), Outcome::PrivateSystemOnly);
+        let expected = if exists { Rcode::NOERROR } else { Rcode::NXDOMAIN };
+        assert_eq!(zones.withheld(&name(qname)).rcode, expected, "{qname}");
+    }
 }
 
 #[test]
@@ -462,6 +493,18 @@ fn a_zone_as_a_whole_is_checked() {
 }
 
 #[test]
+fn an_rrset_that_fits_no_answer_is_reported_and_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let text: String = (0..4100).map(|n| format!("many A 10.0.{}.{}\n", n / 256, n % 256)).collect();
+    let mut config = config();
+    config.zones = vec![Zone { file: Some(write(&dir, "zone", &text)), ..zone("lab.example", &[]) }];
+    let (zones, problems) = Zones::load(&config, 0);
+    let seen: Vec<_> = problems.iter().map(|problem| (problem.code, problem.at.line)).collect();
+    assert_eq!(seen, [("rrset-too-large", 4096)]);
+    assert_eq!(local(&zones, "many.lab.example", Rtype::A).answers.len(), 4095);
+}
+
+#[test]
 fn bad_inline_records_and_rewrites_are_listed() {
     let mut config = config();
     config.zones = vec![zone(
@@ -474,10 +517,10 @@ fn bad_inline_records_and_rewrites_are_listed() {
     assert_eq!(
         codes,
         [
-            ("record-data", "rewrite.answer.value"),
-            ("record-data", "value"),
-            ("out-of-zone", "name"),
-            ("zone-record", "name"),
+            ("record-data", "rewrite[0].answer.value"),
+            ("record-data", "zone[0].records[0].value"),
+            ("out-of-zone", "zone[0].records[0].name"),
+            ("zone-record", "zone[0].records[0].name"),
         ]
     );
 }
@@ -631,6 +674,8 @@ fn zone(apex: &str, records: &[(&str, &str, &str)]) -> Zone {
         value: (*value).to_owned(),
         ttl: None,
         at: at(),
+        value_at: at(),
+        key: "zone[0].records[0]".to_owned(),
     };
     Zone {
         apex: name(apex),
@@ -641,6 +686,8 @@ fn zone(apex: &str, records: &[(&str, &str, &str)]) -> Zone {
         fallthrough: false,
         views: None,
         at: at(),
+        file_at: at(),
+        key: "zone[0]".to_owned(),
     }
 }
 
@@ -652,6 +699,8 @@ fn rewrite(pattern: &str, scope: Scope, rtype: &str, value: &str) -> Rewrite {
         ttl: Duration::from_secs(60),
         views: None,
         at: at(),
+        value_at: at(),
+        key: "rewrite[0]".to_owned(),
     }
 }
 
@@ -670,15 +719,14 @@ fn config() -> Config {
         default: DefaultRoute { upstream: GroupId(0), private_answers: PrivateAnswers::Auto },
         routes: Vec::new(),
         zones: Vec::new(),
-        hosts: crate::config::Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
-        rewrites: Vec::new(),
-        cache: Cache {
-            max_entries: 0,
-            max_bytes: 0,
-            min_ttl: Duration::ZERO,
-            max_ttl: Duration::ZERO,
-            negative_ttl_max: Duration::ZERO,
+        hosts: crate::config::Hosts {
+            files: Vec::new(),
+            places: Vec::new(),
+            watch: false,
+            on_conflict: OnConflict::Warn,
         },
+        rewrites: Vec::new(),
+        cache: Cache::NONE,
         views: Vec::new(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
     }

@@ -108,7 +108,7 @@ impl<'a> Entries<'a> {
         let problem = |expected| self.error(expected);
         let (unclosed, long, control) = (
             problem("a closing \" on the same line"),
-            problem("a word of at most 4095 characters"),
+            problem("a word of at most 4095 characters; base64 and hexadecimal may be split by blanks"),
             problem("no control characters; write them as \\DDD"),
         );
         let (line, column) = (unclosed.line, unclosed.column);

@@ -37,15 +37,9 @@ pub(super) fn config(groups: Vec<Group>) -> Config {
         default: DefaultRoute { upstream: GroupId(0), private_answers: PrivateAnswers::Auto },
         routes: Vec::new(),
         zones: Vec::new(),
-        hosts: Hosts { files: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
+        hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
-        cache: Cache {
-            max_entries: 0,
-            max_bytes: 0,
-            min_ttl: Duration::ZERO,
-            max_ttl: Duration::ZERO,
-            negative_ttl_max: Duration::ZERO,
-        },
+        cache: Cache::NONE,
         views: Vec::new(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
     }

@@ -171,6 +171,8 @@ impl Connection {
                 read = self.stream.read_buf(&mut self.read) => match read? {
                     0 if self.pending.is_empty() => return Ok(()),
                     0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    // Nobody has asked for this: a server must not hold a connection open by talking on.
+                    _ if self.pending.is_empty() => return Ok(()),
                     _ => self.deliver(),
                 },
                 () = tokio::time::sleep_until(next) => {
@@ -250,5 +252,102 @@ fn same_question(query: &[u8], reply: &[u8]) -> bool {
             reply.get(HEADER_BYTES..end).is_some_and(|theirs| theirs.eq_ignore_ascii_case(&query[HEADER_BYTES..end]))
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// No test waits longer for anything.
+    const BOUND: Duration = Duration::from_secs(10);
+    const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x00\x00\x01\x00\x01";
+
+    async fn read_frame(stream: &mut TcpStream) -> Vec<u8> {
+        let length = stream.read_u16().await.unwrap();
+        let mut frame = vec![0; usize::from(length)];
+        stream.read_exact(&mut frame).await.unwrap();
+        frame
+    }
+
+    async fn write_frame(stream: &mut TcpStream, frame: &[u8]) {
+        stream.write_u16(u16::try_from(frame.len()).unwrap()).await.unwrap();
+        stream.write_all(frame).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn queries_not_yet_written_have_a_bound() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (server, pool) = (listener.local_addr().unwrap(), Pool::default());
+        // The connection's task does not run before this one waits.
+        let taken: Vec<_> = std::iter::from_fn(|| pool.send(server, QUERY).ok()).take(QUEUE + 1).collect();
+        assert_eq!(taken.len(), QUEUE);
+        assert_eq!(pool.send(server, QUERY).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+    }
+
+    #[tokio::test]
+    async fn queries_waiting_on_one_connection_have_a_bound() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (server, pool) = (listener.local_addr().unwrap(), Pool::default());
+        let mut waiting = vec![pool.send(server, QUERY).unwrap()];
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let reading = tokio::spawn(async move {
+            for _ in 0..MAX_PENDING {
+                read_frame(&mut stream).await;
+            }
+            stream
+        });
+        while !reading.is_finished() {
+            waiting.extend(pool.send(server, QUERY).ok());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut stream = reading.await.unwrap();
+        waiting.extend(std::iter::from_fn(|| pool.send(server, QUERY).ok()).take(QUEUE));
+        assert_eq!(waiting.len(), MAX_PENDING + QUEUE);
+        let more = timeout(Duration::from_millis(100), read_frame(&mut stream)).await;
+        assert!(more.is_err(), "more than {MAX_PENDING} are on the connection");
+        assert_eq!(pool.send(server, QUERY).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+        // Those given up on make room.
+        drop(waiting);
+        timeout(BOUND, async {
+            while pool.send(server, QUERY).is_err() {
+                write_frame(&mut stream, b"anything that wakes the connection").await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn connections_have_a_bound_and_ended_ones_do_not_count() {
+        let pool = Pool::default();
+        let closed =
+            |at: usize| SocketAddr::from(([127, 0, 0, u8::try_from(at % 250 + 1).unwrap()], 1 + u16::from(at >= 250)));
+        let taken: Vec<_> = (0..MAX_CONNECTIONS).map(|at| pool.send(closed(at), QUERY).unwrap()).collect();
+        let next = closed(MAX_CONNECTIONS);
+        assert_eq!(pool.send(next, QUERY).unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
+        for reply in taken {
+            timeout(BOUND, reply).await.unwrap().unwrap().unwrap_err();
+        }
+        pool.send(next, QUERY).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_talks_on_unasked_loses_its_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (server, pool) = (listener.local_addr().unwrap(), Pool::default());
+        let reply = pool.send(server, QUERY).unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let query = read_frame(&mut stream).await;
+        write_frame(&mut stream, &query).await;
+        assert_eq!(timeout(BOUND, reply).await.unwrap().unwrap().unwrap(), QUERY);
+        let talking = async {
+            while stream.write_all(b"\x00\x01x").await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(BOUND, talking).await.expect("closed while the server still talks");
     }
 }

@@ -161,7 +161,7 @@ pub(super) struct Step {
     pub(super) ede: Option<EdeCode>,
     /// A part of the extended error's text.
     pub(super) ede_text: Option<String>,
-    /// zone, hosts, special, rewrite, cache, upstream or own.
+    /// zone, hosts, special, rewrite, cache, stale, upstream or own.
     pub(super) origin: Option<String>,
     /// Header bits that are set: AA, AD, CD, TC.
     #[serde(default)]
