@@ -3,6 +3,7 @@
 
 use super::build::{self, Concerned, Loaded};
 use super::logging::{self, Logging};
+use super::snapshot::Snapshot;
 use super::watch::Watch;
 use super::{Options, RunError};
 use crate::clock::Clock;
@@ -48,18 +49,23 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
     let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), Inherited::take(), &holder_of)?;
     log_start(&pipeline);
+    let mut snapshot = Snapshot::start(&pipeline);
     let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging };
     let mut reports = pin!(logging.report_each_minute());
-    // No branch has a timer of its own: nothing wakes a daemon that has nothing to do.
+    // No branch has a timer of its own but for a snapshot of what has changed: nothing wakes a daemon that has nothing to
+    // do.
     loop {
         tokio::select! {
+            () = snapshot.due() => snapshot.write(),
             _ = signals.hangup.recv() => {
                 daemon.reload();
                 watch.follow(&daemon.pipeline.state());
+                snapshot.follow();
             }
             concerned = watch.changed() => {
                 daemon.refresh(concerned);
                 watch.follow(&daemon.pipeline.state());
+                snapshot.follow();
             }
             never = &mut reports => match never {},
             _ = signals.terminate.recv() => break,
@@ -67,7 +73,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
         }
     }
     tracing::info!("stopping");
-    let drained = daemon.running.drain(DRAIN).await;
+    let (drained, ()) = tokio::join!(daemon.running.drain(DRAIN), snapshot.finish());
     logging.report();
     tracing::info!(in_flight = drained.in_flight, "stopped");
     Ok(())

@@ -7,6 +7,8 @@ mod build;
 mod daemon;
 mod logging;
 mod once;
+mod snapshot;
+mod state_dir;
 mod watch;
 
 pub use build::{Checked, check};

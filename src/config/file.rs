@@ -432,7 +432,7 @@ static CACHE: TableDef = TableDef {
             kind: Kind::Boolean,
             presence: Default("true"),
             doc: "Keep the cache across restarts, in a file of the state directory that only its owner can read: the \
-                  names that were looked up stand in it, those of private routes included.",
+                  names that were looked up stand in it, those of private routes included. false removes the file.",
         },
         Key { name: "serve_stale", kind: Kind::Table(&SERVE_STALE), presence: Always, doc: "" },
         Key { name: "prefetch", kind: Kind::Table(&PREFETCH), presence: Always, doc: "" },

@@ -20,7 +20,7 @@ use tracing::Instrument;
 
 /// Refreshes going on behind stale answers at once: with each at most [`BUDGET`] long, 220 new ones a second when
 /// every upstream is silent, and thousands when one answers.
-const MAX_REFRESHES: usize = 1024;
+pub(super) const MAX_REFRESHES: usize = 1024;
 /// Popular answers asked for at once: they must never be what fills an upstream's or our own queues.
 const MAX_PREFETCHES: usize = 32;
 
@@ -37,6 +37,14 @@ impl Default for Background {
             refreshes: Arc::new(Semaphore::new(MAX_REFRESHES)),
             prefetches: Arc::new(Semaphore::new(MAX_PREFETCHES)),
         }
+    }
+}
+
+#[cfg(test)]
+impl Background {
+    /// Returns how many more refreshes and popular answers there may be.
+    pub(super) fn free(&self) -> (usize, usize) {
+        (self.refreshes.available_permits(), self.prefetches.available_permits())
     }
 }
 
@@ -140,7 +148,7 @@ impl Pipeline {
     fn go_on(&self, refresh: Refresh) {
         let Ok(permit) = Arc::clone(&self.background.refreshes).try_acquire_owned() else {
             // Dropped, which ends it and frees whoever waits for it.
-            self.stats.count(Counter::RefreshesFull);
+            self.stats.count_at_bound(Counter::RefreshesFull);
             return;
         };
         self.stats.count(Counter::Refreshes);

@@ -13,15 +13,16 @@ use crate::stats::{Counter, Stats};
 use crate::upstream::{Net, SimulatedNet, SimulatedQuery, SimulatedReplies, Upstreams};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// One server that answers every question with the same address, after a delay.
 #[derive(Debug)]
 struct Slow {
-    after: Duration,
+    after_ms: AtomicU64,
     address: Ipv4Addr,
     asked: AtomicUsize,
+    silent: AtomicBool,
 }
 
 impl SimulatedNet for Slow {
@@ -30,18 +31,26 @@ impl SimulatedNet for Slow {
         let owner = Name::from_wire(message.qname()).unwrap();
         // Probes for loops stand one label below the name.
         self.asked.fetch_add(usize::from(owner.label_count() == 3), Ordering::Relaxed);
+        if self.silent.load(Ordering::Relaxed) {
+            return;
+        }
         let mut builder = MessageBuilder::response(&owner, message.qtype(), Rcode::NOERROR);
         let rdata = self.address.octets().into();
         builder.push(Section::Answer, &Record { owner, rtype: Rtype::A, class: 1, ttl: 60, rdata });
         let mut bytes = builder.finish().into_vec();
         bytes[..2].copy_from_slice(&query.bytes[..2]);
-        replies.message(self.after, bytes);
+        replies.message(Duration::from_millis(self.after_ms.load(Ordering::Relaxed)), bytes);
     }
 }
 
 fn pipeline(after_ms: u64, address: Ipv4Addr) -> (Pipeline, Arc<Slow>) {
     let (clock, stats) = (Clock::simulated(), Arc::new(Stats::default()));
-    let net = Arc::new(Slow { after: Duration::from_millis(after_ms), address, asked: AtomicUsize::new(0) });
+    let net = Arc::new(Slow {
+        after_ms: AtomicU64::new(after_ms),
+        address,
+        asked: AtomicUsize::new(0),
+        silent: AtomicBool::new(false),
+    });
     (Pipeline::new(state("", &net, clock.clone(), &stats, None), clock, stats), net)
 }
 
@@ -65,7 +74,11 @@ fn state(text: &str, net: &Arc<Slow>, clock: Clock, stats: &Arc<Stats>, previous
 }
 
 async fn ask(pipeline: &Pipeline) -> Answer {
-    let query = Query::local(Name::parse("www.example.org").unwrap(), Rtype::A);
+    ask_for(pipeline, "www.example.org").await
+}
+
+async fn ask_for(pipeline: &Pipeline, name: &str) -> Answer {
+    let query = Query::local(Name::parse(name).unwrap(), Rtype::A);
     pipeline.answer(&query, &mut Trace::off()).await
 }
 
@@ -99,6 +112,27 @@ async fn answers_are_counted_by_listeners_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn refreshes_behind_stale_answers_have_a_bound() {
+    const MORE: usize = 30;
+    let (pipeline, net) = pipeline(0, Ipv4Addr::new(93, 184, 216, 34));
+    let pipeline = Arc::new(pipeline);
+    let ask_all = || async {
+        let mut all = tokio::task::JoinSet::new();
+        for n in 0..super::refresh::MAX_REFRESHES + MORE {
+            let pipeline = Arc::clone(&pipeline);
+            let query = Query::local(Name::parse(&format!("n{n}.example.org")).unwrap(), Rtype::A);
+            all.spawn(async move { pipeline.answer(&query, &mut Trace::off()).await.origin });
+        }
+        all.join_all().await
+    };
+    assert!(ask_all().await.iter().all(|origin| *origin == Origin::Upstream));
+    net.silent.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    assert!(ask_all().await.iter().all(|origin| *origin == Origin::Stale), "stale answers go out all the same");
+    assert_eq!(pipeline.stats().get(Counter::RefreshesFull), u64::try_from(MORE).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_than_may_wait_for_one_question_get_servfail_at_once() {
     let (pipeline, net) = pipeline(300, Ipv4Addr::new(93, 184, 216, 34));
     // One leads, MAX_WAITERS wait, and three are too many.
@@ -129,6 +163,52 @@ async fn identical_questions_cost_one_query_also_when_the_leader_is_dropped() {
         assert_eq!(answer.rcode(), Rcode::NOERROR);
     }
     assert_eq!(net.asked.load(Ordering::Relaxed), 2, "the leader's query, and one of the leader that followed it");
+}
+
+/// Asks for so many names at once; returns where the answers came from.
+async fn ask_for_many(pipeline: &Pipeline, count: usize) -> Vec<Origin> {
+    let mut asked = tokio::task::JoinSet::new();
+    for n in 0..count {
+        let pipeline = pipeline.clone();
+        asked.spawn(async move { ask_for(&pipeline, &format!("n{n}.example.org")).await.origin });
+    }
+    asked.join_all().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn refreshes_behind_stale_answers_are_bounded_and_every_client_is_answered() {
+    const NAMES: usize = 1100;
+    let (pipeline, net) = pipeline(20, Ipv4Addr::new(93, 184, 216, 34));
+    ask_for_many(&pipeline, NAMES).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    net.after_ms.store(3_000, Ordering::Relaxed);
+    assert_eq!(ask_for_many(&pipeline, NAMES).await, [Origin::Stale; NAMES]);
+    let count = |counter| pipeline.stats().get(counter);
+    assert_eq!((count(Counter::Refreshes), count(Counter::RefreshesFull)), (1024, NAMES as u64 - 1024));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let origins = ask_for_many(&pipeline, NAMES).await;
+    assert_eq!(origins.iter().filter(|origin| **origin == Origin::Cache).count(), 1024, "their results are stored");
+    assert_eq!(pipeline.background.free(), (1024, 32), "and their places are free again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn popular_answers_are_asked_for_again_so_many_at_a_time() {
+    const NAMES: usize = 40;
+    let (pipeline, net) = pipeline(20, Ipv4Addr::new(93, 184, 216, 34));
+    for _ in 0..3 {
+        ask_for_many(&pipeline, NAMES).await;
+    }
+    // TTLs are 60 s.
+    tokio::time::sleep(Duration::from_secs(58)).await;
+    net.after_ms.store(1_000, Ordering::Relaxed);
+    assert_eq!(ask_for_many(&pipeline, NAMES).await, [Origin::Cache; NAMES]);
+    let count = |counter| pipeline.stats().get(counter);
+    assert_eq!((count(Counter::Prefetches), count(Counter::PrefetchesSkipped)), (32, 8));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(pipeline.background.free(), (1024, 32));
+    net.after_ms.store(20, Ordering::Relaxed);
+    let origins = ask_for_many(&pipeline, NAMES).await;
+    assert_eq!(origins.iter().filter(|origin| **origin == Origin::Cache).count(), 32);
 }
 
 #[tokio::test(start_paused = true)]

@@ -56,6 +56,10 @@ counters! {
     RefreshesFull "refreshes_full_total" "Stale answers not asked about because too many others were.",
     Prefetches "prefetches_total" "Popular answers asked for again before they expired.",
     PrefetchesSkipped "prefetches_skipped_total" "Popular answers not asked for again: upstreams fail, or too many others are.",
+    SnapshotsWritten "snapshots_written_total" "Times the cache was written to disk.",
+    SnapshotsFailed "snapshots_failed_total" "Times the cache could not be written to disk; the snapshot before stayed.",
+    SnapshotsBad "snapshots_bad_total" "Snapshots put aside because they were torn, damaged, too large or of another kind.",
+    SnapshotRestored "snapshot_restored_total" "Answers taken over from a snapshot at start.",
     UpstreamQueries "upstream_queries_total" "Queries sent to upstreams, repeats included.",
     UpstreamHedges "upstream_hedges_total" "Queries sent to a second upstream because the first was late.",
     UpstreamTimeouts "upstream_timeouts_total" "Attempts that ended without a reply.",
@@ -91,6 +95,7 @@ impl Counter {
         Self::UpstreamTcpFull,
         Self::LingerFull,
         Self::ProbesFull,
+        Self::RefreshesFull,
         Self::TcpEvicted,
         Self::AcceptErrors,
     ];

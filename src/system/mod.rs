@@ -1,4 +1,5 @@
-//! Other programs' files: what the machine already has, and when it changes. Read only; nothing is changed here.
+//! Other programs' files: what the machine already has, and when it changes. Read only; nothing is changed here but this
+//! process's own limits.
 
 pub mod changes;
 pub mod files;

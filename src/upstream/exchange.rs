@@ -201,7 +201,8 @@ impl Exchange<'_> {
         }
         // With EDNS unproven and nothing heard, the server may be one that drops what it cannot read.
         let asked = self.attempts.open.iter().filter(|attempt| Arc::ptr_eq(&attempt.server, server)).count();
-        if !self.attempt(server, seat, why, how, asked < usize::from(PLAIN_AFTER)) {
+        // A repeat that cannot be sent (out of file descriptors, a full queue) takes nothing from those under way.
+        if !self.attempt(server, seat, why, how, asked < usize::from(PLAIN_AFTER)) && asked == 0 {
             plan.failed(seat.1);
         }
     }

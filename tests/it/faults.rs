@@ -159,6 +159,23 @@ fn malformed_questions_get_the_answer_the_protocol_says() {
 }
 
 #[test]
+fn a_full_daemon_answers_servfail_and_says_so_once() {
+    let fake = Fake::start(Habit::Silent);
+    let daemon = Daemon::start(&format!("[server]\nmax_in_flight = 1\n{}", forward_to(&[fake.address])));
+    let mut stream = connect(daemon.address);
+    for id in 0..50 {
+        write_frame(&mut stream, &query(&format!("n{id}.example.org"), Rtype::A, id));
+    }
+    for _ in 0..49 {
+        let response = read_frame(&mut stream).unwrap();
+        assert_eq!((response.rcode(), response.ede()), (Rcode::SERVFAIL, Some(14)));
+    }
+    let lines = || daemon.events("a bound was reached").len();
+    crate::support::eventually("the log says so", || lines() > 0);
+    assert_eq!(lines(), 1, "{}", daemon.log());
+}
+
+#[test]
 fn any_is_answered_small() {
     let fake = Fake::address([192, 0, 2, 1]);
     let daemon = Daemon::start(&forward_to(&[fake.address]));

@@ -164,3 +164,22 @@ fn no_name_that_was_looked_up_is_logged_at_info() {
     assert!(fake.count("private-matter.example.org") > 0);
     assert!(!daemon.log().contains("private-matter"));
 }
+
+#[test]
+fn the_limit_of_open_files_is_raised_at_the_start() {
+    let program = binary().get_program().to_owned();
+    let script = "ulimit -Sn 256; exec \"$0\" run --listen 127.0.0.1:0";
+    let mut child = std::process::Command::new("sh").args(["-c", script]).arg(program).spawn().unwrap();
+    let limits = format!("/proc/{}/limits", child.id());
+    let soft = || {
+        let text = std::fs::read_to_string(&limits).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default().to_owned();
+        line.split_ascii_whitespace().nth(3).and_then(|files| files.parse::<u64>().ok()).unwrap_or(0)
+    };
+    // The shell begins with more, so what is waited for is the daemon's own name beside its limit.
+    let is_ours =
+        || std::fs::read_to_string(format!("/proc/{}/comm", child.id())).is_ok_and(|comm| comm == "truename\n");
+    eventually("the limit is raised", || is_ours() && soft() > 256);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

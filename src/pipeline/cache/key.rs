@@ -66,6 +66,21 @@ impl KeyBuf {
         }
     }
 
+    /// Makes the key of a question whose prefix was stored; `None` for one that no key has.
+    pub(super) fn from_prefix(prefix: [u8; PREFIX_BYTES], qname: &[u8], qtype: Rtype) -> Option<Self> {
+        let [place_high, place_low, view_high, view_low, bits] = prefix;
+        (bits & !(DNSSEC_OK | CHECKING_DISABLED) == 0).then(|| {
+            Self::new(&Lookup {
+                place: PlaceId(u16::from_be_bytes([place_high, place_low])),
+                view: ViewId(u16::from_be_bytes([view_high, view_low])),
+                qname,
+                qtype,
+                dnssec_ok: bits & DNSSEC_OK != 0,
+                checking_disabled: bits & CHECKING_DISABLED != 0,
+            })
+        })
+    }
+
     /// Makes the key of a question as it goes to upstreams.
     #[must_use]
     pub fn of(place: PlaceId, view: ViewId, question: &QuestionKey) -> Self {

@@ -160,13 +160,15 @@ impl List {
         }
     }
 
-    /// Returns the entries, in no order.
-    #[cfg(test)]
+    /// Returns the entries, those first that somebody asked for since the hand came by.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Slot, &Head)> {
-        self.places.iter().filter_map(|place| match place {
-            Place::Taken { slot, head, .. } => Some((slot, head)),
-            Place::Free { .. } => None,
-        })
+        let all = |wanted: bool| {
+            self.places.iter().filter_map(move |place| match place {
+                Place::Taken { slot, head, used, .. } if *used == wanted => Some((slot, head)),
+                Place::Taken { .. } | Place::Free { .. } => None,
+            })
+        };
+        all(true).chain(all(false))
     }
 
     fn find(&self, key: &dyn Keyed) -> Option<u32> {

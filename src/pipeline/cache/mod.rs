@@ -2,7 +2,7 @@
 //!
 //! Decides whether an answer may be kept and for how long ([`ttl`]), finds it again by everything that may change
 //! it ([`key`]), and hands it out as bytes for one client ([`store`]), also past its TTL when nothing better is to be
-//! had ([`stale`]); says which entries are worth asking for again (`prefetch`); [`inflight`] makes one upstream query
+//! had ([`stale`]), and across restarts ([`persist`]); says which entries are worth asking for again (`prefetch`); [`inflight`] makes one upstream query
 //! of many identical questions. It does not decide what may be believed: only accepted answers come here.
 //!
 //! Every entry remembers the *epoch* of the configuration it was made under and a *fingerprint* of the decision
@@ -17,6 +17,7 @@ mod entry;
 pub mod inflight;
 pub mod key;
 mod list;
+pub mod persist;
 mod prefetch;
 pub mod stale;
 pub mod store;

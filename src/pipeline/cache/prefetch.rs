@@ -27,7 +27,8 @@ impl Policy {
 
     /// Counts a fresh use and tells, once in an entry's life, that it is to be asked for again.
     pub(super) fn is_due(&self, head: &mut Head, now: Tick) -> bool {
-        u16::from(head.count_hit()) >= self.min_hits && self.is_late(head, now) && head.claim_asking_again()
+        let is_popular = u16::from(head.count_hit()) >= self.min_hits;
+        is_popular && self.is_late(head, now) && head.claim_asking_again()
     }
 
     /// Tells whether the last part of its life has begun. Failures and what is ours have none.

@@ -17,12 +17,13 @@ use crate::clock::Tick;
 use crate::config;
 use crate::dns::wire::{flag, u16_at};
 use crate::dns::{Answer, Name, Origin, encode, name};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// The most shards: many times the workers there can be, so that two rarely meet.
-const MAX_SHARDS: usize = 64;
+/// The most shards: many times the workers there can be, so that two rarely meet, and with a million entries each still
+/// so small that it is copied for a snapshot, or its table grows, within a fraction of a millisecond.
+const MAX_SHARDS: usize = 1024;
 /// Entries a shard has at least: with fewer, chance would fill one while others are empty.
 const MIN_ENTRIES_PER_SHARD: usize = 1024;
 /// Allocations come in multiples of this, with [`ALLOC_HEADER_BYTES`] of their own (glibc, 64 bit).
@@ -40,6 +41,20 @@ pub struct Cache {
     max_ttl_s: u32,
     stale: stale::Policy,
     prefetch: prefetch::Policy,
+    changes: Changes,
+}
+
+/// Whether there is something a snapshot does not have yet, and who wants to know.
+#[derive(Default)]
+struct Changes {
+    some: AtomicBool,
+    hook: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Changes").field("some", &self.some).finish_non_exhaustive()
+    }
 }
 
 /// What the fast path made of an entry.
@@ -129,6 +144,7 @@ impl Cache {
             max_ttl_s: u32::try_from(policy.max_ttl.as_secs()).unwrap_or(u32::MAX),
             stale: stale::Policy::new(&policy.serve_stale),
             prefetch: prefetch::Policy::new(&policy.prefetch),
+            changes: Changes::default(),
         }
     }
 
@@ -208,6 +224,35 @@ impl Cache {
     /// Removes what is stored under a key, because it has been replaced by something that must not be kept.
     pub fn forget(&self, key: &KeyBuf) {
         self.shard(key).remove(key);
+        self.note_change();
+    }
+
+    /// Has `hook` called at the first change, and at the first after each [`Cache::take_changes`]. Only the first hook
+    /// is kept.
+    pub fn on_change(&self, hook: impl Fn() + Send + Sync + 'static) {
+        drop(self.changes.hook.set(Box::new(hook)));
+        if self.changes.some.load(Ordering::Relaxed) {
+            self.call_hook();
+        }
+    }
+
+    /// Tells whether something has changed since this was last asked.
+    pub fn take_changes(&self) -> bool {
+        self.changes.some.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes that a snapshot would be another one from here on.
+    pub fn note_change(&self) {
+        // Looked at first: a line that every insertion writes would be the one they all wait for.
+        if !self.changes.some.load(Ordering::Relaxed) && !self.changes.some.swap(true, Ordering::AcqRel) {
+            self.call_hook();
+        }
+    }
+
+    fn call_hook(&self) {
+        if let Some(hook) = self.changes.hook.get() {
+            hook();
+        }
     }
 
     /// Makes an entry current if the configuration of `epoch` decides the same about it, and removes it if not.
@@ -259,10 +304,12 @@ impl Cache {
             ttl_cap_s,
             disputed: terms.disputed,
         };
-        match entry::make(key, answer, &birth) {
-            Some((slot, head)) => self.shard(key).insert(slot, head),
-            None => Inserted::default(),
+        let Some((slot, head)) = entry::make(key, answer, &birth) else { return Inserted::default() };
+        let inserted = self.shard(key).insert(slot, head);
+        if matches!(terms.lifetime, Lifetime::Positive(_) | Lifetime::Negative(_)) {
+            self.note_change();
         }
+        inserted
     }
 
     /// Returns the present epoch.
@@ -278,7 +325,9 @@ impl Cache {
 
     /// Removes entries, one shard after the other, and returns how many.
     pub fn flush(&self, what: Flush<'_>) -> usize {
-        self.shards.iter().map(|shard| lock(shard).flush(what)).sum()
+        let removed = self.shards.iter().map(|shard| lock(shard).flush(what)).sum();
+        self.note_change();
+        removed
     }
 
     /// Counts the entries, expired ones included.
@@ -299,7 +348,32 @@ impl Cache {
         self.shards.iter().map(|shard| lock(shard).bytes()).sum()
     }
 
-    fn shard(&self, key: &KeyBuf) -> MutexGuard<'_, Shard> {
+    /// Counts the parts that are locked one by one.
+    pub(super) fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Looks at every forwarded answer of a shard, those asked for lately first, that is fresh or may be served stale.
+    pub(super) fn for_each_worth_keeping(&self, shard: usize, now: Tick, mut look: impl FnMut(&Slot, &Head)) {
+        let shard = lock(&self.shards[shard]);
+        for (slot, head) in shard.forwarded.iter() {
+            if head.failures() == 0 && !head.is_disputed() && self.is_usable(head, now) {
+                look(slot, head);
+            }
+        }
+    }
+
+    /// Puts an entry from before back, as one that nobody has asked for: there it is in nobody's way. Returns whether it
+    /// is of use, not known already, and has room.
+    pub(super) fn restore(&self, slot: Slot, head: Head, now: Tick) -> bool {
+        self.is_usable(&head, now) && self.shard(&slot).restore(slot, head)
+    }
+
+    fn is_usable(&self, head: &Head, now: Tick) -> bool {
+        head.is_fresh(now) || self.stale.staleness(head, now).is_some()
+    }
+
+    fn shard(&self, key: &dyn Keyed) -> MutexGuard<'_, Shard> {
         // The upper half: the lower one chooses the place inside the shard, and shards would be filled unevenly.
         let hash = usize::try_from(key.hash64() >> 32).unwrap_or(0);
         lock(&self.shards[hash & (self.shards.len() - 1)])
@@ -394,6 +468,18 @@ impl Shard {
             self.forwarded.put(slot, head);
         }
         Inserted { stored: true, evicted, better_stays: false }
+    }
+
+    /// Appends an entry as the oldest; returns false when there is one already, or no room.
+    fn restore(&mut self, slot: Slot, head: Head) -> bool {
+        let (bytes, key) = (cost(&slot), &slot as &dyn Keyed);
+        let is_known = self.forwarded.contains(key) || self.local.contains(key);
+        if is_known || self.len() + 1 > self.max_entries || self.bytes() + bytes > self.max_bytes {
+            return false;
+        }
+        self.forwarded_bytes += bytes;
+        self.forwarded.put(slot, head);
+        true
     }
 
     /// Puts out the entry that is missed least; returns whether there was one.

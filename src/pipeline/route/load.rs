@@ -45,6 +45,7 @@ impl Routes {
                 Tristate::False => false,
             };
             routes.push(RouteInfo::new(config, route, private, found.has_excludes));
+            diagnostics.extend(way_out(config, route, is_private).filter(|_| private));
         }
         index.finish();
         let (search, search_route) = search_routes(config, search_domains, &mut diagnostics);
@@ -129,6 +130,20 @@ fn add_patterns(index: &mut Index, at: RouteAt, route: &Route, diagnostics: &mut
         });
     }
     found
+}
+
+/// Warns of a private route whose names go to public servers once its own are down, because its group has a fallback:
+/// the user wrote so, but at the group, maybe with other names in mind.
+fn way_out(config: &Config, route: &Route, is_private: &dyn Fn(GroupId) -> bool) -> Option<Diagnostic> {
+    let group = |id: GroupId| config.groups.get(usize::from(id.0));
+    let fallbacks = std::iter::successors(group(route.upstream)?.fallback, |id| group(*id)?.fallback);
+    let public = fallbacks.take(MAX_FALLBACKS).find(|id| !is_private(*id))?;
+    let expected = "a group that falls back to private servers only: the names of this route are private";
+    let warning = Diagnostic::warning("private-route-leaves", route.at.clone(), expected);
+    let (own, public) = (&group(route.upstream)?.name, &group(public)?.name);
+    let found = format!("group {own}, which falls back to {public}, whose servers are not all private");
+    let hint = "take the fallback out, or write private = false when public servers may see these names";
+    Some(warning.key(format!("route {}", route.name)).found(found).hint(hint))
 }
 
 fn search_routes(config: &Config, domains: &[Name], diagnostics: &mut Vec<Diagnostic>) -> (Index, RouteInfo) {

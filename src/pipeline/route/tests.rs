@@ -83,6 +83,29 @@ fn taken_by(routes: &Routes, view: u16, qname: &str) -> String {
 }
 
 #[test]
+fn a_private_route_whose_group_falls_back_to_public_servers_is_reported() {
+    let warned = |change: &dyn Fn(&mut Config)| {
+        let mut config = config(vec![route(1, &["corp.example"], &[], 2), route(2, &["public.example"], &[], 1)]);
+        change(&mut config);
+        let (_, diagnostics) = Routes::load(&config, &|group| group != GroupId(1), &[]);
+        diagnostics.iter().map(|one| format!("{} {} {}", one.severity, one.code, one.found)).collect::<Vec<_>>()
+    };
+    assert_eq!(warned(&|_| {}), [""; 0]);
+    assert_eq!(warned(&|config| config.groups[2].fallback = Some(GroupId(0))), [""; 0]);
+    let found = "group corp, which falls back to public, whose servers are not all private";
+    let through = |config: &mut Config| {
+        config.groups[2].fallback = Some(GroupId(0));
+        config.groups[0].fallback = Some(GroupId(1));
+    };
+    assert_eq!(warned(&through), [format!("warning private-route-leaves {found}")]);
+    let meant = |config: &mut Config| {
+        through(config);
+        config.routes[0].private = Tristate::False;
+    };
+    assert_eq!(warned(&meant), [""; 0]);
+}
+
+#[test]
 fn more_labels_win_then_scope_then_order() {
     let routes = load(&config(vec![
         route(1, &["*.example.org"], &[], 1),

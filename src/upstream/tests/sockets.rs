@@ -174,7 +174,9 @@ async fn truncated_replies_are_fetched_over_one_tcp_connection() {
     for n in 0..5 {
         assert_eq!(octet(&asked(&upstreams, &format!("n{n}.example.org")).await.unwrap()), 9);
     }
-    assert_eq!((connections.load(Ordering::Relaxed), stats.get(Counter::UpstreamTcpRetries)), (1, 5));
+    // On a busy machine a query may be repeated before its truncated reply has been read.
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    assert!((5..10).contains(&stats.get(Counter::UpstreamTcpRetries)));
 }
 
 #[tokio::test]
@@ -194,6 +196,76 @@ async fn tcp_servers_that_close_after_each_reply_still_answer_all() {
         assert_eq!(octet(&asked(&upstreams, &format!("n{n}.example.org")).await.unwrap()), 9);
     }
     assert!(connections.load(Ordering::Relaxed) >= 5);
+}
+
+#[tokio::test]
+async fn a_tcp_connection_that_was_lost_without_a_word_is_opened_anew() {
+    let (_udp, tcp) = both().await;
+    let server = tcp.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        let (mut first, _) = tcp.accept().await.unwrap();
+        counted.fetch_add(1, Ordering::Relaxed);
+        let len = first.read_u16().await.unwrap();
+        let mut query = vec![0; usize::from(len)];
+        first.read_exact(&mut query).await.unwrap();
+        let reply = answer(&query, 9);
+        first.write_u16(u16::try_from(reply.len()).unwrap()).await.unwrap();
+        first.write_all(&reply).await.unwrap();
+        // From here on it is as if the cable was cut.
+        while let Ok((stream, _)) = tcp.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(talk(stream, 100, Arc::new(|query: &[u8]| vec![answer(query, 9)])));
+        }
+        drop(first);
+    });
+    let mut group = group("g", &[server]);
+    group.servers[0].transport = UpstreamTransport::Tcp;
+    let (upstreams, _) = upstreams(vec![group], Clock::default(), Net::Real);
+    assert_eq!(octet(&asked(&upstreams, "a.example.org").await.unwrap()), 9);
+    let found = timeout(BOUND, async {
+        loop {
+            // Clients go on asking; none of them waits for the end.
+            if let Ok(Ok(reply)) = timeout(Duration::from_millis(500), ask(&upstreams, "b.example.org")).await {
+                return octet(&reply);
+            }
+        }
+    });
+    assert_eq!(found.await, Ok(9));
+    assert_eq!(connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_burst_over_a_connection_that_opens_slowly_is_answered() {
+    // A full backlog makes the kernel drop the handshake, which is repeated after a second.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let tcp = socket.listen(1).unwrap();
+    let server = tcp.local_addr().unwrap();
+    let mut filling = Vec::new();
+    while let Ok(Ok(stream)) = timeout(Duration::from_millis(100), TcpStream::connect(server)).await {
+        filling.push(stream);
+    }
+    let mut group = group("g", &[server]);
+    group.servers[0].transport = UpstreamTransport::Tcp;
+    let (upstreams, _) = upstreams(vec![group], Clock::default(), Net::Real);
+    let upstreams = Arc::new(upstreams);
+    let questions: Vec<_> = (0..100)
+        .map(|n| {
+            let upstreams = Arc::clone(&upstreams);
+            tokio::spawn(async move { ask(&upstreams, &format!("n{n}.example.org")).await.map(|reply| octet(&reply)) })
+        })
+        .collect();
+    let accepting = async {
+        timeout(Duration::from_millis(500), std::future::pending::<()>()).await.unwrap_err();
+        filling.clear();
+        serve_tcp(tcp, 1000, |query| vec![answer(query, 9)])
+    };
+    accepting.await;
+    for question in questions {
+        assert_eq!(question.await.unwrap().ok(), Some(9));
+    }
 }
 
 #[tokio::test]

@@ -19,14 +19,18 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// Queries waiting on one connection; beyond it the attempt fails and another server is asked.
 const MAX_PENDING: usize = 256;
-/// Queries handed to a connection and not yet written.
-const QUEUE: usize = 64;
+/// Queries handed to a connection and not yet written, such as those of a burst while it is being opened.
+const QUEUE: usize = MAX_PENDING;
 /// Connections kept in all; beyond it those that have ended are forgotten, and if none has, the attempt fails.
 const MAX_CONNECTIONS: usize = 256;
 /// How long a handshake may take. A SYN is repeated by the kernel after 1 s and 3 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// A connection with nothing pending is closed after this (RFC 7766 section 6.2.3 asks for a few seconds).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+/// A connection that owes replies and has sent nothing for this time gets no more queries: the next one opens another.
+/// Without it, one that was lost without a word (sleep, a NAT's memory) would be used until the kernel gives up on it,
+/// which takes a quarter of an hour. What was sent on it is still waited for.
+const STALL: Duration = Duration::from_secs(2);
 /// A reply is waited for at most so long: longer than any budget of a question.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a write may block before the connection counts as broken.
@@ -98,7 +102,7 @@ async fn run(server: SocketAddr, mut jobs: mpsc::Receiver<Job>) {
         };
         // Frames are written whole, so waiting for more to send only delays them.
         let _ = stream.set_nodelay(true);
-        let mut connection = Connection { stream, pending: HashMap::new(), read: Vec::new() };
+        let mut connection = Connection { stream, pending: HashMap::new(), read: Vec::new(), owed_since: None };
         let end = connection.serve(&mut jobs, std::mem::take(&mut waiting)).await;
         let kind = end.err().map_or(io::ErrorKind::UnexpectedEof, |error| error.kind());
         for (_, pending) in connection.pending {
@@ -139,6 +143,8 @@ struct Connection {
     stream: TcpStream,
     pending: HashMap<u16, Pending>,
     read: Vec<u8>,
+    /// Since when replies are owed and nothing has been read.
+    owed_since: Option<Instant>,
 }
 
 impl Connection {
@@ -160,7 +166,9 @@ impl Connection {
                 self.pending.retain(|_, pending| !pending.reply.is_closed());
             }
             let now = Instant::now();
-            let next = self.pending.values().map(|pending| pending.until).min().unwrap_or(now + IDLE_TIMEOUT);
+            let stalls_at = self.owed_since.filter(|_| !jobs.is_closed()).map(|since| since + STALL);
+            let untils = self.pending.values().map(|pending| pending.until);
+            let next = untils.chain(stalls_at).min().unwrap_or(now + IDLE_TIMEOUT);
             self.read.reserve(READ_BYTES);
             tokio::select! {
                 job = jobs.recv(), if self.pending.len() < MAX_PENDING => match job {
@@ -179,7 +187,11 @@ impl Connection {
                     if self.pending.is_empty() {
                         return Ok(());
                     }
+                    if stalls_at.is_some_and(|at| at <= next) {
+                        jobs.close();
+                    }
                     self.pending.retain(|_, pending| pending.until > next && !pending.reply.is_closed());
+                    self.owed_since = self.owed_since.filter(|_| !self.pending.is_empty());
                 }
             }
         }
@@ -217,6 +229,7 @@ impl Connection {
         frame.extend_from_slice(&len.to_be_bytes());
         frame.extend_from_slice(&pending.query);
         let id = self.enlist(pending);
+        self.owed_since.get_or_insert_with(Instant::now);
         frame[2..4].copy_from_slice(&id.to_be_bytes());
         timeout(WRITE_TIMEOUT, self.stream.write_all(&frame)).await?
     }
@@ -238,6 +251,7 @@ impl Connection {
             }
         }
         self.read.drain(..at);
+        self.owed_since = (!self.pending.is_empty()).then(Instant::now);
     }
 }
 

@@ -1,0 +1,455 @@
+//! The cache on disk: read when the daemon starts, written when it ends and, while there is something new, now and then.
+//!
+//! ```text
+//!  start ─▶ thread "snapshot": check the whole file ─▶ take its entries over, answers going on meanwhile
+//!             └ not whole, not ours, too large: put aside as cache.snapshot.bad, said once, counted
+//!  first change since the last writing ─▶ a pause ─▶ thread "snapshot": write beside, fsync, rename
+//!  SIGTERM ─▶ the same, while questions in flight are answered
+//! ```
+//!
+//! No timer runs while nothing changes. Nothing here is fatal: without a snapshot the cache begins empty, as it does
+//! without `[cache] persist`. The file holds names that people looked up, so only its owner can read it.
+
+use super::state_dir::state_dir;
+use crate::clock;
+use crate::config;
+use crate::pipeline::Pipeline;
+use crate::pipeline::cache::Cache;
+use crate::pipeline::cache::persist::{self, Fault, Moment, Restored};
+use crate::stats::{Counter, Stats};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::future::pending;
+use std::io::{self, BufReader, BufWriter, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// The file in the state directory.
+const FILE: &str = "cache.snapshot";
+/// What it is while it is being written.
+const FILE_NEXT: &str = "cache.snapshot.next";
+/// What one is put aside as that cannot be used; the one before goes.
+const FILE_BAD: &str = "cache.snapshot.bad";
+/// The pause between the first change and its writing, after a start: what a machine that soon crashes keeps.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause; each is twice as long as the one before. A busy cache of the default size is 4 MB, so a disk
+/// sees half a gigabyte a day at most.
+const MAX_PAUSE: Duration = Duration::from_secs(600);
+/// How long the end of the daemon waits for the last writing, counted from SIGTERM.
+const LAST_WRITING_TIMEOUT: Duration = Duration::from_secs(3);
+/// How many times the cache's own bound a file may be long: entries take less there than in memory, but the bound may
+/// have been lowered since.
+const MAX_FILE_SHARE: u64 = 2;
+/// Octets a file may have in any case.
+const MIN_FILE_BOUND: u64 = 1 << 20;
+/// Octets moved between us and the file at once.
+const BUFFER_BYTES: usize = 128 << 10;
+
+/// When the cache is read and written.
+pub(super) struct Snapshot {
+    /// Where; `None` when there is no place for it.
+    folder: Option<PathBuf>,
+    pipeline: Arc<Pipeline>,
+    /// What the cache of the last look was, to notice when a reload has made another.
+    cache: Arc<Cache>,
+    enabled: bool,
+    changed: Arc<Notify>,
+    due: Option<Instant>,
+    pause: Duration,
+    /// Ends when the thread at work does.
+    working: Option<oneshot::Receiver<()>>,
+    /// That thread is reading.
+    reading: bool,
+}
+
+impl Snapshot {
+    /// Begins to read what the last daemon left.
+    pub(super) fn start(pipeline: &Arc<Pipeline>) -> Self {
+        Self::start_in(state_dir(), pipeline)
+    }
+
+    fn start_in(folder: Option<PathBuf>, pipeline: &Arc<Pipeline>) -> Self {
+        let state = pipeline.state();
+        let mut snapshot = Self {
+            folder,
+            pipeline: Arc::clone(pipeline),
+            cache: Arc::clone(&state.cache),
+            enabled: false,
+            changed: Arc::new(Notify::new()),
+            due: None,
+            pause: FIRST_PAUSE,
+            working: None,
+            reading: false,
+        };
+        snapshot.apply(&state.config.cache);
+        snapshot.listen();
+        if snapshot.enabled {
+            snapshot.read(state.config.cache);
+        }
+        snapshot
+    }
+
+    /// Takes a reload into account: `persist` may have changed, and the cache may be another.
+    pub(super) fn follow(&mut self) {
+        let state = self.pipeline.state();
+        self.apply(&state.config.cache);
+        if !Arc::ptr_eq(&self.cache, &state.cache) {
+            self.cache = Arc::clone(&state.cache);
+            self.listen();
+        }
+    }
+
+    fn apply(&mut self, policy: &config::Cache) {
+        self.enabled = policy.persist && policy.max_entries > 0 && self.folder.is_some();
+        if let Some(folder) = self.folder.as_ref().filter(|_| !policy.persist) {
+            // Whoever turns it off does not want the names to lie there.
+            forget(folder);
+        }
+    }
+
+    fn listen(&self) {
+        let changed = Arc::clone(&self.changed);
+        self.cache.on_change(move || changed.notify_one());
+    }
+
+    /// Waits until it is time to write. Cancel safe.
+    pub(super) async fn due(&mut self) {
+        if !self.enabled {
+            return pending().await;
+        }
+        loop {
+            if let Some(working) = &mut self.working {
+                let _ended = working.await;
+                self.working = None;
+            }
+            if let Some(due) = self.due {
+                sleep_until(due).await;
+                return;
+            }
+            self.changed.notified().await;
+            self.due = Some(Instant::now() + self.pause);
+        }
+    }
+
+    /// Begins to write.
+    pub(super) fn write(&mut self) {
+        self.due = None;
+        let Some(folder) = self.folder.clone().filter(|_| self.enabled) else { return };
+        if !self.cache.take_changes() {
+            return;
+        }
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        let (pipeline, cache) = (Arc::clone(&self.pipeline), Arc::clone(&self.cache));
+        self.reading = false;
+        self.spawn(move || write_and_tell(&folder, &cache, &pipeline));
+    }
+
+    /// Writes for the last time; to be awaited beside the drain. What was still being read is on disk already.
+    pub(super) async fn finish(mut self) {
+        let writing = async {
+            if let Some(working) = self.working.take() {
+                if self.reading {
+                    return;
+                }
+                let _ended = working.await;
+            }
+            self.write();
+            if let Some(working) = self.working.take() {
+                let _ended = working.await;
+            }
+        };
+        if timeout(LAST_WRITING_TIMEOUT, writing).await.is_err() {
+            tracing::warn!("the cache could not be written in time; the snapshot before stays");
+        }
+    }
+
+    fn read(&mut self, policy: config::Cache) {
+        let Some(folder) = self.folder.clone() else { return };
+        let (pipeline, cache) = (Arc::clone(&self.pipeline), Arc::clone(&self.cache));
+        self.reading = true;
+        self.spawn(move || read_and_tell(&folder, &cache, &policy, &pipeline));
+    }
+
+    /// Has a thread do something slow. Not tokio's pool: its runtime would wait for the thread at the end.
+    fn spawn(&mut self, work: impl FnOnce() + Send + 'static) {
+        let (ending, ended) = oneshot::channel::<()>();
+        let started = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            let _ending = ending;
+            work();
+        });
+        match started {
+            Ok(_detached) => self.working = Some(ended),
+            Err(error) => tracing::warn!(%error, "no thread for the cache's snapshot"),
+        }
+    }
+}
+
+fn now(pipeline: &Pipeline) -> Moment {
+    let since = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment { tick: pipeline.now(), unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+}
+
+/// Why a file is put aside.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error("it has {found} octets; with [cache] max_bytes as it is, at most {most} are read")]
+    TooLarge { found: u64, most: u64 },
+    #[error("it is no file")]
+    NoFile,
+    #[error("it cannot be opened: {0}")]
+    Closed(#[source] io::Error),
+}
+
+impl Refusal {
+    /// Tells whether the file itself is bad, rather than the way to it.
+    fn is_about_the_file(&self) -> bool {
+        !matches!(self, Self::Closed(_) | Self::Fault(Fault::Unreadable(_)))
+    }
+}
+
+fn read_and_tell(folder: &Path, cache: &Cache, policy: &config::Cache, pipeline: &Pipeline) {
+    let (path, stats) = (folder.join(FILE), pipeline.stats());
+    let started = pipeline.now();
+    match read_file(&path, cache, policy, pipeline) {
+        Ok(None) => {}
+        Ok(Some(restored)) => {
+            stats.add(Counter::SnapshotRestored, restored.taken);
+            let elapsed_ms = pipeline.now().since(started).as_millis();
+            let (entries, left) = (restored.taken, restored.left);
+            tracing::info!(entries, left, elapsed_ms, "cache restored from its snapshot");
+        }
+        Err(refusal) if refusal.is_about_the_file() => {
+            stats.count(Counter::SnapshotsBad);
+            let aside = folder.join(FILE_BAD);
+            let reason = refusal.to_string();
+            match fs::rename(&path, &aside) {
+                Ok(()) => tracing::warn!(
+                    file = %path.display(), reason, put_aside_as = %aside.display(),
+                    "the cache's snapshot is not used; the cache begins empty"
+                ),
+                Err(error) => tracing::warn!(
+                    file = %path.display(), reason, %error,
+                    "the cache's snapshot is not used and cannot be put aside; the next one takes its place"
+                ),
+            }
+        }
+        Err(refusal) => {
+            let reason = refusal.to_string();
+            tracing::warn!(file = %path.display(), reason, "the cache's snapshot is not used; the cache begins empty");
+        }
+    }
+}
+
+/// Reads a file twice: the first time to see that it is whole.
+fn read_file(
+    path: &Path,
+    cache: &Cache,
+    policy: &config::Cache,
+    pipeline: &Pipeline,
+) -> Result<Option<Restored>, Refusal> {
+    // Looked at before it is opened: opening a pipe would wait for somebody to write into it.
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Refusal::Closed(error)),
+    };
+    if !found.is_file() {
+        return Err(Refusal::NoFile);
+    }
+    let most = policy.max_bytes.saturating_mul(MAX_FILE_SHARE).max(MIN_FILE_BOUND);
+    if found.len() > most {
+        return Err(Refusal::TooLarge { found: found.len(), most });
+    }
+    let mut file = File::open(path).map_err(Refusal::Closed)?;
+    persist::check(BufReader::with_capacity(BUFFER_BYTES, &file))?;
+    file.rewind().map_err(Fault::Unreadable)?;
+    let reader = BufReader::with_capacity(BUFFER_BYTES, &file);
+    Ok(Some(persist::restore(cache, policy, reader, || now(pipeline))?))
+}
+
+fn write_and_tell(folder: &Path, cache: &Cache, pipeline: &Pipeline) {
+    let stats: &Stats = pipeline.stats();
+    let started = pipeline.now();
+    match write_file(folder, cache, now(pipeline)) {
+        Ok(entries) => {
+            stats.count(Counter::SnapshotsWritten);
+            let elapsed_ms = pipeline.now().since(started).as_millis();
+            tracing::debug!(entries, elapsed_ms, "cache written to its snapshot");
+        }
+        Err(error) => {
+            stats.count(Counter::SnapshotsFailed);
+            let file = folder.join(FILE);
+            tracing::warn!(
+                file = %file.display(), %error,
+                "the cache's snapshot could not be written; the one before stays, it is tried again later"
+            );
+            cache.note_change();
+        }
+    }
+}
+
+/// Writes beside the file and puts it in its place only when all of it is on disk.
+fn write_file(folder: &Path, cache: &Cache, now: Moment) -> io::Result<u32> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let next = folder.join(FILE_NEXT);
+    remove(&next)?;
+    let written = write_beside(&next, cache, now).and_then(|entries| {
+        fs::rename(&next, folder.join(FILE))?;
+        // The name is on disk only when the folder is.
+        File::open(folder)?.sync_all()?;
+        Ok(entries)
+    });
+    if written.is_err() {
+        // A part of a snapshot is of no use, and a full disk needs the room.
+        drop(remove(&next));
+    }
+    written
+}
+
+fn write_beside(next: &Path, cache: &Cache, now: Moment) -> io::Result<u32> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(next)?;
+    let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, &file);
+    let entries = persist::write(cache, now, &mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
+    file.sync_all()?;
+    Ok(entries)
+}
+
+/// Removes every snapshot there may be.
+fn forget(folder: &Path) {
+    for name in [FILE, FILE_NEXT, FILE_BAD] {
+        let path = folder.join(name);
+        if let Err(error) = remove(&path) {
+            tracing::warn!(file = %path.display(), %error, "a snapshot of the cache cannot be removed");
+        }
+    }
+}
+
+/// Removes a file; one that is not there is no error.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::build;
+    use crate::clock::Clock;
+    use crate::dns::encode::MessageBuilder;
+    use crate::dns::wire::Section;
+    use crate::dns::{Answer, Name, Origin, Query, Rcode, Record, Rtype};
+    use crate::pipeline::cache::{KeyBuf, Lifetime, Terms};
+
+    /// A pipeline in a folder of its own, whose cache holds so many answers.
+    fn pipeline(folder: &Path, entries: usize) -> Arc<Pipeline> {
+        let path = folder.join("truename.toml");
+        fs::write(&path, "[hosts]\nfiles = []\n[upstream.system]\nservers = [\"127.0.0.1:1\"]\n").unwrap();
+        let loaded = build::read(Some(&path), &[], &[]).unwrap();
+        let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
+        let state = build::state(loaded, &clock, &stats, None);
+        let pipeline = Arc::new(Pipeline::new(state, clock, stats));
+        (0..entries).for_each(|n| put(&pipeline, n));
+        pipeline
+    }
+
+    fn put(pipeline: &Pipeline, n: usize) {
+        let cache = &pipeline.state().cache;
+        let owner = Name::parse(&format!("n{n}.example.org")).unwrap();
+        let key = KeyBuf::of(
+            crate::config::PlaceId(0),
+            crate::config::ViewId(0),
+            &Query::local(owner.clone(), Rtype::A).question(),
+        );
+        let mut builder = MessageBuilder::response(&owner, Rtype::A, Rcode::NOERROR);
+        let rdata = Box::new([192, 0, 2, 1]);
+        builder.push(Section::Answer, &Record { owner, rtype: Rtype::A, class: 1, ttl: 300, rdata });
+        let answer = Answer { message: builder.finish(), origin: Origin::Upstream, ede: None };
+        let (lifetime, epoch, now) = (Lifetime::Positive(300), cache.epoch(), pipeline.now());
+        let terms = Terms { lifetime, fingerprint: 1, epoch, now, disputed: false };
+        assert!(cache.insert(&key, &answer, &terms).stored);
+    }
+
+    fn restore_into(pipeline: &Arc<Pipeline>, folder: &Path) {
+        let state = pipeline.state();
+        read_and_tell(folder, &state.cache, &state.config.cache, pipeline);
+    }
+
+    #[test]
+    fn a_writing_that_fails_leaves_the_snapshot_before_and_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let full = pipeline(folder.path(), 3);
+        let cache = Arc::clone(&full.state().cache);
+        cache.take_changes();
+        write_and_tell(folder.path(), &cache, &full);
+        let before = fs::read(folder.path().join(FILE)).unwrap();
+        put(&full, 4);
+        // Nothing can be written where a folder is in the way.
+        fs::create_dir(folder.path().join(FILE_NEXT)).unwrap();
+        cache.take_changes();
+        write_and_tell(folder.path(), &cache, &full);
+        assert_eq!(fs::read(folder.path().join(FILE)).unwrap(), before);
+        assert_eq!(full.stats().get(Counter::SnapshotsFailed), 1);
+        assert!(cache.take_changes(), "there is still something to write");
+        let empty = pipeline(folder.path(), 0);
+        restore_into(&empty, folder.path());
+        assert_eq!((empty.state().cache.len(), empty.stats().get(Counter::SnapshotRestored)), (3, 3));
+    }
+
+    #[test]
+    fn too_large_a_file_and_what_is_no_file_are_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = pipeline(folder.path(), 0);
+        let path = folder.path().join(FILE);
+        let file = File::create(&path).unwrap();
+        file.set_len(empty.state().config.cache.max_bytes * MAX_FILE_SHARE + 1).unwrap();
+        restore_into(&empty, folder.path());
+        assert!(!path.exists() && folder.path().join(FILE_BAD).exists());
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        restore_into(&empty, folder.path());
+        assert!(!path.exists());
+        assert_eq!((empty.stats().get(Counter::SnapshotsBad), empty.state().cache.len()), (2, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_due_before_something_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let busy = pipeline(folder.path(), 0);
+        let mut snapshot = Snapshot::start_in(Some(folder.path().to_owned()), &busy);
+        // The reading is a real thread; paused time does not wait for it.
+        if let Some(reading) = snapshot.working.take() {
+            let _ended = reading.await;
+        }
+        assert!(timeout(Duration::from_secs(7 * 86_400), snapshot.due()).await.is_err());
+        for pause in [FIRST_PAUSE, FIRST_PAUSE * 2, FIRST_PAUSE * 4] {
+            put(&busy, 1);
+            let start = Instant::now();
+            // Given up again and again by whatever else the daemon waits for.
+            while timeout(Duration::from_millis(300), snapshot.due()).await.is_err() {}
+            assert!(start.elapsed() >= pause && start.elapsed() < pause + Duration::from_secs(1), "{pause:?}");
+            snapshot.write();
+            if let Some(writing) = snapshot.working.take() {
+                let _ended = writing.await;
+            }
+        }
+        assert_eq!(busy.stats().get(Counter::SnapshotsWritten), 3);
+    }
+
+    #[tokio::test]
+    async fn without_a_place_for_it_nothing_happens() {
+        let folder = tempfile::tempdir().unwrap();
+        let busy = pipeline(folder.path(), 3);
+        let mut snapshot = Snapshot::start_in(None, &busy);
+        assert!(timeout(Duration::from_millis(1), snapshot.due()).await.is_err());
+        snapshot.finish().await;
+        assert_eq!(busy.stats().get(Counter::SnapshotsWritten), 0);
+    }
+}
