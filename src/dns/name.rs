@@ -158,6 +158,12 @@ impl Name {
         Ok(Self(wire.into()))
     }
 
+    /// Tells whether an uncompressed wire name is this name, in any letter case.
+    #[must_use]
+    pub fn is_wire(&self, wire: &[u8]) -> bool {
+        self.0.eq_ignore_ascii_case(wire)
+    }
+
     /// Returns the name with the suffix `from` replaced by `to` (what a DNAME does, RFC 6672 section 2.2).
     ///
     /// # Errors

@@ -277,8 +277,13 @@ impl<'a> Message<'a> {
     /// Walks all records in order; the first malformed one ends the walk with its error.
     #[must_use]
     pub fn records(&self) -> Records<'a> {
-        Records {
-            bytes: self.bytes,
+        Records { bytes: self.bytes, walk: self.walk() }
+    }
+
+    /// Starts a walk over all records that does not borrow the message, so that what it finds may be changed.
+    #[must_use]
+    pub fn walk(&self) -> Walk {
+        Walk {
             at: self.question_end,
             left: [self.count(Section::Answer), self.count(Section::Authority), self.count(Section::Additional)],
             section: 0,
@@ -358,42 +363,53 @@ pub fn opcode(flags: u16) -> u8 {
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
     bytes: &'a [u8],
-    at: usize,
-    left: [u16; 3],
-    section: usize,
-}
-
-impl Records<'_> {
-    fn read(&self, section: Section) -> Result<RecordAt, WireError> {
-        let start = self.at;
-        let fixed = skip_name(self.bytes, start)?;
-        let rtype = Rtype(u16_at(self.bytes, fixed).ok_or(WireError::Short)?);
-        let class = u16_at(self.bytes, fixed + 2).ok_or(WireError::Short)?;
-        let ttl = u32_at(self.bytes, fixed + 4).ok_or(WireError::Short)?;
-        let len = usize::from(u16_at(self.bytes, fixed + 8).ok_or(WireError::Short)?);
-        let rdata = fixed + 10..fixed + 10 + len;
-        if rdata.end > self.bytes.len() {
-            return Err(WireError::Short);
-        }
-        Ok(RecordAt { section, start, rtype, class, ttl_at: fixed + 4, ttl, rdata })
-    }
+    walk: Walk,
 }
 
 impl Iterator for Records<'_> {
     type Item = Result<RecordAt, WireError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.walk.next(self.bytes)
+    }
+}
+
+/// Where a walk over records has come to.
+#[derive(Debug, Clone)]
+pub struct Walk {
+    at: usize,
+    left: [u16; 3],
+    section: usize,
+}
+
+impl Walk {
+    /// Returns the next record of the message the walk was started on; the first malformed one ends it with its error.
+    pub fn next(&mut self, message: &[u8]) -> Option<Result<RecordAt, WireError>> {
         while self.left.get(self.section).is_some_and(|&left| left == 0) {
             self.section += 1;
         }
         let section = *[Section::Answer, Section::Authority, Section::Additional].get(self.section)?;
         self.left[self.section] -= 1;
-        let record = self.read(section);
+        let record = self.read(message, section);
         match &record {
             Ok(record) => self.at = record.rdata.end,
             Err(_) => self.left = [0; 3],
         }
         Some(record)
+    }
+
+    fn read(&self, message: &[u8], section: Section) -> Result<RecordAt, WireError> {
+        let start = self.at;
+        let fixed = skip_name(message, start)?;
+        // Type, class, TTL and the length of RDATA.
+        let numbers = message.get(fixed..fixed + 10).ok_or(WireError::Short)?;
+        let pair = |at: usize| u16::from_be_bytes([numbers[at], numbers[at + 1]]);
+        let ttl = u32::from_be_bytes([numbers[4], numbers[5], numbers[6], numbers[7]]);
+        let rdata = fixed + 10..fixed + 10 + usize::from(pair(8));
+        if rdata.end > message.len() {
+            return Err(WireError::Short);
+        }
+        Ok(RecordAt { section, start, rtype: Rtype(pair(0)), class: pair(2), ttl_at: fixed + 4, ttl, rdata })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::PrivateAnswers;
 use crate::dns::address::{self, AddressKind};
 use crate::dns::encode::MessageBuilder;
 use crate::dns::wire::{Message, RecordAt, Section, WireError, expand_rdata, flag, u16_at};
-use crate::dns::{Answer, Ede, Name, Origin, QuestionKey, Rcode, Record, Rtype};
+use crate::dns::{Answer, Ede, Name, NameBuf, Origin, QuestionKey, Rcode, Record, Rtype, name};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Aliases followed for one question, in one reply and over all hops (docs/architecture.md).
@@ -73,9 +73,10 @@ pub fn compose(
     let mut final_records = false;
     for at in message.section(Section::Answer) {
         answers_end = at.rdata.end;
-        let owner = message.owner(&at)?.to_name();
+        let owner = message.owner(&at)?;
         if belongs(&message, &at, &owner, question, &chain) && !is_dropped(&message, &at, policy) {
-            final_records |= owner == last && (at.rtype == question.qtype || question.qtype == Rtype::ANY);
+            final_records |=
+                last.is_wire(owner.as_wire()) && (at.rtype == question.qtype || question.qtype == Rtype::ANY);
             check_data(&message, &at, &mut expanded)?;
             kept.push(at);
         } else {
@@ -87,7 +88,7 @@ pub fn compose(
     let mut authority_dropped = false;
     let mut end = answers_end;
     for at in message.section(Section::Authority) {
-        let owner = message.owner(&at)?.to_name();
+        let owner = message.owner(&at)?;
         if authority_belongs(&at, &owner, &last, final_records, question.dnssec_ok) {
             soa |= at.rtype == Rtype::SOA;
             check_data(&message, &at, &mut expanded)?;
@@ -122,7 +123,7 @@ pub fn is_filtered_to_nothing(message: &Message<'_>, question: &QuestionKey, pol
     !message.section(Section::Answer).any(|at| {
         matches!(at.rtype, Rtype::A | Rtype::AAAA | Rtype::HTTPS | Rtype::SVCB)
             && !is_dropped(message, &at, policy)
-            && message.owner(&at).is_ok_and(|owner| belongs(message, &at, &owner.to_name(), question, &chain))
+            && message.owner(&at).is_ok_and(|owner| belongs(message, &at, &owner, question, &chain))
     })
 }
 
@@ -177,7 +178,7 @@ fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<(Vec<Nam
         let current = chain.last().unwrap_or(&question.qname);
         let mut next = None;
         for at in message.section(Section::Answer).filter(|at| at.rtype == Rtype::CNAME && at.class == 1) {
-            if message.owner(&at)?.to_name() == *current {
+            if current.is_wire(message.owner(&at)?.as_wire()) {
                 next = Some(message.target(&at)?.to_name());
                 break;
             }
@@ -198,7 +199,8 @@ fn check_data(message: &Message<'_>, at: &RecordAt, scratch: &mut Vec<u8>) -> Re
 }
 
 /// Tells whether an answer record stands on the chain.
-fn belongs(message: &Message<'_>, at: &RecordAt, owner: &Name, question: &QuestionKey, chain: &[Name]) -> bool {
+fn belongs(message: &Message<'_>, at: &RecordAt, owner: &NameBuf, question: &QuestionKey, chain: &[Name]) -> bool {
+    let owner = owner.as_wire();
     // RFC 4035 section 3.2.1: signatures are for those who ask for them.
     let is_unwanted = at.rtype == Rtype::RRSIG && !question.dnssec_ok && question.qtype != Rtype::RRSIG;
     if at.class != 1 || is_unwanted {
@@ -206,10 +208,11 @@ fn belongs(message: &Message<'_>, at: &RecordAt, owner: &Name, question: &Questi
     }
     let mut names = std::iter::once(&question.qname).chain(chain);
     let covered = signed_type(message, at).unwrap_or(at.rtype);
-    if covered == Rtype::DNAME && names.clone().any(|name| name != owner && name.is_at_or_below(owner)) {
+    let is_above = |name: &Name| !name.is_wire(owner) && name::is_at_or_below(name.as_wire(), owner);
+    if covered == Rtype::DNAME && names.clone().any(is_above) {
         return true;
     }
-    let on_chain = names.any(|name| name == owner);
+    let on_chain = names.any(|name| name.is_wire(owner));
     on_chain
         && (question.qtype == Rtype::ANY
             || covered == question.qtype
@@ -225,9 +228,9 @@ fn signed_type(message: &Message<'_>, at: &RecordAt) -> Option<Rtype> {
 /// Tells whether an authority record is kept: the SOA of a negative answer (RFC 2308 section 3), and what proves
 /// things to clients that validate. NS records never are: a forwarder's client has no use for them, and they are
 /// what ghost-domain and delegation attacks are made of.
-fn authority_belongs(at: &RecordAt, owner: &Name, last: &Name, positive: bool, dnssec_ok: bool) -> bool {
+fn authority_belongs(at: &RecordAt, owner: &NameBuf, last: &Name, positive: bool, dnssec_ok: bool) -> bool {
     match at.rtype {
-        Rtype::SOA => !positive && last.is_at_or_below(owner),
+        Rtype::SOA => !positive && name::is_at_or_below(last.as_wire(), owner.as_wire()),
         Rtype::NSEC | Rtype::NSEC3 | Rtype::RRSIG => dnssec_ok,
         _ => false,
     }

@@ -21,6 +21,7 @@ pub(super) fn keep(
     view: ViewId,
     question: &QuestionKey,
     answer: &mut Answer,
+    own_fingerprint: Option<u64>,
     now: Tick,
     stats: &Stats,
 ) -> Option<(cache::Lifetime, Inserted)> {
@@ -36,7 +37,10 @@ pub(super) fn keep(
         }
         return None;
     };
-    let fingerprint = state.fingerprint(view, &question.qname, answer);
+    let fingerprint = match own_fingerprint {
+        Some(own) => state.with_aliases(view, own, answer),
+        None => state.fingerprint(view, &question.qname, answer),
+    };
     let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now, disputed: false };
     let inserted = state.cache.insert(&key, answer, &terms);
     stats.add(Counter::CacheInserted, u64::from(inserted.stored));
@@ -70,6 +74,7 @@ impl Late {
         if composed.broken || composed.aliases.iter().any(is_elsewhere) {
             return;
         }
-        let _kept = keep(&self.state, self.view, &self.question, &mut composed.answer, self.clock.now(), &self.stats);
+        let _kept =
+            keep(&self.state, self.view, &self.question, &mut composed.answer, None, self.clock.now(), &self.stats);
     }
 }

@@ -52,13 +52,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use text::{asker, key_text, log_hit, origin_text, staleness_text};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, Level};
 use zone::{LocalAnswer, Outcome};
 
 /// All that one question may take. glibc and Go ask again after 5 s (docs/promises.md 1).
 pub const BUDGET: Duration = Duration::from_millis(4500);
-/// How much longer than the budget a question may live before it is cut off: for what ends it in an orderly way.
+/// How much longer than the budget a question waits for the one who asks the same: its leader may have begun later.
 const BUDGET_SLACK: Duration = Duration::from_millis(200);
 /// What a route's own group may use of the time when the default group is asked after it.
 const FIRST_GROUP_SHARE: f64 = 2.0 / 3.0;
@@ -119,6 +119,8 @@ struct Work<'a> {
     view: ViewId,
     deadline: Instant,
     started: Instant,
+    /// The fingerprint of the question's own name, when its way has shown it.
+    own_fingerprint: Option<u64>,
     trace: &'a mut Trace,
 }
 
@@ -252,16 +254,10 @@ impl Pipeline {
     async fn answer_in_span(&self, query: &Query, trace: &mut Trace) -> Answer {
         let started = Instant::now();
         let state = self.state.load_full();
-        let mut work = Work { state: &state, view: ViewId(0), deadline: started + BUDGET, started, trace };
-        let answer = tokio::time::timeout_at(work.deadline + BUDGET_SLACK, self.decide(query, &mut work)).await;
-        let answer = answer.unwrap_or_else(|_| {
-            self.stats.count(Counter::BudgetExceeded);
-            encode::servfail(
-                &query.qname,
-                query.qtype,
-                Ede::new(ede::NO_REACHABLE_AUTHORITY, "the time budget is over"),
-            )
-        });
+        let mut work =
+            Work { state: &state, view: ViewId(0), deadline: started + BUDGET, started, own_fingerprint: None, trace };
+        // No timer around the whole: the two awaits in it, the exchange and the wait for a leader, have the deadline.
+        let answer = self.decide(query, &mut work).await;
         work.step(Stage::Respond, || {
             (
                 asker(query),
@@ -390,8 +386,11 @@ impl Pipeline {
                 Role::Follower => {
                     self.stats.count(Counter::Merged);
                     work.step(Stage::Exchange, || (key_text(question), "wait", "the same question is in flight"));
-                    if let Ok(answer) = receiver.await {
-                        return Arc::unwrap_or_clone(answer);
+                    match timeout_at(work.deadline + BUDGET_SLACK, receiver).await {
+                        Ok(Ok(answer)) => return Arc::unwrap_or_clone(answer),
+                        // The leader died.
+                        Ok(Err(_)) => {}
+                        Err(_) => return self.out_of_time(question),
                     }
                 }
                 Role::Full(_) => break,
@@ -401,16 +400,23 @@ impl Pipeline {
         encode::servfail(&question.qname, question.qtype, Ede::new(ede::NOT_READY, "too many wait for this question"))
     }
 
+    fn out_of_time(&self, question: &QuestionKey) -> Answer {
+        self.stats.count(Counter::BudgetExceeded);
+        let why = Ede::new(ede::NO_REACHABLE_AUTHORITY, "the time budget is over");
+        encode::servfail(&question.qname, question.qtype, why)
+    }
+
     /// Follows the question through every alias, each hop through all stages under its own name.
     async fn resolve(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
         let mut before: Vec<Record> = Vec::new();
         let mut authentic = true;
         let (mut foreign, mut guarded) = (false, false);
-        let mut names = vec![question.qname.clone()];
+        // The names followed, without the question's own.
+        let mut names: Vec<Name> = Vec::new();
+        let mut aliased: Option<QuestionKey> = None;
         loop {
-            let name = names.last().cloned().unwrap_or_else(Name::root);
-            let here = QuestionKey { qname: name, ..question.clone() };
-            let hop = self.hop(&here, names.len() > 1, work).await;
+            let here = aliased.as_ref().unwrap_or(question);
+            let hop = self.hop(here, !names.is_empty(), work).await;
             let Some((records, next)) = hop.follow else {
                 if before.is_empty() {
                     return hop.answer;
@@ -429,13 +435,14 @@ impl Pipeline {
             guarded |= hop.guarded;
             authentic &= hop.answer.view().has(flag::AD);
             before.extend(records);
-            if names.contains(&next) || names.len() > compose::MAX_ALIASES {
+            if next == question.qname || names.contains(&next) || names.len() >= compose::MAX_ALIASES {
                 work.step(Stage::Compose, || (next.to_string(), "SERVFAIL", "the alias chain loops or is too long"));
                 return endless(question);
             }
             work.step(Stage::Compose, || {
                 (here.qname.to_string(), format!("follow {next}"), "an alias that is answered elsewhere")
             });
+            aliased = Some(QuestionKey { qname: next.clone(), ..question.clone() });
             names.push(next);
         }
     }
@@ -462,7 +469,11 @@ impl Pipeline {
         if question.qtype == Rtype::ANY {
             return Hop::end(special_types::minimal_any(&question.qname));
         }
-        self.forward(question, system_only, work).await
+        let way = work.state.way(work.view, question, system_only);
+        if !is_alias {
+            work.own_fingerprint = work.state.fingerprint_on(work.view, question, &way);
+        }
+        self.forward(question, way, work).await
     }
 
     /// Stage 4: what truename knows by itself.
@@ -480,8 +491,7 @@ impl Pipeline {
     }
 
     /// Stages 5 to 8: asks the group the name is routed to, and reduces its reply to what is believed.
-    async fn forward(&self, question: &QuestionKey, system_only: bool, work: &mut Work<'_>) -> Hop {
-        let way = work.state.way(work.view, question, system_only);
+    async fn forward(&self, question: &QuestionKey, way: state::Way, work: &mut Work<'_>) -> Hop {
         work.step(Stage::Route, || {
             (
                 question.qname.to_string(),
@@ -606,7 +616,8 @@ impl Pipeline {
 
     /// Stage 9: keeps the answer for as long as its records allow, and lowers its TTLs to that.
     fn store(&self, question: &QuestionKey, answer: &mut Answer, work: &mut Work<'_>) {
-        let kept = keep(work.state, work.view, question, answer, self.clock.now(), &self.stats);
+        let (own, now) = (work.own_fingerprint, self.clock.now());
+        let kept = keep(work.state, work.view, question, answer, own, now, &self.stats);
         work.step(Stage::Store, || match kept {
             Some((lifetime, inserted)) if inserted.stored => (key_text(question), "kept", lifetime.to_string()),
             Some((_, inserted)) if inserted.better_stays => {

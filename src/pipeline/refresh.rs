@@ -130,7 +130,7 @@ impl Pipeline {
         let started = Instant::now();
         let work = async move {
             let deadline = started + BUDGET;
-            let mut work = Work { state: &state, view, deadline, started, trace: &mut trace };
+            let mut work = Work { state: &state, view, deadline, started, own_fingerprint: None, trace: &mut trace };
             let resolved = timeout_at(deadline + BUDGET_SLACK, pipeline.resolve(&question, &mut work)).await;
             let mut answer = resolved.unwrap_or_else(|_| {
                 pipeline.stats.count(Counter::BudgetExceeded);

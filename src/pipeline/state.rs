@@ -10,6 +10,7 @@ use crate::config::{Config, GroupId, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::wire::Section;
 use crate::dns::{Answer, Name, QuestionKey, Rtype};
 use crate::upstream::Upstreams;
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -67,7 +68,7 @@ pub(super) struct Way {
     /// The answer when there is no server that may be asked.
     pub(super) local_when_alone: Option<LocalAnswer>,
     /// Why this way, for the trace.
-    pub(super) because: String,
+    pub(super) because: Cow<'static, str>,
     fingerprint: u64,
 }
 
@@ -99,7 +100,7 @@ impl State {
                 on_failure: OnFailure::Servfail,
                 only_private: true,
                 local_when_alone: Some(self.zones.withheld(&question.qname)),
-                because: "a special-use name: only private system servers may be asked".to_owned(),
+                because: "a special-use name: only private system servers may be asked".into(),
                 fingerprint: 0,
             };
         }
@@ -129,7 +130,12 @@ impl State {
     /// Returns a number that stays the same over reloads exactly as long as this answer would be decided in the same
     /// way: what decides its name and each alias in it.
     pub(super) fn fingerprint(&self, view: ViewId, qname: &Name, answer: &Answer) -> u64 {
-        let mut all = self.fingerprint_of(view, qname);
+        self.with_aliases(view, self.fingerprint_of(view, qname), answer)
+    }
+
+    /// Adds the aliases of an answer to the fingerprint of its own name.
+    pub(super) fn with_aliases(&self, view: ViewId, own: u64, answer: &Answer) -> u64 {
+        let mut all = own;
         let message = answer.view();
         for at in message.section(Section::Answer).filter(|at| at.rtype == Rtype::CNAME) {
             if let Ok(target) = message.target(&at) {
@@ -139,18 +145,41 @@ impl State {
         all
     }
 
+    /// Returns the fingerprint of a question's own name when it follows from the way the question went, which is known
+    /// already; deciding it anew costs as much as the way did. `None` where the type matters to the way: zone cuts and
+    /// single labels treat these differently.
+    pub(super) fn fingerprint_on(&self, view: ViewId, question: &QuestionKey, way: &Way) -> Option<u64> {
+        let depends_on_type = matches!(question.qtype, Rtype::NS | Rtype::SOA | Rtype::DS | Rtype::DNSKEY);
+        if way.only_private || depends_on_type {
+            return None;
+        }
+        Some(self.fingerprint_with(view, &question.qname, way.group, way.fingerprint, false))
+    }
+
     fn fingerprint_of(&self, view: ViewId, qname: &Name) -> u64 {
         let choice = self.routes.find(view, qname.as_wire());
+        let for_private_system = self.is_for_private_system(view, qname);
+        self.fingerprint_with(view, qname, choice.group, choice.fingerprint, for_private_system)
+    }
+
+    fn fingerprint_with(
+        &self,
+        view: ViewId,
+        qname: &Name,
+        group: GroupId,
+        route_fingerprint: u64,
+        for_private_system: bool,
+    ) -> u64 {
         // The machine's resolvers decide where their group is asked, and which special-use names may go out.
-        let asked = if self.is_for_private_system(view, qname) {
-            choice.fingerprint ^ self.routes.system_fingerprint() ^ self.system_fingerprint
-        } else if self.config.group(choice.group).auto {
-            choice.fingerprint ^ self.system_fingerprint
+        let system = if for_private_system {
+            self.routes.system_fingerprint() ^ self.system_fingerprint
+        } else if self.config.group(group).auto {
+            self.system_fingerprint
         } else {
-            choice.fingerprint
+            0
         };
         // An overlay lets types it does not hold through, so both count.
-        self.zones.fingerprint(view, qname).rotate_left(1) ^ asked
+        self.zones.fingerprint(view, qname).rotate_left(1) ^ route_fingerprint ^ system
     }
 
     fn is_for_private_system(&self, view: ViewId, qname: &Name) -> bool {

@@ -67,13 +67,14 @@ pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> 
     let mut under_way = inner.loops.under_way(ask.question, ask.group, ask.only_private);
     let mut timer = pin!(tokio::time::sleep_until(ask.deadline));
     let mut sends_left = group::MAX_SENDS;
-    let mut visited = Vec::new();
+    let mut visited = [None; MAX_GROUPS];
     let mut next = Some(ask.group);
-    while let Some(id) = next.filter(|id| !visited.contains(id) && visited.len() < MAX_GROUPS) {
-        visited.push(id);
+    for count in 0..MAX_GROUPS {
+        let Some(id) = next else { break };
+        visited[count] = next;
         under_way.hand_to(id);
         let Some(state) = inner.groups.get(id) else { break };
-        next = state.fallback.filter(|id| !visited.contains(id));
+        next = state.fallback.filter(|id| !visited.contains(&Some(*id)));
         if let Some(reply) = exchange.climb(id, state, next.is_some(), &mut sends_left, timer.as_mut()).await {
             return Ok(exchange.succeed(reply, under_way));
         }
@@ -347,9 +348,9 @@ impl Exchange<'_> {
         let outcome = match worth {
             Worth::Good => match self.accept(&reply, &server) {
                 Acceptance::Accept => {
-                    let (label, rtt) = (server.info.label.to_string(), reply.rtt);
                     self.note("reply", || {
-                        (label, format!("answered after {} ms", rtt.as_millis()), "first acceptable reply")
+                        let label = server.info.label.to_string();
+                        (label, format!("answered after {} ms", reply.rtt.as_millis()), "first acceptable reply")
                     });
                     self.attempts.close(&server);
                     return Some(reply);

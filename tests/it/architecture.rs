@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const ONLY_IN: &[Only] = &[
     Only { words: &["hickory_"], places: &["pipeline/zone/", "upstream/"], rule: "3: hickory's types" },
     Only {
-        words: &["nix::"],
+        words: &["nix::", "rustix::"],
         places: &["listen/", "upstream/transport/udp.rs", "control/", "system/", "clock.rs"],
         rule: "4: system calls",
     },

@@ -25,6 +25,7 @@ mod limits;
 mod promises_document;
 mod promises_load;
 mod promises_privacy;
+mod shortage;
 mod user_docs;
 mod user_files;
 mod user_machine;

@@ -43,8 +43,8 @@ pub struct Guard<W> {
     key: Option<Key>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Key(Box<[u8]>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key(Arc<[u8]>);
 
 impl Keyed for Key {
     fn prefix(&self) -> &[u8] {
@@ -92,9 +92,10 @@ impl<W> InFlight<W> {
             waiters.push(waiter);
             return Role::Follower;
         }
-        let owned = || Key(key.as_bytes().into());
-        shard.insert(owned(), Vec::new());
-        Role::Leader(Guard { table: self.clone(), key: Some(owned()) }, waiter)
+        let key = Key(key.as_bytes().into());
+        shard.insert(key.clone(), Vec::new());
+        drop(shard);
+        Role::Leader(Guard { table: self.clone(), key: Some(key) }, waiter)
     }
 
     /// Counts the questions in flight.

@@ -110,12 +110,11 @@ pub fn meant(ttl: u32) -> u32 {
 
 /// Lowers every TTL of a message above `cap_s`, and zeroes those that mean 0.
 pub fn cap_ttls(message: &mut [u8], cap_s: u32) {
-    let mut offsets = Vec::new();
-    if let Ok(view) = Message::parse(message) {
-        offsets.extend(view.records().map_while(Result::ok).filter(|at| at.rtype != Rtype::OPT).map(|at| at.ttl_at));
-    }
-    for at in offsets {
-        cap_ttl(message, at, cap_s);
+    let Ok(mut walk) = Message::parse(message).map(|view| view.walk()) else { return };
+    while let Some(Ok(at)) = walk.next(message) {
+        if at.rtype != Rtype::OPT {
+            cap_ttl(message, at.ttl_at, cap_s);
+        }
     }
 }
 

@@ -210,7 +210,7 @@ impl Suffixes {
     /// Picks the suffixes of lengths that some pattern has. What is longer than a name has none.
     fn of(index: &Index, wire: &[u8]) -> Self {
         let mut found = Self { count: 0, at: [0; MAX_DEPTH] };
-        if wire.len() > name::MAX_NAME_BYTES {
+        if wire.len() > name::MAX_NAME_BYTES || index.depths == 0 {
             return found;
         }
         let labels = name::labels(wire).count();

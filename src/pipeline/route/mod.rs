@@ -18,6 +18,7 @@ mod unreachable;
 use crate::config::{DefaultRoute, GroupId, Location, OnFailure, PrivateAnswers, Scope, ViewId};
 use crate::dns::Name;
 use index::Index;
+use std::borrow::Cow;
 
 /// All routes of a configuration. Immutable.
 #[derive(Debug)]
@@ -169,12 +170,12 @@ impl Choice<'_> {
 
     /// Says why, for people: the route and its pattern.
     #[must_use]
-    pub fn because(&self) -> String {
+    pub fn because(&self) -> Cow<'static, str> {
         let (Some(route), Some(pattern)) = (self.route, self.pattern()) else {
-            return "no route has the name".to_owned();
+            return "no route has the name".into();
         };
         let place = route.at.as_ref().map(|at| format!(" ({at})")).unwrap_or_default();
-        format!("route {} has {pattern}{place}", route.name)
+        format!("route {} has {pattern}{place}", route.name).into()
     }
 }
 

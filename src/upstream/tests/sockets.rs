@@ -299,3 +299,46 @@ async fn no_two_queries_share_port_or_id() {
     assert!(distinct(seen.iter().map(|(port, _)| *port).collect()) > 90);
     assert!(distinct(seen.iter().map(|(_, id)| *id).collect()) > 90);
 }
+
+#[tokio::test]
+async fn every_query_has_its_own_port_although_sockets_are_kept() {
+    let ports = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (server, seen) = (socket.local_addr().unwrap(), Arc::clone(&ports));
+    tokio::spawn(async move {
+        let mut buf = [0; 4096];
+        while let Ok((len, from)) = socket.recv_from(&mut buf).await {
+            seen.lock().unwrap().push(from.port());
+            // Twice: the second copy must not be found by the next query, whose socket may be the same.
+            for _ in 0..2 {
+                let _ = socket.send_to(&answer(&buf[..len], 9), from).await;
+            }
+        }
+    });
+    let (upstreams, stats) = real(&[server]);
+    for n in 0..50 {
+        asked(&upstreams, &format!("n{n}.example.org")).await.unwrap();
+    }
+    let mut ports = ports.lock().unwrap().clone();
+    // On a busy machine some are asked twice.
+    let sent = ports.len();
+    assert!((50..100).contains(&sent), "{sent}");
+    ports.sort_unstable();
+    ports.dedup();
+    // 50 draws from 28,000 ports meet once in one of 23 runs, and three times hardly ever.
+    assert!(ports.len() >= sent - 2, "{ports:?}");
+    assert_eq!(stats.get(Counter::UpstreamUnmatched), 0);
+    let (v4, v6) = super::super::transport::udp::idle_sockets();
+    assert!(v4 >= 1 && v4 <= 1 + sent - 50 && v6 == 0, "one socket carries all but repeats: {v4} {v6}");
+}
+
+#[tokio::test]
+async fn a_socket_that_met_an_error_or_owes_a_reply_is_not_kept() {
+    let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (upstreams, _) = real(&[closed]);
+    asked(&upstreams, "www.example.org").await.unwrap_err();
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (upstreams, _) = real(&[silent.local_addr().unwrap()]);
+    assert!(timeout(Duration::from_millis(300), ask(&upstreams, "www.example.org")).await.is_err());
+    assert_eq!(super::super::transport::udp::idle_sockets(), (0, 0));
+}
