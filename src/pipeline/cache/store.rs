@@ -22,11 +22,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// The most shards: many times the workers there can be, so that two rarely meet, and with a million entries each still
-/// so small that it is copied for a snapshot, or its table grows, within a fraction of a millisecond.
-const MAX_SHARDS: usize = 1024;
-/// Entries a shard has at least: with fewer, chance would fill one while others are empty.
-const MIN_ENTRIES_PER_SHARD: usize = 1024;
+/// Entries a shard may have. Few enough that it is copied for a snapshot, or its table grows, within a fraction of a
+/// millisecond; many enough that chance fills none while others are empty. And what a table of 2,048 buckets holds well:
+/// it is 73 % full then, and removals leave hardly a bucket unusable, so that it need not grow.
+const ENTRIES_PER_SHARD: usize = 1500;
+/// The most shards: an empty one takes half a kilobyte.
+const MAX_SHARDS: usize = 65_536;
+/// What no entry takes less than, in octets: so many bytes at least make one useful.
+const MIN_ENTRY_BYTES: u64 = 128;
 /// Memory of an entry besides its own bytes: a list node of 64 octets (glibc's size for 56) and its part of the hash
 /// table, 17 octets a bucket at a load between 7/16 and 7/8.
 const OVERHEAD_BYTES: usize = 64 + 28;
@@ -142,7 +145,8 @@ impl Cache {
     /// Makes an empty cache. `max_entries = 0` or `max_bytes = 0` makes one that keeps nothing.
     #[must_use]
     pub fn new(policy: &config::Cache) -> Self {
-        let shards = (policy.max_entries / MIN_ENTRIES_PER_SHARD).next_power_of_two().clamp(1, MAX_SHARDS);
+        let fitting = usize::try_from(policy.max_bytes / MIN_ENTRY_BYTES).unwrap_or(usize::MAX);
+        let shards = (policy.max_entries.min(fitting) / ENTRIES_PER_SHARD).clamp(1, MAX_SHARDS);
         let max_bytes = usize::try_from(policy.max_bytes).unwrap_or(usize::MAX) / shards;
         let hasher = foldhash::fast::RandomState::default();
         let shard = || Mutex::new(Shard::new(policy.max_entries / shards, max_bytes, &hasher));
@@ -383,9 +387,11 @@ impl Cache {
     }
 
     fn shard(&self, key: &dyn Keyed) -> MutexGuard<'_, Shard> {
-        // The upper half: the lower one chooses the bucket inside the shard, and shards would be filled unevenly.
-        let hash = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0);
-        lock(&self.shards[hash & (self.shards.len() - 1)])
+        // From the middle of the hash: its low bits choose the bucket inside the shard and its highest seven tell entries
+        // of a bucket apart; what all entries of a shard have in common must be neither.
+        let middle = self.hasher.hash_one(key) >> 20 & u64::from(u32::MAX);
+        let scaled = (middle * u64::try_from(self.shards.len()).unwrap_or(1)) >> 32;
+        lock(&self.shards[usize::try_from(scaled).unwrap_or(0)])
     }
 
     /// Looks at what a failure would replace. An answer that is better stays, and notes the failure.
