@@ -18,3 +18,11 @@ test *ARGS:
 # The benchmarks of the hot paths
 bench *ARGS:
     cargo bench {{ARGS}}
+
+# A fuzz target, or `all` of them, for so many seconds each
+fuzz TARGET="all" SECONDS="60":
+    fuzz/run {{TARGET}} {{SECONDS}}
+
+# The same questions to truename and unbound over one upstream; needs root, named and unbound
+differential *ARGS:
+    benches/side-by-side/differential/run {{ARGS}}

@@ -301,7 +301,9 @@ pub fn fault(out: &mut Vec<u8>, query: &[u8], rcode: Rcode, echo: bool, our_payl
     let Some(flags) = u16_at(query, 2) else { return };
     let id = u16_at(query, 0).unwrap_or(0);
     let question = if echo { Message::parse(query).ok() } else { None };
-    let flags = flag::QR | flag::RA | (flags & (flag::RD | 0x7800)) | (rcode.0 & 0x000f);
+    let dnssec_ok = question.is_some_and(|message| message.edns().is_ok_and(|edns| edns.is_some_and(|e| e.dnssec_ok)));
+    // RFC 4035 section 3.2.2: CD is copied; RFC 3225 section 3: DO too.
+    let flags = flag::QR | flag::RA | (flags & (flag::RD | flag::CD | 0x7800)) | (rcode.0 & 0x000f);
     out.extend_from_slice(&id.to_be_bytes());
     out.extend_from_slice(&flags.to_be_bytes());
     let extended = u8::try_from(rcode.0 >> 4).unwrap_or(0);
@@ -311,7 +313,7 @@ pub fn fault(out: &mut Vec<u8>, query: &[u8], rcode: Rcode, echo: bool, our_payl
         out.extend_from_slice(&query[HEADER_BYTES..message.question_end()]);
     }
     if opt {
-        put_opt(out, our_payload_bytes, extended, false, None);
+        put_opt(out, our_payload_bytes, extended, dnssec_ok, None);
     }
 }
 
@@ -385,9 +387,13 @@ mod tests {
         let mut query = upstream_query(&Query::local(name("a."), Rtype::A).question(), 9, Some(1232));
         let at = query.len() - 5;
         query[at] = 1;
+        query[at + 1] = 0x80;
+        query[3] |= 0x10;
         let mut out = Vec::new();
         fault(&mut out, &query, Rcode::BADVERS, true, 1232);
-        assert_eq!(Message::parse(&out).unwrap().extended_rcode(), Rcode::BADVERS);
+        let answer = Message::parse(&out).unwrap();
+        assert_eq!((answer.extended_rcode(), answer.has(flag::CD)), (Rcode::BADVERS, true));
+        assert!(answer.edns().unwrap().unwrap().dnssec_ok);
     }
 
     #[test]

@@ -60,7 +60,9 @@ impl Name {
     /// # Errors
     /// See [`NameError`].
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        Self::parse_relative(text, &Self::root())
+        // `@` is the origin in master files only. Elsewhere it is a letter like another: `search @` in a resolv.conf
+        // must not mean every name there is.
+        Self::parse_relative(if text == "@" { "\\@" } else { text }, &Self::root())
     }
 
     /// Reads a name from text; without a last dot it is relative to `origin`, and `@` is `origin` itself.
@@ -421,6 +423,12 @@ mod tests {
         assert_eq!(Name::parse(&"abcdefg.".repeat(32)), Err(NameError::NameTooLong));
         assert_eq!(Name::parse("a\\25"), Err(NameError::BadEscape));
         assert_eq!(Name::parse("a\\256"), Err(NameError::BadEscape));
+    }
+
+    #[test]
+    fn the_origin_sign_means_the_root_nowhere_outside_master_files() {
+        assert_eq!(Name::parse("@").unwrap().as_wire(), b"\x01@\x00");
+        assert_eq!(Name::parse_relative("@", &Name::root()).unwrap(), Name::root());
     }
 
     #[test]

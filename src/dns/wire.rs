@@ -93,7 +93,8 @@ pub fn skip_name(bytes: &[u8], mut at: usize) -> Result<usize, WireError> {
 
 /// Decompresses the name at `at` into a buffer and returns it with where it ends in the message.
 ///
-/// Each pointer must point before the place it was reached from, so the walk ends.
+/// Each pointer must point before the place it was reached from, so the walk ends, and not into the header, which is
+/// no place of names: id and flags change on the way to a client, and a name read from them with them.
 ///
 /// # Errors
 /// When the name is malformed.
@@ -117,7 +118,7 @@ pub fn read_name(bytes: &[u8], at: usize) -> Result<(NameBuf, usize), WireError>
             192.. => {
                 let target = usize::from(u16_at(bytes, pos).ok_or(WireError::Short)? & 0x3fff);
                 end.get_or_insert(pos + 2);
-                if target >= limit {
+                if !(HEADER_BYTES..limit).contains(&target) {
                     return Err(WireError::Name);
                 }
                 limit = target;
@@ -610,11 +611,20 @@ mod tests {
 
     #[test]
     fn pointers_must_point_backwards() {
+        let after_header = |rest: &[u8]| [&[0; HEADER_BYTES], rest].concat();
         // A pointer to itself, and two that point at each other.
-        assert_eq!(read_name(b"\xc0\x00", 0).unwrap_err(), WireError::Name);
-        assert_eq!(read_name(b"\xc0\x02\xc0\x00", 2).unwrap_err(), WireError::Name);
-        let (name, end) = read_name(b"\x01a\x00\x01b\xc0\x00", 3).unwrap();
-        assert_eq!((name.as_wire(), end), (&b"\x01b\x01a\x00"[..], 7));
+        assert_eq!(read_name(&after_header(b"\xc0\x0c"), 12).unwrap_err(), WireError::Name);
+        assert_eq!(read_name(&after_header(b"\xc0\x0e\xc0\x0c"), 14).unwrap_err(), WireError::Name);
+        let message = after_header(b"\x01a\x00\x01b\xc0\x0c");
+        let (name, end) = read_name(&message, 15).unwrap();
+        assert_eq!((name.as_wire(), end), (&b"\x01b\x01a\x00"[..], 19));
+    }
+
+    #[test]
+    fn names_are_not_read_from_the_header() {
+        // Its id of 0 would read as the root; a client's id would not.
+        let message = [&[0; HEADER_BYTES][..], b"\xc0\x00"].concat();
+        assert_eq!(read_name(&message, 12).unwrap_err(), WireError::Name);
     }
 
     proptest! {

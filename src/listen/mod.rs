@@ -16,6 +16,7 @@
 pub mod activation;
 pub mod bind;
 mod connections;
+mod direct;
 pub mod limits;
 mod pipeline;
 mod reply;
@@ -26,6 +27,7 @@ mod worker;
 
 pub use activation::Inherited;
 pub use bind::{BindError, Holder};
+pub use direct::Direct;
 
 use crate::clock::Tick;
 use crate::config;

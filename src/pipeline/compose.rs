@@ -8,7 +8,7 @@
 use crate::config::PrivateAnswers;
 use crate::dns::address::{self, AddressKind};
 use crate::dns::encode::MessageBuilder;
-use crate::dns::wire::{Message, RecordAt, Section, WireError, flag, u16_at};
+use crate::dns::wire::{Message, RecordAt, Section, WireError, expand_rdata, flag, u16_at};
 use crate::dns::{Answer, Ede, Name, Origin, QuestionKey, Rcode, Record, Rtype};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -67,6 +67,7 @@ pub fn compose(
     let (chain, turns_back) = alias_chain(&message, question)?;
     let last = chain.last().cloned().unwrap_or_else(|| question.qname.clone());
     let mut kept = Vec::new();
+    let mut expanded = Vec::new();
     let mut scrubbed = false;
     let mut answers_end = message.question_end();
     let mut final_records = false;
@@ -75,6 +76,7 @@ pub fn compose(
         let owner = message.owner(&at)?.to_name();
         if belongs(&message, &at, &owner, question, &chain) && !is_dropped(&message, &at, policy) {
             final_records |= owner == last && (at.rtype == question.qtype || question.qtype == Rtype::ANY);
+            check_data(&message, &at, &mut expanded)?;
             kept.push(at);
         } else {
             scrubbed = true;
@@ -88,6 +90,7 @@ pub fn compose(
         let owner = message.owner(&at)?.to_name();
         if authority_belongs(&at, &owner, &last, final_records, question.dnssec_ok) {
             soa |= at.rtype == Rtype::SOA;
+            check_data(&message, &at, &mut expanded)?;
             end = at.rdata.end;
             kept.push(at);
         } else {
@@ -188,15 +191,23 @@ fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<(Vec<Nam
     Ok((chain, false))
 }
 
+/// Checks the names in a record's data: they must be whole without the records that are left out.
+fn check_data(message: &Message<'_>, at: &RecordAt, scratch: &mut Vec<u8>) -> Result<(), WireError> {
+    scratch.clear();
+    expand_rdata(message, at, scratch)
+}
+
 /// Tells whether an answer record stands on the chain.
 fn belongs(message: &Message<'_>, at: &RecordAt, owner: &Name, question: &QuestionKey, chain: &[Name]) -> bool {
-    if at.class != 1 {
+    // RFC 4035 section 3.2.1: signatures are for those who ask for them.
+    let is_unwanted = at.rtype == Rtype::RRSIG && !question.dnssec_ok && question.qtype != Rtype::RRSIG;
+    if at.class != 1 || is_unwanted {
         return false;
     }
     let mut names = std::iter::once(&question.qname).chain(chain);
     let covered = signed_type(message, at).unwrap_or(at.rtype);
-    if covered == Rtype::DNAME && question.qtype != Rtype::DNAME {
-        return names.any(|name| name != owner && name.is_at_or_below(owner));
+    if covered == Rtype::DNAME && names.clone().any(|name| name != owner && name.is_at_or_below(owner)) {
+        return true;
     }
     let on_chain = names.any(|name| name == owner);
     on_chain
@@ -222,9 +233,15 @@ fn authority_belongs(at: &RecordAt, owner: &Name, last: &Name, positive: bool, d
     }
 }
 
-/// Tells whether a record holds an address that must not reach the client.
+/// Tells whether a record holds an address that must not reach the client, or should hold one and does not: what a
+/// client makes of an A record of five octets, nobody knows.
 fn is_dropped(message: &Message<'_>, at: &RecordAt, policy: AddressPolicy) -> bool {
-    addresses(message, at).any(|address| policy.drops(address))
+    let expected_bytes = match at.rtype {
+        Rtype::A => 4,
+        Rtype::AAAA => 16,
+        _ => at.rdata.len(),
+    };
+    at.rdata.len() != expected_bytes || addresses(message, at).any(|address| policy.drops(address))
 }
 
 /// Returns the addresses a record leads to.
@@ -351,6 +368,60 @@ mod tests {
         let composed = compose(&q, &bytes, AUTO, false).unwrap();
         assert!(composed.scrubbed);
         assert_eq!(composed.answer.records(Section::Answer), vec![a("www.example.com", [9, 9, 9, 9])]);
+    }
+
+    #[test]
+    fn an_address_record_without_an_address_is_not_kept() {
+        let q = question("www.example.com", Rtype::A);
+        let short = Record { rdata: Box::new([10, 0, 0]), ..a("www.example.com", [0; 4]) };
+        let long = Record { rdata: Box::new([10, 0, 0, 1, 0]), ..a("www.example.com", [0; 4]) };
+        let bytes = reply(&q, &[short.clone(), a("www.example.com", [9, 9, 9, 9]), long], &[]);
+        let composed = compose(&q, &bytes, ANY_ADDRESS, false).unwrap();
+        assert_eq!(composed.answer.records(Section::Answer), vec![a("www.example.com", [9, 9, 9, 9])]);
+        let only_short = reply(&q, &[short], &[]);
+        assert!(is_filtered_to_nothing(&Message::parse(&only_short).unwrap(), &q, ANY_ADDRESS));
+    }
+
+    #[test]
+    fn signatures_are_kept_for_those_who_ask_for_them() {
+        let mut q = question("www.example.com", Rtype::A);
+        let signature = Record { rtype: Rtype::RRSIG, rdata: Box::new([0, 1, 8]), ..a("www.example.com", [0; 4]) };
+        let bytes = reply(&q, &[a("www.example.com", [9, 9, 9, 9]), signature], &[]);
+        assert_eq!(compose(&q, &bytes, AUTO, false).unwrap().answer.records(Section::Answer).len(), 1);
+        q.dnssec_ok = true;
+        assert_eq!(compose(&q, &bytes, AUTO, false).unwrap().answer.records(Section::Answer).len(), 2);
+    }
+
+    #[test]
+    fn a_name_in_data_that_points_out_of_the_message_is_malformed() {
+        let q = question("www.example.com", Rtype::MX);
+        let mx = |pointer: [u8; 2]| Record {
+            rtype: Rtype::MX,
+            rdata: Box::new([0, 10, 1, b'm', pointer[0], pointer[1]]),
+            ..a("www.example.com", [0; 4])
+        };
+        // Written as it is: the type's own writer would read the name first.
+        let with = |pointer| {
+            let record = Record { rtype: Rtype(65_280), ..mx(pointer) };
+            let mut bytes = reply(&q, &[record], &[]);
+            let at = Message::parse(&bytes).unwrap().question_end() + 2;
+            bytes[at..at + 2].copy_from_slice(&Rtype::MX.0.to_be_bytes());
+            bytes
+        };
+        assert!(compose(&q, &with([0xc0, 0x0c]), AUTO, false).is_ok());
+        assert!(compose(&q, &with([0xff, 0xff]), AUTO, false).is_err());
+        assert!(compose(&q, &with([0xc0, 0x00]), AUTO, false).is_err());
+    }
+
+    #[test]
+    fn the_dname_that_makes_an_alias_is_kept_whatever_the_type() {
+        for qtype in [Rtype::A, Rtype::DNAME] {
+            let q = question("a.d.example", qtype);
+            let dname = Record { rtype: Rtype::DNAME, ..cname("d.example", "e.example") };
+            let composed = compose(&q, &reply(&q, &[dname, cname("a.d.example", "a.e.example")], &[]), AUTO, false);
+            let composed = composed.unwrap();
+            assert_eq!((composed.answer.records(Section::Answer).len(), composed.scrubbed), (2, false), "{qtype}");
+        }
     }
 
     #[test]

@@ -25,16 +25,17 @@ pub(super) fn keep(
     stats: &Stats,
 ) -> Option<(cache::Lifetime, Inserted)> {
     let key = KeyBuf::of(PLACE, view, question);
-    let Some(lifetime) = cache::lifetime(answer, &state.config.cache) else {
+    let lifetime = cache::lifetime(answer, &state.config.cache);
+    if let Some(cap_s) = cache::ttl_cap(lifetime, &state.config.cache) {
+        cache::cap_ttls(&mut answer.message, cap_s);
+    }
+    let Some(lifetime) = lifetime else {
         // What was true before is not any more, so it must not come back as a stale answer (RFC 8767 section 4).
         if answer.origin == Origin::Upstream {
             state.cache.forget(&key);
         }
         return None;
     };
-    if let Some(cap_s) = cache::ttl_cap(lifetime, &state.config.cache) {
-        cache::cap_ttls(&mut answer.message, cap_s);
-    }
     let fingerprint = state.fingerprint(view, &question.qname, answer);
     let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now, disputed: false };
     let inserted = state.cache.insert(&key, answer, &terms);

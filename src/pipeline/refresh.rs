@@ -20,7 +20,7 @@ use tracing::Instrument;
 
 /// Refreshes going on behind stale answers at once: with each at most [`BUDGET`] long, 220 new ones a second when
 /// every upstream is silent, and thousands when one answers.
-const MAX_REFRESHES: usize = 1024;
+pub(super) const MAX_REFRESHES: usize = 1024;
 /// Popular answers asked for at once: they must never be what fills an upstream's or our own queues.
 const MAX_PREFETCHES: usize = 32;
 
@@ -148,7 +148,7 @@ impl Pipeline {
     fn go_on(&self, refresh: Refresh) {
         let Ok(permit) = Arc::clone(&self.background.refreshes).try_acquire_owned() else {
             // Dropped, which ends it and frees whoever waits for it.
-            self.stats.count(Counter::RefreshesFull);
+            self.stats.count_at_bound(Counter::RefreshesFull);
             return;
         };
         self.stats.count(Counter::Refreshes);

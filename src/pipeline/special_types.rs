@@ -15,7 +15,12 @@ pub fn answer(query: &Query) -> Option<Answer> {
     match query.qclass {
         CLASS_IN => {}
         CLASS_CH => return Some(chaos(query)),
-        _ => return refuse(ede::NOT_SUPPORTED, "only class IN is served"),
+        other => {
+            // The question is echoed with its class: a client that compares them waits for another answer.
+            let message = MessageBuilder::response(&query.qname, query.qtype, Rcode::REFUSED).class(other).finish();
+            let why = Ede::new(ede::NOT_SUPPORTED, "only class IN is served");
+            return Some(Answer { message, origin: Origin::Own, ede: Some(why) });
+        }
     }
     match query.qtype {
         Rtype::AXFR | Rtype::IXFR => refuse(ede::PROHIBITED, "zones are not transferred"),
@@ -64,6 +69,12 @@ mod tests {
 
     fn ask(name: &str, qtype: Rtype, qclass: u16) -> Option<Answer> {
         answer(&Query { qclass, ..Query::local(Name::parse(name).unwrap(), qtype) })
+    }
+
+    #[test]
+    fn another_class_is_refused_under_its_own_number() {
+        let answer = ask("www.example.org", Rtype::A, 255).unwrap();
+        assert_eq!((answer.rcode(), answer.view().qclass()), (Rcode::REFUSED, 255));
     }
 
     #[test]

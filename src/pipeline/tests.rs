@@ -13,7 +13,7 @@ use crate::stats::{Counter, Stats};
 use crate::upstream::{Net, SimulatedNet, SimulatedQuery, SimulatedReplies, Upstreams};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// One server that answers every question with the same address, after a delay.
@@ -22,6 +22,7 @@ struct Slow {
     after_ms: AtomicU64,
     address: Ipv4Addr,
     asked: AtomicUsize,
+    silent: AtomicBool,
 }
 
 impl SimulatedNet for Slow {
@@ -30,6 +31,9 @@ impl SimulatedNet for Slow {
         let owner = Name::from_wire(message.qname()).unwrap();
         // Probes for loops stand one label below the name.
         self.asked.fetch_add(usize::from(owner.label_count() == 3), Ordering::Relaxed);
+        if self.silent.load(Ordering::Relaxed) {
+            return;
+        }
         let mut builder = MessageBuilder::response(&owner, message.qtype(), Rcode::NOERROR);
         let rdata = self.address.octets().into();
         builder.push(Section::Answer, &Record { owner, rtype: Rtype::A, class: 1, ttl: 60, rdata });
@@ -41,7 +45,12 @@ impl SimulatedNet for Slow {
 
 fn pipeline(after_ms: u64, address: Ipv4Addr) -> (Pipeline, Arc<Slow>) {
     let (clock, stats) = (Clock::simulated(), Arc::new(Stats::default()));
-    let net = Arc::new(Slow { after_ms: AtomicU64::new(after_ms), address, asked: AtomicUsize::new(0) });
+    let net = Arc::new(Slow {
+        after_ms: AtomicU64::new(after_ms),
+        address,
+        asked: AtomicUsize::new(0),
+        silent: AtomicBool::new(false),
+    });
     (Pipeline::new(state("", &net, clock.clone(), &stats, None), clock, stats), net)
 }
 
@@ -103,8 +112,29 @@ async fn answers_are_counted_by_listeners_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn refreshes_behind_stale_answers_have_a_bound() {
+    const MORE: usize = 30;
+    let (pipeline, net) = pipeline(0, Ipv4Addr::new(93, 184, 216, 34));
+    let pipeline = Arc::new(pipeline);
+    let ask_all = || async {
+        let mut all = tokio::task::JoinSet::new();
+        for n in 0..super::refresh::MAX_REFRESHES + MORE {
+            let pipeline = Arc::clone(&pipeline);
+            let query = Query::local(Name::parse(&format!("n{n}.example.org")).unwrap(), Rtype::A);
+            all.spawn(async move { pipeline.answer(&query, &mut Trace::off()).await.origin });
+        }
+        all.join_all().await
+    };
+    assert!(ask_all().await.iter().all(|origin| *origin == Origin::Upstream));
+    net.silent.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    assert!(ask_all().await.iter().all(|origin| *origin == Origin::Stale), "stale answers go out all the same");
+    assert_eq!(pipeline.stats().get(Counter::RefreshesFull), u64::try_from(MORE).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_than_may_wait_for_one_question_get_servfail_at_once() {
-    let (pipeline, net) = pipeline(300, Ipv4Addr::new(93, 184, 216, 34));
+    let (pipeline, net) = pipeline(120, Ipv4Addr::new(93, 184, 216, 34));
     // One leads, MAX_WAITERS wait, and three are too many.
     let pipeline = Arc::new(pipeline);
     let mut all = tokio::task::JoinSet::new();
@@ -121,7 +151,7 @@ async fn more_than_may_wait_for_one_question_get_servfail_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn identical_questions_cost_one_query_also_when_the_leader_is_dropped() {
-    let (pipeline, net) = pipeline(300, Ipv4Addr::new(93, 184, 216, 34));
+    let (pipeline, net) = pipeline(120, Ipv4Addr::new(93, 184, 216, 34));
     let leader = tokio::time::timeout(Duration::from_millis(100), ask(&pipeline));
     let others = async {
         tokio::task::yield_now().await;

@@ -95,6 +95,7 @@ impl Counter {
         Self::UpstreamTcpFull,
         Self::LingerFull,
         Self::ProbesFull,
+        Self::RefreshesFull,
         Self::TcpEvicted,
         Self::AcceptErrors,
     ];

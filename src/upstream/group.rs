@@ -25,8 +25,9 @@ const QUICK_SENDS: u8 = 7;
 const SLOW_GROWTH: f64 = 12.0;
 /// Both for a server that nothing stands in for. It is waited for to the end of the budget, so more sends are kept back.
 const ALONE: (u8, f64) = (5, 4.0);
-/// When a server whose round trip is not known is asked the same once more: most answer by then, from anywhere.
-const UNKNOWN_REPEAT: Duration = Duration::from_millis(400);
+/// When a server whose round trip is not known is asked the same once more: resolvers in
+/// use are nearer, and a loss among the very first queries is not worth a longer wait.
+const UNKNOWN_REPEAT: Duration = Duration::from_millis(150);
 /// The longest interval between two sends.
 const MAX_INTERVAL: Duration = Duration::from_secs(2);
 /// The first interval when every server is dead: thousands of questions a second must not become a storm.

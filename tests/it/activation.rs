@@ -12,9 +12,12 @@ const ZONE: &str =
 
 /// What a service manager has open: both protocols on one port.
 fn sockets() -> (UdpSocket, TcpListener) {
-    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    let udp = UdpSocket::bind(tcp.local_addr().unwrap()).unwrap();
-    (udp, tcp)
+    // A port that is free for one protocol may be taken for the other.
+    let pair = std::iter::repeat_with(|| {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        UdpSocket::bind(tcp.local_addr().unwrap()).map(|udp| (udp, tcp))
+    });
+    pair.take(32).find_map(Result::ok).expect("a port free for both")
 }
 
 #[test]

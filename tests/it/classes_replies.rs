@@ -106,7 +106,7 @@ fn port_leak_by_side_channel() {
 
 #[test]
 fn birthday_by_many_equal_queries_or_by_ecs() {
-    let fake = Fake::start(Habit::Slow(Duration::from_millis(300), Box::new(Habit::Address(TRUE_ADDRESS, 60))));
+    let fake = Fake::start(Habit::Slow(Duration::from_secs(1), Box::new(Habit::Address(TRUE_ADDRESS, 60))));
     let daemon = Daemon::start(&forward_to(&[fake.address]));
     ask(daemon.address, "first.example.org");
     std::thread::scope(|scope| {
@@ -121,8 +121,9 @@ fn birthday_by_many_equal_queries_or_by_ecs() {
     });
     assert_eq!(fake.count("same.example.org"), 1, "differing subnets made differing queries");
     let asked = fake.asked();
-    let options =
-        asked.iter().map(|asked| Message::parse(&asked.bytes).unwrap().edns().unwrap().unwrap().options().count());
+    let options = asked
+        .iter()
+        .map(|one| Message::parse(&one.bytes).unwrap().edns().unwrap().map_or(0, |edns| edns.options().count()));
     assert_eq!(options.sum::<usize>(), 0, "options of clients went to the upstream");
 }
 

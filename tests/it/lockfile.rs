@@ -13,12 +13,38 @@ const FLOORS: &[(&str, [u64; 3], &str)] = &[
     ("rustls-webpki", [0, 103, 13], "name constraints"),
 ];
 
+fn read(path: &str) -> String {
+    std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
 #[test]
 fn no_dependency_is_below_its_floor() {
-    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
-    let packages = packages(&lock);
-    assert!(packages.iter().any(|(name, _)| name == "hickory-proto"), "the reader finds no packages");
-    assert_eq!(below_floor(&packages), Vec::<String>::new());
+    for lock in ["Cargo.lock", "fuzz/Cargo.lock"] {
+        let packages = packages(&read(lock));
+        assert!(packages.iter().any(|(name, _)| name == "hickory-proto"), "the reader finds no packages in {lock}");
+        assert_eq!(below_floor(&packages), Vec::<String>::new(), "{lock}");
+    }
+}
+
+#[test]
+fn deny_knows_the_same_floors() {
+    let deny: toml::Table = toml::from_str(&read("deny.toml")).expect("deny.toml is TOML");
+    let denied = deny["bans"]["deny"].as_array().expect("a list");
+    for (name, floor, _) in FLOORS {
+        let below = format!("<{}.{}.{}", floor[0], floor[1], floor[2]);
+        let is_this = |entry: &&toml::Value| entry.get("name").and_then(|text| text.as_str()) == Some(name);
+        let version = denied.iter().find(is_this).and_then(|entry| entry["version"].as_str());
+        assert_eq!(version, Some(below.as_str()), "{name} in deny.toml");
+    }
+}
+
+#[test]
+fn a_release_checks_for_overflow_and_unwinds() {
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).expect("Cargo.toml is TOML");
+    let release = &manifest["profile"]["release"];
+    assert_eq!(release["overflow-checks"].as_bool(), Some(true));
+    // A panic ends one question, not the process: that needs unwinding.
+    assert!(release.get("panic").is_none_or(|panic| panic.as_str() == Some("unwind")), "{release}");
 }
 
 #[test]

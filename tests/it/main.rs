@@ -7,6 +7,7 @@ mod support;
 mod activation;
 mod architecture;
 mod fakes;
+mod hostile;
 mod lockfile;
 mod scenarios;
 
@@ -20,6 +21,7 @@ mod faults;
 mod forward;
 mod interop;
 mod life;
+mod limits;
 mod promises_document;
 mod promises_load;
 mod promises_privacy;

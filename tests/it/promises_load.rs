@@ -211,16 +211,29 @@ fn a_dead_upstream_under_a_flood_leaves_cached_names_alone_and_is_used_again_whe
 #[test]
 fn questions_beyond_max_in_flight_are_answered_servfail_at_once() {
     let fake = Fake::start(Habit::Silent);
-    let daemon = Daemon::start(&format!("{}[server]\nmax_in_flight = 3\n", forward_to(&[fake.address])));
+    let daemon = Daemon::start(&format!("{}[server]\nmax_in_flight = 1\n", forward_to(&[fake.address])));
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect(daemon.address).unwrap();
-    for n in 0..3 {
-        socket.send(&query(&format!("x{n}.example.org"), Rtype::A, n)).unwrap();
-        eventually("it is at the upstream", || fake.count(&format!("x{n}.example.org")) > 0);
-    }
+    // The only place there is firm: its question does not give way.
+    socket.send(&query("x.example.org", Rtype::A, 1)).unwrap();
+    eventually("it is at the upstream", || fake.count("x.example.org") > 0);
     let beyond = ask(daemon.address, "beyond.example.org");
     assert_eq!((beyond.rcode(), beyond.ede()), (Rcode::SERVFAIL, Some(14)));
     assert_eq!(fake.count("beyond.example.org"), 0);
+}
+
+#[test]
+fn an_idle_daemon_does_not_wake_up() {
+    let fake = Fake::address([192, 0, 2, 1]);
+    let daemon = Daemon::start(&forward_to(&[fake.address]));
+    ask(daemon.address, "www.example.org");
+    ask(daemon.address, "localhost");
+    // What a question leaves behind ends within seconds; after that nothing is left to wake anybody.
+    eventually("three seconds without a wake-up", || {
+        let before = daemon.wake_ups();
+        std::thread::sleep(Duration::from_secs(3));
+        daemon.wake_ups() == before
+    });
 }
 
 #[test]

@@ -34,7 +34,11 @@ impl Daemon {
 
     /// Starts it with files beside the configuration and with the addresses given (ports 0).
     pub(crate) fn start_with(config: &str, files: &[(&str, &str)], listen: &[&str]) -> Self {
-        Self::launch(binary(), config, files, listen)
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        }
+        Self::start_in(folder, binary(), &with_quiet_defaults(config), listen)
     }
 
     /// Starts it with no more file descriptors than this.
@@ -42,15 +46,7 @@ impl Daemon {
         let mut command = Command::new("/bin/sh");
         command.env_clear().env("LANG", "C").env("NO_COLOR", "1").stdin(Stdio::null());
         command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_truename")]);
-        Self::launch(command, config, &[], &["127.0.0.1:0"])
-    }
-
-    fn launch(command: Command, config: &str, files: &[(&str, &str)], listen: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        for (name, text) in files {
-            std::fs::write(folder.path().join(name), text).expect("a file");
-        }
-        Self::start_in(folder, command, &with_quiet_defaults(config), listen)
+        Self::start_by(command, &with_quiet_defaults(config), &["127.0.0.1:0"])
     }
 
     /// Starts it by a command that runs the binary somewhere else, with exactly this configuration.
@@ -174,6 +170,17 @@ impl Daemon {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
         line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    }
+
+    /// Returns how often its threads have gone to sleep of their own accord: each time, something had woken them.
+    pub(crate) fn wake_ups(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let statuses = tasks.map(|task| std::fs::read_to_string(task.expect("a thread").path().join("status")));
+        let count = |status: String| -> u64 {
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"));
+            line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).expect("a count")
+        };
+        statuses.filter_map(Result::ok).map(count).sum()
     }
 
     /// Fails the test when something in it panicked.

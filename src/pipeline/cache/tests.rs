@@ -292,6 +292,15 @@ fn flushing_takes_what_was_named() {
 }
 
 #[test]
+fn an_answer_of_too_many_records_is_not_kept() {
+    let cache = cache(10, 1 << 20);
+    for (records, kept) in [(1024, true), (1025, false)] {
+        let answer = answer("a.example", &vec![60; records]);
+        assert_eq!(put(&cache, "a.example", &answer, Lifetime::Positive(60), at(0)).stored, kept, "{records}");
+    }
+}
+
+#[test]
 fn a_cache_of_nothing_keeps_nothing() {
     for cache in [cache(0, 1 << 20), cache(100, 0)] {
         assert!(!put(&cache, "a.example", &answer("a.example", &[60]), Lifetime::Positive(60), START).stored);

@@ -84,14 +84,15 @@ pub fn lifetime(answer: &Answer, policy: &config::Cache) -> Option<Lifetime> {
     (ttl > 0).then_some(Lifetime::Negative(ttl))
 }
 
-/// Returns the highest TTL an answer that is kept may show, in seconds; `None` when its TTLs stay as they are. It holds for
-/// the first client as well as for those answered from the cache, or the two would keep the answer differently long.
+/// Returns the highest TTL an answer with this lifetime may show, in seconds; `None` when its TTLs stay as they are. It
+/// holds for the first client as well as for those answered from the cache, or the two would keep the answer differently
+/// long; aliases in front of a failure, and in an answer that is not kept, are the upstream's word as well.
 #[must_use]
-pub fn ttl_cap(lifetime: Lifetime, policy: &config::Cache) -> Option<u32> {
+pub fn ttl_cap(lifetime: Option<Lifetime>, policy: &config::Cache) -> Option<u32> {
     match lifetime {
-        Lifetime::Positive(_) => Some(seconds(policy.max_ttl)),
-        Lifetime::Negative(life_s) => Some(life_s),
-        Lifetime::Failure | Lifetime::Local => None,
+        Some(Lifetime::Positive(_) | Lifetime::Failure) | None => Some(seconds(policy.max_ttl)),
+        Some(Lifetime::Negative(life_s)) => Some(life_s),
+        Some(Lifetime::Local) => None,
     }
 }
 

@@ -611,6 +611,20 @@ mod tests {
     }
 
     #[test]
+    fn includes_end_at_their_depth() {
+        let dir = tempfile::tempdir().unwrap();
+        for depth in 0..MAX_INCLUDE_DEPTH + 3 {
+            let text = format!("n{depth} A 192.0.2.1\n$INCLUDE {}\n", depth + 1);
+            std::fs::write(dir.path().join(depth.to_string()), text).unwrap();
+        }
+        let mut master = Master::new(Name::parse("lab.example").unwrap(), 60);
+        master.read_file(&dir.path().join("0"), &Location::file(Path::new("t.toml")), "zone[0]");
+        assert_eq!(master.records.len(), MAX_INCLUDE_DEPTH);
+        let seen: Vec<_> = master.diagnostics.iter().map(|problem| problem.expected.as_str()).collect();
+        assert_eq!(seen, ["no more than 8 files that include one another"]);
+    }
+
+    #[test]
     fn includes_have_a_bound() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("zone");

@@ -41,7 +41,7 @@ pub use outcome::{Context, LocalAnswer, Outcome};
 
 use crate::config::{Config, Diagnostic, Location, OnConflict, ViewId};
 use crate::dns::name::suffixes;
-use crate::dns::{Name, NameBuf, Origin, Rcode, Rtype};
+use crate::dns::{Name, NameBuf, Origin, Rcode, Record, Rtype};
 use hashbrown::HashMap;
 use hosts::{Hosts, Said};
 use load::LoadedZone;
@@ -156,6 +156,11 @@ impl Zones {
             records: zone.records,
             at: zone.at.clone(),
         })
+    }
+
+    /// Lists the records of every zone, made SOAs included: zones in file order, the names of each in canonical order.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        self.zones.iter().flat_map(|zone| zone.store.records())
     }
 
     /// Lists the files of records, those included by others among them; the configuration's own are left out.

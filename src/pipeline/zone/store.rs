@@ -122,6 +122,23 @@ impl Store {
         self.engine.each_address(show);
     }
 
+    /// Lists every record, a made SOA included: names in canonical order and lower case, the rest as written.
+    pub(super) fn records(&self) -> Vec<Record> {
+        let named = |wire: &[u8]| Name::from_wire(wire).ok();
+        let mut owners: Vec<(Name, &[u8], &Node)> =
+            self.nodes.iter().filter_map(|(key, node)| Some((named(key)?, &**key, node))).collect();
+        owners.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        let mut records = Vec::new();
+        for (owner, key, node) in owners {
+            for place in node {
+                let Some(Rrset { ttl, rdata }) = self.engine.rrset(key, place.rtype) else { continue };
+                let record = |rdata| Record { owner: owner.clone(), rtype: place.rtype, class: CLASS_IN, ttl, rdata };
+                records.extend(rdata.into_iter().map(record));
+            }
+        }
+        records
+    }
+
     /// Tells whether names and types that are not here are left to others.
     pub(super) fn is_overlay(&self) -> bool {
         self.fallthrough

@@ -1,87 +1,16 @@
 //! Time, choice and failure on a network in memory; tokio's time is paused, so seconds cost nothing.
 
 use super::fake::*;
+use super::play::*;
 use crate::clock::Clock;
 use crate::config::{GroupId, Strategy, UpstreamTransport};
 use crate::dns::{Rcode, Trace};
-use crate::stats::{Counter, Stats};
-use crate::upstream::{
-    Acceptance, FailureKind, Net, SimulatedNet, SimulatedQuery, SimulatedReplies, Standing, Upstreams,
-};
-use std::collections::HashMap;
+use crate::stats::Counter;
+use crate::upstream::{Acceptance, FailureKind, Net, SimulatedNet, Standing, Upstreams};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-type Behaviour = Box<dyn Fn(&SimulatedQuery, &SimulatedReplies) + Send + Sync>;
-
-/// A network whose servers behave as told.
-#[derive(Default)]
-struct Play {
-    servers: Mutex<HashMap<SocketAddr, Behaviour>>,
-    log: Mutex<Vec<(SocketAddr, UpstreamTransport, Vec<u8>)>>,
-}
-
-impl std::fmt::Debug for Play {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Play")
-    }
-}
-
-impl SimulatedNet for Play {
-    fn send(&self, query: SimulatedQuery, replies: SimulatedReplies) {
-        self.log.lock().unwrap().push((query.server, query.transport, query.bytes.clone()));
-        if let Some(behave) = self.servers.lock().unwrap().get(&query.server) {
-            behave(&query, &replies);
-        }
-    }
-}
-
-impl Play {
-    fn set(&self, last: u8, behave: impl Fn(&SimulatedQuery, &SimulatedReplies) + Send + Sync + 'static) {
-        self.servers.lock().unwrap().insert(address(last), Box::new(behave));
-    }
-
-    /// Answers with its own last octet after `ms`.
-    fn healthy(&self, last: u8, ms: u64) {
-        self.set(last, move |query, to| to.message(Duration::from_millis(ms), answer(&query.bytes, last)));
-    }
-
-    fn says(&self, last: u8, rcode: Rcode) {
-        self.set(last, move |query, to| to.message(Duration::from_millis(5), reply(&query.bytes, rcode, None)));
-    }
-
-    fn silent(&self, last: u8) {
-        self.servers.lock().unwrap().remove(&address(last));
-    }
-
-    fn sent_to(&self, last: u8) -> usize {
-        self.log.lock().unwrap().iter().filter(|(server, ..)| *server == address(last)).count()
-    }
-
-    fn sent(&self) -> usize {
-        self.log.lock().unwrap().len()
-    }
-}
-
-fn play(servers: &[u8]) -> (Arc<Play>, Upstreams, Arc<Stats>) {
-    play_with(vec![group("g", &servers.iter().map(|&last| address(last)).collect::<Vec<_>>())])
-}
-
-fn play_with(groups: Vec<crate::config::Group>) -> (Arc<Play>, Upstreams, Arc<Stats>) {
-    let play = Arc::new(Play::default());
-    let net: Arc<dyn SimulatedNet> = Arc::<Play>::clone(&play);
-    let (upstreams, stats) = upstreams(groups, Clock::simulated(), Net::Simulated(net));
-    (play, upstreams, stats)
-}
-
-/// Asks and returns the outcome with the time it took.
-async fn timed(upstreams: &Upstreams, text: &str) -> (Result<u8, FailureKind>, u128) {
-    let start = Instant::now();
-    let outcome = ask(upstreams, text).await;
-    (outcome.map(|reply| octet(&reply)).map_err(|failure| failure.kind), start.elapsed().as_millis())
-}
 
 #[tokio::test(start_paused = true)]
 async fn first_of_two_silent_costs_little_once_and_nothing_after() {
@@ -326,69 +255,6 @@ async fn forged_replies_are_not_believed_and_the_true_one_still_comes() {
     assert_eq!(timed(&upstreams, "a.example.org").await.0, Ok(1));
     assert!(stats.get(Counter::UpstreamUnmatched) >= 20_000);
     assert!(play.log.lock().unwrap().iter().any(|(_, transport, _)| *transport == UpstreamTransport::Tcp));
-}
-
-#[tokio::test(start_paused = true)]
-async fn thirty_percent_loss_on_both_is_answered_within_300_ms() {
-    let (play, upstreams, _) = play(&[1, 2]);
-    // A fixed sequence, so that the test says the same every time.
-    let seed = Arc::new(Mutex::new(0x2545_f491_u32));
-    for last in [1, 2] {
-        let seed = Arc::clone(&seed);
-        play.set(last, move |query, to| {
-            let mut state = seed.lock().unwrap();
-            *state ^= *state << 13;
-            *state ^= *state >> 17;
-            *state ^= *state << 5;
-            if *state % 10 >= 3 {
-                to.message(Duration::from_millis(20), answer(&query.bytes, last));
-            }
-        });
-    }
-    let mut worst = 0;
-    for n in 0..300 {
-        let (outcome, ms) = timed(&upstreams, &format!("n{n}.example.org")).await;
-        assert!(outcome.is_ok(), "question {n}: {outcome:?}");
-        worst = worst.max(ms);
-    }
-    assert!(worst <= 300, "{worst}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn under_steady_load_lossy_servers_never_count_as_dead() {
-    let (play, upstreams, _) = play(&[1, 2]);
-    let seed = Arc::new(Mutex::new(0x9e37_79b9_u32));
-    for last in [1, 2] {
-        let seed = Arc::clone(&seed);
-        play.set(last, move |query, to| {
-            let mut state = seed.lock().unwrap();
-            *state ^= *state << 13;
-            *state ^= *state >> 17;
-            *state ^= *state << 5;
-            if *state % 10 >= 3 {
-                to.message(Duration::from_millis(20), answer(&query.bytes, last));
-            }
-        });
-    }
-    // 50 questions a second, each on its own: replies to one come while another waits.
-    let upstreams = Arc::new(upstreams);
-    let mut asked = Vec::new();
-    for n in 0..2000 {
-        let asker = Arc::clone(&upstreams);
-        asked.push(tokio::spawn(async move { timed(&asker, &format!("n{n}.example.org")).await }));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let dead = |s: &crate::upstream::ServerStatus| s.standing == Standing::Dead;
-        assert!(!upstreams.status().iter().any(dead), "after question {n}");
-    }
-    let mut times = Vec::new();
-    for one in asked {
-        let (outcome, ms) = one.await.unwrap();
-        assert!(outcome.is_ok(), "{outcome:?}");
-        times.push(ms);
-    }
-    times.sort_unstable();
-    // 0.3^7: one in 5,000 needs an eighth query.
-    assert!(times[1998] <= 300, "{:?}", &times[1980..]);
 }
 
 #[tokio::test(start_paused = true)]

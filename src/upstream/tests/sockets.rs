@@ -174,7 +174,9 @@ async fn truncated_replies_are_fetched_over_one_tcp_connection() {
     for n in 0..5 {
         assert_eq!(octet(&asked(&upstreams, &format!("n{n}.example.org")).await.unwrap()), 9);
     }
-    assert_eq!((connections.load(Ordering::Relaxed), stats.get(Counter::UpstreamTcpRetries)), (1, 5));
+    // On a busy machine a query may be repeated before its truncated reply has been read.
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    assert!((5..10).contains(&stats.get(Counter::UpstreamTcpRetries)));
 }
 
 #[tokio::test]

@@ -144,7 +144,7 @@ fn read_entry(bytes: &[u8], policy: &config::Cache, epoch: u32, written_ms: u64,
     // The limits in force may be lower than those it was stored under.
     let (allowed_s, ttl_cap_s) = match ttl::lifetime(&answer, policy)? {
         lifetime @ (Lifetime::Positive(life_s) | Lifetime::Negative(life_s)) => {
-            (life_s, ttl::ttl_cap(lifetime, policy)?)
+            (life_s, ttl::ttl_cap(Some(lifetime), policy)?)
         }
         Lifetime::Failure | Lifetime::Local => return None,
     };
