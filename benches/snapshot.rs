@@ -4,6 +4,8 @@
 
 #![expect(clippy::print_stderr, reason = "a few figures, not a distribution")]
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,20 +88,27 @@ fn beside_answers(what: &str, cache: &Cache, work: impl FnOnce() -> u64) {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| ask_until(cache, &done));
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), cpu_time());
         let entries = work();
-        let elapsed = start.elapsed();
+        let (elapsed, cpu) = (start.elapsed(), cpu_time() - cpu);
         done.store(true, Ordering::Relaxed);
         let took = asking.join().expect("it only asks");
         let at = |per_mille: usize| took[(took.len() - 1) * per_mille / 1000];
         eprintln!(
-            "{what}: {entries} entries in {elapsed:.2?}; {} answers beside it, p50 {:?}, p99.9 {:?}, worst {:?}",
+            "{what}: {entries} entries in {elapsed:.2?}, {cpu:.2?} of CPU; {} answers beside it, p50 {:?}, p99.9 {:?}, worst {:?}",
             took.len(),
             at(500),
             at(999),
             at(1000)
         );
     });
+}
+
+/// Time this thread has had of a core: what is left of a figure when a machine is busy.
+fn cpu_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("it is always there");
+    let micros = |time: nix::sys::time::TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
+    Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
 }
 
 /// Memory of this process, in octets.

@@ -12,7 +12,8 @@ use super::key::{KeyBuf, Keyed, PREFIX_BYTES};
 use crate::clock::Tick;
 use crate::dns::wire::{HEADER_BYTES, Message, WireError, u16_at};
 use crate::dns::{Answer, Ede, Origin, Rtype, name};
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
+use std::hash::{Hash, Hasher};
 
 /// Octets of EDE text kept; more is never sent either.
 const MAX_EDE_TEXT_BYTES: usize = 96;
@@ -41,7 +42,7 @@ const ASKED_AGAIN: u32 = 1 << (LIFE_BITS + 1);
 /// Where the hits are counted.
 const HITS_SHIFT: u32 = 24;
 
-/// The bytes of an entry.
+/// The bytes of an entry. Hashes and compares as its key.
 #[derive(Debug)]
 pub(super) struct Slot(Box<[u8]>);
 
@@ -246,17 +247,19 @@ impl Slot {
         Answer { message, origin: head.origin_of_hit(), ede }
     }
 
-    /// Tells whether this is the entry of a key. A name ends itself, so octets that begin alike are the same question.
-    pub(super) fn is_of(&self, key: &dyn Keyed) -> bool {
-        let question = PREFIX_BYTES + HEADER_BYTES;
-        self.0.starts_with(key.prefix()) && self.0.get(question..).is_some_and(|rest| rest.starts_with(key.question()))
-    }
-
     /// Copies the entry out as a stale answer, no TTL above `ttl_cap_s`, with the error that says so.
     pub(super) fn to_stale_answer(&self, head: &Head, ttl_cap_s: u32, (code, text): (u16, &'static str)) -> Answer {
         let mut message: Box<[u8]> = self.message(head).into();
         self.ttl_offsets(head).for_each(|at| super::ttl::cap_ttl(&mut message, at, ttl_cap_s));
         Answer { message, origin: Origin::Stale, ede: Some(Ede::new(code, text)) }
+    }
+
+    /// Copies the key out.
+    pub(super) fn to_key(&self) -> Option<KeyBuf> {
+        let prefix = self.0[..PREFIX_BYTES].try_into().ok()?;
+        let question = self.question();
+        let (qname, qtype) = question.split_at(question.len() - 2);
+        KeyBuf::from_prefix(prefix, qname, Rtype(u16_at(qtype, 0)?))
     }
 
     /// Returns the name the entry is stored under.
@@ -275,6 +278,27 @@ impl Keyed for Slot {
         let rest = &self.0[PREFIX_BYTES + HEADER_BYTES..];
         let name_bytes = name::wire_len(rest).expect("`make` has checked the question");
         &rest[..name_bytes + 2]
+    }
+}
+
+impl<'a> Borrow<dyn Keyed + 'a> for Slot {
+    fn borrow(&self) -> &(dyn Keyed + 'a) {
+        self
+    }
+}
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        let (mine, theirs): (&dyn Keyed, &dyn Keyed) = (self, other);
+        mine == theirs
+    }
+}
+
+impl Eq for Slot {}
+
+impl Hash for Slot {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self as &dyn Keyed).hash(state);
     }
 }
 

@@ -5,8 +5,7 @@
 
 use crate::config::{PlaceId, ViewId};
 use crate::dns::{QuestionKey, Rtype, name};
-use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::LazyLock;
+use std::hash::{Hash, Hasher};
 
 /// Octets before the question: place, view, and the DO and CD bits.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -34,13 +33,9 @@ pub struct Lookup<'a> {
     pub checking_disabled: bool,
 }
 
-/// One seed for the process: keys are hashed once, where they are made.
-static SEED: LazyLock<foldhash::fast::RandomState> = LazyLock::new(foldhash::fast::RandomState::default);
-
-/// A key on the stack, with its hash.
+/// A key on the stack.
 #[derive(Clone, Copy)]
 pub struct KeyBuf {
-    hash: u64,
     len: u16,
     bytes: [u8; MAX_KEY_BYTES],
 }
@@ -59,11 +54,7 @@ impl KeyBuf {
         // Length octets are at most 63, so they are never ASCII letters.
         bytes[PREFIX_BYTES..end].make_ascii_lowercase();
         bytes[end..end + 2].copy_from_slice(&lookup.qtype.0.to_be_bytes());
-        Self {
-            hash: hash_parts(&bytes[..PREFIX_BYTES], &bytes[PREFIX_BYTES..end + 2]),
-            len: u16::try_from(end + 2).expect("a key is shorter than 65,536 octets"),
-            bytes,
-        }
+        Self { len: u16::try_from(end + 2).expect("a key is shorter than 65,536 octets"), bytes }
     }
 
     /// Makes the key of a question whose prefix was stored; `None` for one that no key has.
@@ -136,30 +127,13 @@ impl Hash for KeyBuf {
 
 /// A key whose two parts need not lie side by side: in a stored entry the header stands between them.
 pub(super) trait Keyed {
-    /// The hash of both, the same in every thread for as long as the process lives.
-    fn hash64(&self) -> u64 {
-        hash_parts(self.prefix(), self.question())
-    }
     /// Place, view and bits.
     fn prefix(&self) -> &[u8];
     /// The name, lower-cased, and the type.
     fn question(&self) -> &[u8];
 }
 
-fn hash_parts(prefix: &[u8], question: &[u8]) -> u64 {
-    let mut state = SEED.build_hasher();
-    // The prefix has one length and a name ends itself, so the octets alone are unambiguous.
-    let prefix = prefix.iter().fold(0, |all, octet| all << 8 | u64::from(*octet));
-    state.write_u64(prefix);
-    state.write(question);
-    state.finish()
-}
-
 impl Keyed for KeyBuf {
-    fn hash64(&self) -> u64 {
-        self.hash
-    }
-
     fn prefix(&self) -> &[u8] {
         &self.bytes[..PREFIX_BYTES]
     }
@@ -179,7 +153,9 @@ impl Eq for dyn Keyed + '_ {}
 
 impl Hash for dyn Keyed + '_ {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash64());
+        // The prefix has one length and a name ends itself, so the octets alone are unambiguous.
+        state.write(self.prefix());
+        state.write(self.question());
     }
 }
 

@@ -16,7 +16,6 @@
 mod entry;
 pub mod inflight;
 pub mod key;
-mod list;
 pub mod persist;
 mod prefetch;
 pub mod stale;

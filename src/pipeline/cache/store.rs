@@ -1,4 +1,4 @@
-//! The cache itself: shards of entries, bounded by number and by memory; what nobody asks for goes first.
+//! The cache itself: shards of least-recently-used entries, bounded by number and by memory.
 //!
 //! Each shard has its share of both budgets and counts what it holds itself, under its own lock, so that no total
 //! can drift and no thread waits for another's eviction. Entries of ours (zones, hosts) and forwarded ones are kept
@@ -9,7 +9,6 @@
 
 use super::entry::{self, Birth, Head, Slot};
 use super::key::{KeyBuf, Keyed};
-use super::list::{List, PLACE_BYTES};
 use super::prefetch;
 use super::stale::{self, Staleness};
 use super::ttl::{self, FAILURE_MEMORY_S, Lifetime};
@@ -17,15 +16,23 @@ use crate::clock::Tick;
 use crate::config;
 use crate::dns::wire::{flag, u16_at};
 use crate::dns::{Answer, Name, Origin, encode, name};
+use lru::LruCache;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// The most shards: many times the workers there can be, so that two rarely meet, and with a million entries each still
-/// so small that it is copied for a snapshot, or its table grows, within a fraction of a millisecond.
-const MAX_SHARDS: usize = 1024;
-/// Entries a shard has at least: with fewer, chance would fill one while others are empty.
-const MIN_ENTRIES_PER_SHARD: usize = 1024;
+/// Entries a shard may have. Few enough that it is copied for a snapshot, or its table grows, within a fraction of a
+/// millisecond; many enough that chance fills none while others are empty. And what a table of 2,048 buckets holds well:
+/// it is 73 % full then, and removals leave hardly a bucket unusable, so that it need not grow.
+const ENTRIES_PER_SHARD: usize = 1500;
+/// The most shards: an empty one takes half a kilobyte.
+const MAX_SHARDS: usize = 65_536;
+/// What no entry takes less than, in octets: so many bytes at least make one useful.
+const MIN_ENTRY_BYTES: u64 = 128;
+/// Memory of an entry besides its own bytes: a list node of 64 octets (glibc's size for 56) and its part of the hash
+/// table, 17 octets a bucket at a load between 7/16 and 7/8.
+const OVERHEAD_BYTES: usize = 64 + 28;
 /// Allocations come in multiples of this, with [`ALLOC_HEADER_BYTES`] of their own (glibc, 64 bit).
 const ALLOC_STEP_BYTES: usize = 16;
 /// See [`ALLOC_STEP_BYTES`].
@@ -33,10 +40,13 @@ const ALLOC_HEADER_BYTES: usize = 8;
 /// Local entries may take one part in this many of a shard before they push each other out.
 const LOCAL_SHARE: usize = 2;
 
+type List = LruCache<Slot, Head, foldhash::fast::RandomState>;
+
 /// Answers by place, view and question. Shared by all workers.
 #[derive(Debug)]
 pub struct Cache {
     shards: Box<[Mutex<Shard>]>,
+    hasher: foldhash::fast::RandomState,
     epoch: AtomicU32,
     max_ttl_s: u32,
     stale: stale::Policy,
@@ -135,9 +145,11 @@ impl Cache {
     /// Makes an empty cache. `max_entries = 0` or `max_bytes = 0` makes one that keeps nothing.
     #[must_use]
     pub fn new(policy: &config::Cache) -> Self {
-        let shards = (policy.max_entries / MIN_ENTRIES_PER_SHARD).next_power_of_two().clamp(1, MAX_SHARDS);
+        let fitting = usize::try_from(policy.max_bytes / MIN_ENTRY_BYTES).unwrap_or(usize::MAX);
+        let shards = (policy.max_entries.min(fitting) / ENTRIES_PER_SHARD).clamp(1, MAX_SHARDS);
         let max_bytes = usize::try_from(policy.max_bytes).unwrap_or(usize::MAX) / shards;
-        let shard = || Mutex::new(Shard::new(policy.max_entries / shards, max_bytes));
+        let hasher = foldhash::fast::RandomState::default();
+        let shard = || Mutex::new(Shard::new(policy.max_entries / shards, max_bytes, &hasher));
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
             epoch: AtomicU32::new(0),
@@ -145,6 +157,7 @@ impl Cache {
             stale: stale::Policy::new(&policy.serve_stale),
             prefetch: prefetch::Policy::new(&policy.prefetch),
             changes: Changes::default(),
+            hasher,
         }
     }
 
@@ -353,18 +366,18 @@ impl Cache {
         self.shards.len()
     }
 
-    /// Looks at every forwarded answer of a shard, those asked for lately first, that is fresh or may be served stale.
+    /// Looks at every forwarded answer of a shard, the youngest first, that is fresh or may be served stale.
     pub(super) fn for_each_worth_keeping(&self, shard: usize, now: Tick, mut look: impl FnMut(&Slot, &Head)) {
         let shard = lock(&self.shards[shard]);
-        for (slot, head) in shard.forwarded.iter() {
+        for (slot, head) in &shard.forwarded {
             if head.failures() == 0 && !head.is_disputed() && self.is_usable(head, now) {
                 look(slot, head);
             }
         }
     }
 
-    /// Puts an entry from before back, as one that nobody has asked for: there it is in nobody's way. Returns whether it
-    /// is of use, not known already, and has room.
+    /// Puts an entry from before back, as the oldest of its shard: there it is in nobody's way. Returns whether it is of
+    /// use, not known already, and has room.
     pub(super) fn restore(&self, slot: Slot, head: Head, now: Tick) -> bool {
         self.is_usable(&head, now) && self.shard(&slot).restore(slot, head)
     }
@@ -374,9 +387,11 @@ impl Cache {
     }
 
     fn shard(&self, key: &dyn Keyed) -> MutexGuard<'_, Shard> {
-        // The upper half: the lower one chooses the place inside the shard, and shards would be filled unevenly.
-        let hash = usize::try_from(key.hash64() >> 32).unwrap_or(0);
-        lock(&self.shards[hash & (self.shards.len() - 1)])
+        // From the middle of the hash: its low bits choose the bucket inside the shard and its highest seven tell entries
+        // of a bucket apart; what all entries of a shard have in common must be neither.
+        let middle = self.hasher.hash_one(key) >> 20 & u64::from(u32::MAX);
+        let scaled = (middle * u64::try_from(self.shards.len()).unwrap_or(1)) >> 32;
+        lock(&self.shards[usize::try_from(scaled).unwrap_or(0)])
     }
 
     /// Looks at what a failure would replace. An answer that is better stays, and notes the failure.
@@ -414,10 +429,10 @@ struct Shard {
 }
 
 impl Shard {
-    fn new(max_entries: usize, max_bytes: usize) -> Self {
-        // Lists grow as they fill; `insert` holds the bounds.
-        let (forwarded, local) = Default::default();
-        Self { forwarded, local, forwarded_bytes: 0, local_bytes: 0, max_entries, max_bytes }
+    fn new(max_entries: usize, max_bytes: usize, hasher: &foldhash::fast::RandomState) -> Self {
+        // Unbounded lists grow as they fill; `insert` holds the bounds.
+        let list = || LruCache::unbounded_with_hasher(hasher.clone());
+        Self { forwarded: list(), local: list(), forwarded_bytes: 0, local_bytes: 0, max_entries, max_bytes }
     }
 
     /// Finds an entry and makes it the youngest.
@@ -478,7 +493,11 @@ impl Shard {
             return false;
         }
         self.forwarded_bytes += bytes;
+        let key = slot.to_key();
         self.forwarded.put(slot, head);
+        if let Some(key) = key {
+            self.forwarded.demote(&key as &dyn Keyed);
+        }
         true
     }
 
@@ -488,10 +507,10 @@ impl Shard {
             || self.local_bytes > self.max_bytes / LOCAL_SHARE
             || self.forwarded.is_empty();
         if local_is_over {
-            let Some((slot, _)) = self.local.pop_unused() else { return false };
+            let Some((slot, _)) = self.local.pop_lru() else { return false };
             self.local_bytes -= cost(&slot);
         } else {
-            let Some((slot, _)) = self.forwarded.pop_unused() else { return false };
+            let Some((slot, _)) = self.forwarded.pop_lru() else { return false };
             self.forwarded_bytes -= cost(&slot);
         }
         true
@@ -529,7 +548,7 @@ impl Shard {
 
 /// Returns what an entry takes, in octets.
 fn cost(slot: &Slot) -> usize {
-    (slot.len() + ALLOC_HEADER_BYTES).next_multiple_of(ALLOC_STEP_BYTES) + PLACE_BYTES
+    (slot.len() + ALLOC_HEADER_BYTES).next_multiple_of(ALLOC_STEP_BYTES) + OVERHEAD_BYTES
 }
 
 fn low_half(fingerprint: u64) -> u32 {

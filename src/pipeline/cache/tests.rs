@@ -309,6 +309,19 @@ fn a_cache_of_nothing_keeps_nothing() {
 }
 
 #[test]
+fn every_shard_gets_its_share() {
+    let cache = cache(30_000, 1 << 30);
+    assert_eq!(cache.shards.len(), 20);
+    for n in 0..20_000 {
+        let text = format!("n{n}.example");
+        assert_eq!(put(&cache, &text, &answer(&text, &[60]), Lifetime::Positive(60), START).evicted, 0);
+    }
+    // A thousand each; six times their spread of 31 to either side.
+    let counts: Vec<usize> = cache.shards.iter().map(|shard| lock(shard).len()).collect();
+    assert!(counts.iter().all(|count| (814..=1186).contains(count)), "{counts:?}");
+}
+
+#[test]
 fn threads_share_it_without_losing_count() {
     let cache = cache(5000, 1 << 22);
     std::thread::scope(|scope| {
