@@ -66,6 +66,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
                 watch.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
+            () = snapshot.due() => snapshot.write(),
             never = &mut reports => match never {},
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
