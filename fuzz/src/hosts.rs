@@ -49,7 +49,7 @@ pub fn run(data: &[u8]) {
         let (zones, diagnostics) = Zones::load(&scene.config, 0);
         assert!(diagnostics.iter().all(|problem| !problem.is_error()), "a hosts file never stops truename");
         let Ok(text) = std::str::from_utf8(data) else {
-            assert_eq!((zones.hosts_names(), diagnostics.len()), (0, 1), "no text, no names");
+            assert!(!diagnostics.is_empty(), "octets that are no text are not said");
             return;
         };
         let lines: Vec<&str> = text.trim_start_matches('\u{feff}').split('\n').collect();
