@@ -56,7 +56,6 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     // do.
     loop {
         tokio::select! {
-            () = snapshot.due() => snapshot.write(),
             _ = signals.hangup.recv() => {
                 daemon.reload();
                 watch.follow(&daemon.pipeline.state());
