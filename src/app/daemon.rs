@@ -120,7 +120,17 @@ impl Daemon<'_> {
             return;
         }
         log_warnings(&loaded);
-        let state = build::state(loaded, &self.clock, stats, Some(&self.pipeline.state()));
+        let known = self.pipeline.state();
+        let (new, old) = (&loaded.config, &known.config);
+        for (key, changed) in [
+            ("server.workers", new.server.workers != old.server.workers),
+            ("log.format", new.log.format != old.log.format),
+        ] {
+            if changed {
+                tracing::warn!(key, "the new value counts from the next start on");
+            }
+        }
+        let state = build::state(loaded, &self.clock, stats, Some(&known));
         self.logging.reconfigure(&state.config.log);
         self.pipeline.replace(state);
         stats.count(Counter::ReloadsOk);
@@ -176,9 +186,10 @@ fn log_warnings(loaded: &Loaded) {
 fn log_diagnostic(diagnostic: &Diagnostic) {
     let at = diagnostic.at.to_string();
     let (key, found, expected) = (&diagnostic.key, &diagnostic.found, &diagnostic.expected);
+    let hint = diagnostic.hint.as_ref().map(tracing::field::display);
     if diagnostic.is_error() {
-        tracing::error!(code = diagnostic.code, at, key, found, expected, "problem in the configuration");
+        tracing::error!(code = diagnostic.code, at, key, found, expected, hint, "problem in the configuration");
     } else {
-        tracing::warn!(code = diagnostic.code, at, key, found, expected, "problem in the configuration");
+        tracing::warn!(code = diagnostic.code, at, key, found, expected, hint, "problem in the configuration");
     }
 }

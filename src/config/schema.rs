@@ -96,6 +96,7 @@ mod tests {
         assert!(validator.is_valid(&json!({})));
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
         let examples = std::fs::read_dir(folder.join("examples")).unwrap().map(|entry| entry.unwrap().path());
+        let examples = examples.filter(|path| path.extension().is_some_and(|end| end == "toml"));
         for path in examples.chain([folder.join("truename.toml")]) {
             let text = std::fs::read_to_string(&path).unwrap();
             let problems: Vec<String> = validator.iter_errors(&as_json(&text)).map(|error| error.to_string()).collect();

@@ -26,10 +26,20 @@ pub fn kind(address: IpAddr) -> AddressKind {
     }
 }
 
-/// Tells whether a server at this address is on this machine or on a private network.
+/// Tells whether a server at this address is on this machine or on a private network: loopback, link-local, RFC 1918,
+/// RFC 6598 and RFC 4193. Narrower than [`kind`]: that says which addresses no public name can have, this says which
+/// servers a private name may be told to. Blocks that nobody uses for networks of their own, such as the benchmarking one
+/// that proxies make false addresses from, are not among them.
 #[must_use]
 pub fn is_private(address: IpAddr) -> bool {
-    kind(address) != AddressKind::Public
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || shared
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
 }
 
 fn kind_v4(address: Ipv4Addr) -> AddressKind {
@@ -90,6 +100,18 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_private_server_is_one_of_this_machine_or_of_a_network_of_its_own() {
+        let is = |text: &str| is_private(text.parse().unwrap());
+        for own in ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.0.1", "169.254.1.1", "100.64.0.1", "::1", "fd00::1"]
+        {
+            assert!(is(own) && is("fe80::1") && is("::ffff:10.0.0.1"), "{own}");
+        }
+        for other in ["9.9.9.9", "198.18.0.2", "203.0.113.1", "224.0.0.1", "2001:db8::1", "2620:fe::fe"] {
+            assert!(!is(other), "{other}");
+        }
+    }
 
     #[test]
     fn every_special_block_is_told_from_public_space() {

@@ -140,12 +140,18 @@ impl<A: Answerer> Serving<A> {
         if arrival.client.port() == 0 || self.own.borrow().contains(&arrival.client) {
             return Sight::Silent;
         }
+        let allowed = self.answerer.allows(arrival.client.ip());
         let parsed = match wire::parse_query(bytes) {
             Ok(parsed) => parsed,
             Err(Fault::Silent) => return Sight::Silent,
-            Err(Fault::Answer { rcode, echo }) => return self.fault(out, bytes, rcode, echo),
+            Err(Fault::Answer { rcode, echo }) if allowed => return self.fault(out, bytes, rcode, echo),
+            // A stranger is told nothing but that it may not ask.
+            Err(Fault::Answer { echo, .. }) => {
+                self.stats.count(Counter::Refused);
+                return self.fault(out, bytes, Rcode::REFUSED, echo);
+            }
         };
-        if !self.answerer.allows(arrival.client.ip()) {
+        if !allowed {
             self.stats.count(Counter::Refused);
             return self.answer_here(out, &parsed, arrival, Reason::NotAllowed);
         }

@@ -148,6 +148,13 @@ pub fn records_up_to(answer: &Answer, alias: &Name) -> Vec<Record> {
     records
 }
 
+/// Makes NODATA of an NXDOMAIN, for a name that exists all the same.
+pub fn soften(answer: &mut Answer) {
+    if let Some(low) = answer.message.get_mut(3) {
+        *low &= 0xf0;
+    }
+}
+
 /// Puts the records of earlier hops in front of the last hop's answer.
 #[must_use]
 pub fn join(question: &QuestionKey, before: &[Record], last: &Answer, authentic_before: bool) -> Answer {

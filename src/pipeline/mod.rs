@@ -397,7 +397,8 @@ impl Pipeline {
             }
         }
         self.stats.count_at_bound(Counter::WaitersFull);
-        encode::servfail(&question.qname, question.qtype, Ede::new(ede::NOT_READY, "too many wait for this question"))
+        let why = "too many wait for this question, or those who asked it were cut off";
+        encode::servfail(&question.qname, question.qtype, Ede::new(ede::NOT_READY, why))
     }
 
     fn out_of_time(&self, question: &QuestionKey) -> Answer {
@@ -503,7 +504,7 @@ impl Pipeline {
             Ok(found) => found,
             Err(failure) => return Hop::end(failed(question, &failure, way.local_when_alone)),
         };
-        let composed = match compose::compose(question, &reply.message, policy, false) {
+        let mut composed = match compose::compose(question, &reply.message, policy, false) {
             Ok(composed) => composed,
             Err(error) => {
                 work.step(Stage::Compose, || (format!("reply from {}", reply.server), "SERVFAIL", error.to_string()));
@@ -511,6 +512,13 @@ impl Pipeline {
                 return Hop::end(encode::servfail(&question.qname, question.qtype, why));
             }
         };
+        if composed.answer.rcode() == Rcode::NXDOMAIN
+            && composed.aliases.is_empty()
+            && work.state.zones.has(work.view, &question.qname)
+        {
+            work.step(Stage::Compose, || (key_text(question), "NOERROR", "the name exists here, for other types"));
+            compose::soften(&mut composed.answer);
+        }
         if composed.scrubbed {
             self.stats.count(Counter::Scrubbed);
         }

@@ -173,13 +173,19 @@ impl State {
         // The machine's resolvers decide where their group is asked, and which special-use names may go out.
         let system = if for_private_system {
             self.routes.system_fingerprint() ^ self.system_fingerprint
-        } else if self.config.group(group).auto {
+        } else if self.asks_system(group) {
             self.system_fingerprint
         } else {
             0
         };
         // An overlay lets types it does not hold through, so both count.
         self.zones.fingerprint(view, qname).rotate_left(1) ^ route_fingerprint ^ system
+    }
+
+    /// Tells whether the machine's resolvers are in a group or in one that stands in for it.
+    fn asks_system(&self, group: GroupId) -> bool {
+        let chain = std::iter::successors(Some(group), |id| self.config.group(*id).fallback);
+        chain.take(self.config.groups.len()).any(|id| self.config.group(id).auto)
     }
 
     fn is_for_private_system(&self, view: ViewId, qname: &Name) -> bool {

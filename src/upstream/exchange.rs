@@ -218,7 +218,9 @@ impl Exchange<'_> {
     ) -> bool {
         let now = self.inner.clock.now();
         let habits = server.health.habits(now);
-        let edns = habits.edns && (edns_wanted || !habits.edns_unproven);
+        // Only datagrams are dropped for what they hold; over TCP silence has other reasons.
+        let over_tcp = server.info.transport == UpstreamTransport::Tcp;
+        let edns = habits.edns && (edns_wanted || over_tcp || !habits.edns_unproven);
         let (transport, edns) = how.unwrap_or((server.info.transport, edns));
         let place = match transport {
             UpstreamTransport::Udp => {

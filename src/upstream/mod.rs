@@ -32,7 +32,7 @@ mod transport;
 mod tests;
 
 pub use health::{Standing, Sums};
-pub use servers::{ServerInfo, ServerStatus, is_private};
+pub use servers::{ServerInfo, ServerStatus};
 pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies};
 
 use crate::clock::Clock;

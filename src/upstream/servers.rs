@@ -3,8 +3,9 @@
 use super::health::{Health, Standing, Sums};
 use crate::clock::Tick;
 use crate::config::{Config, GroupId, Strategy, UpstreamTransport};
+use crate::dns::address::is_private;
 use arc_swap::ArcSwap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -217,19 +218,4 @@ fn is_same(own: SocketAddr, server: SocketAddr) -> bool {
     own.port() == server.port()
         && (own.ip().to_canonical() == server.ip().to_canonical()
             || (own.ip().is_unspecified() && (server.ip().is_loopback() || server.ip().is_unspecified())))
-}
-
-/// Tells whether an address is one of a private network: loopback, link-local, RFC 1918, RFC 6598 and RFC 4193.
-#[must_use]
-pub fn is_private(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || shared
-        }
-        IpAddr::V6(v6) => {
-            v6 == Ipv6Addr::LOCALHOST || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
-        }
-    }
 }

@@ -29,6 +29,18 @@ fn check_is_content_with_a_good_file() {
 }
 
 #[test]
+fn the_examples_that_are_shipped_pass_check() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let examples: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    assert!(examples.len() >= 3);
+    for path in examples {
+        let output = run(&["check", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
 fn check_as_json_is_json() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("truename.toml");

@@ -14,6 +14,9 @@ const MAX_ROUTES: usize = u16::MAX as usize;
 const MAX_FALLBACKS: usize = 16;
 /// Search domains taken: glibc since 2.26 has no limit, and a network that gives more is up to something.
 const MAX_SEARCH_DOMAINS: usize = 64;
+/// Single labels that networks name themselves by: RFC 6762 appendix G, `internal` (ICANN 2024) and what routers ship with.
+const PRIVATE_TLDS: &[&str] =
+    &["corp", "domain", "fritz", "home", "internal", "intranet", "lan", "local", "localdomain", "private"];
 /// The seed of fingerprints; fixed, so that they mean the same after a restart.
 const FINGERPRINT_SEED: u64 = 0x7472_7565_6e61_6d65;
 /// The group that search domains go to.
@@ -151,8 +154,9 @@ fn search_routes(config: &Config, domains: &[Name], diagnostics: &mut Vec<Diagno
     let system = system.and_then(|at| u16::try_from(at).ok()).map_or(config.default.upstream, GroupId);
     let mut search = Index::default();
     for domain in domains.iter().take(MAX_SEARCH_DOMAINS) {
-        // The root as a search domain means "names as they are"; as a route it would take every name.
-        if !domain.is_root() {
+        // The root as a search domain means "names as they are"; as a route it would take every name. And a network that
+        // names a top-level domain must not get all the names below it, with the right to give them private addresses.
+        if domain.label_count() > 1 || is_private_tld(domain) {
             search.add(domain.to_lower().as_wire(), Scope::NameAndBelow, 0, false);
         }
     }
@@ -163,6 +167,13 @@ fn search_routes(config: &Config, domains: &[Name], diagnostics: &mut Vec<Diagno
     }
     let bare = RouteInfo::bare(config, system, true, OnFailure::Servfail);
     (search, RouteInfo { name: "search-domains".to_owned(), ..bare })
+}
+
+/// Tells whether a single label is one that networks use for names of their own.
+fn is_private_tld(domain: &Name) -> bool {
+    let wire = domain.to_lower();
+    let label = wire.labels().next().unwrap_or_default();
+    domain.label_count() == 1 && PRIVATE_TLDS.iter().any(|known| known.as_bytes() == label)
 }
 
 fn too_many(at: &Location) -> Diagnostic {

@@ -133,6 +133,13 @@ impl Zones {
         answer
     }
 
+    /// Tells whether a name exists here, whatever its types: then nobody else may say NXDOMAIN about it, since some stubs
+    /// take that for all types (RFC 8020).
+    #[must_use]
+    pub fn has(&self, view: ViewId, qname: &Name) -> bool {
+        self.hosts.has(qname) || self.covering(view, qname).iter().any(|zone| zone.store.has(qname))
+    }
+
     /// Returns a hash that changes when what decides a name here changes, the same over reloads of the same data;
     /// 0 when nothing does. Special-use names are constant, so they are 0 as well.
     #[must_use]

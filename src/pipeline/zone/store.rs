@@ -10,6 +10,7 @@ use super::outcome::LocalAnswer;
 use super::presentation::record_line;
 use super::rdata::CLASS_IN;
 use super::soa;
+use crate::dns::address::is_private;
 use crate::dns::answer::ede;
 use crate::dns::name::suffixes;
 use crate::dns::{Ede, Name, NameBuf, Origin, Rcode, Record, Rtype};
@@ -326,6 +327,13 @@ impl Store {
         }
     }
 
+    /// Tells whether there is a node for a name: records of its own, or names below it.
+    pub(super) fn has(&self, qname: &Name) -> bool {
+        let mut lower = NameBuf::default();
+        lower.set_lower(qname.as_wire());
+        self.nodes.contains_key(lower.as_wire())
+    }
+
     fn has_private_glue(&self, cut: At<'_>) -> bool {
         let servers = self.engine.rrset(cut.owner, Rtype::NS).map(|set| set.rdata).unwrap_or_default();
         let targets = servers.iter().filter_map(|rdata| Name::from_wire(rdata).ok());
@@ -357,17 +365,6 @@ pub(super) fn address(rtype: Rtype, rdata: &[u8]) -> Option<IpAddr> {
         Rtype::A => <[u8; 4]>::try_from(rdata).ok().map(|octets| Ipv4Addr::from(octets).into()),
         Rtype::AAAA => <[u8; 16]>::try_from(rdata).ok().map(|octets| Ipv6Addr::from(octets).into()),
         _ => None,
-    }
-}
-
-/// Tells whether an address is of a network that has no public name servers (RFC 1918, 3927, 4193, 4291, 6598).
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_private() || v4.is_loopback() || v4.is_link_local() || (a == 100 && (64..128).contains(&b))
-        }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 
