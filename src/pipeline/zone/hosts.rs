@@ -11,7 +11,7 @@ use crate::config::{self, Diagnostic, Location, OnConflict};
 use crate::dns::{Name, NameBuf, Origin, Rcode, Record, Rtype};
 use hashbrown::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -157,7 +157,8 @@ impl Hosts {
             let Some(first) = words.next() else { continue };
             let Ok(address) = first.parse::<IpAddr>() else {
                 // `fe80::1%lo0 localhost` is lawful elsewhere; a record cannot hold the zone.
-                if !first.contains('%') {
+                let zoned = first.split_once('%').is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok());
+                if !zoned || first.contains(char::REPLACEMENT_CHARACTER) {
                     warn(first, "an IPv4 or IPv6 address".to_owned());
                 }
                 continue;
