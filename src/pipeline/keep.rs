@@ -6,7 +6,7 @@ use super::state::{State, Way};
 use crate::clock::{Clock, Tick};
 use crate::config::{PlaceId, PrivateAnswers, ViewId};
 use crate::dns::wire::Message;
-use crate::dns::{Answer, Origin, QuestionKey, Rcode};
+use crate::dns::{Answer, Origin, QuestionKey};
 use crate::stats::{Counter, Stats};
 use crate::upstream::Reply;
 use std::sync::Arc;
@@ -74,10 +74,7 @@ impl Late {
         if composed.broken || composed.aliases.iter().any(is_elsewhere) {
             return;
         }
-        let qname = &self.question.qname;
-        if composed.answer.rcode() == Rcode::NXDOMAIN && self.state.zones.has(self.view, qname) {
-            compose::soften(&mut composed.answer);
-        }
+        self.state.soften(self.view, &self.question, &mut composed);
         let _kept =
             keep(&self.state, self.view, &self.question, &mut composed.answer, None, self.clock.now(), &self.stats);
     }

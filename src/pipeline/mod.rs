@@ -512,12 +512,8 @@ impl Pipeline {
                 return Hop::end(encode::servfail(&question.qname, question.qtype, why));
             }
         };
-        if composed.answer.rcode() == Rcode::NXDOMAIN
-            && composed.aliases.is_empty()
-            && work.state.zones.has(work.view, &question.qname)
-        {
+        if work.state.soften(work.view, question, &mut composed) {
             work.step(Stage::Compose, || (key_text(question), "NOERROR", "the name exists here, for other types"));
-            compose::soften(&mut composed.answer);
         }
         if composed.scrubbed {
             self.stats.count(Counter::Scrubbed);

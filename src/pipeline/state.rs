@@ -3,12 +3,13 @@
 use super::Waiter;
 use super::access::Access;
 use super::cache::{Cache, InFlight};
+use super::compose::{self, Composed};
 use super::route::Routes;
 use super::view::Views;
 use super::zone::{Context, LocalAnswer, Outcome, Zones};
 use crate::config::{Config, GroupId, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::wire::Section;
-use crate::dns::{Answer, Name, QuestionKey, Rtype};
+use crate::dns::{Answer, Name, QuestionKey, Rcode, Rtype};
 use crate::upstream::Upstreams;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
@@ -125,6 +126,19 @@ impl State {
             Outcome::PrivateSystemOnly => !way.only_private,
             Outcome::NotOurs => self.routes.find(view, alias.as_wire()).fingerprint != way.fingerprint,
         }
+    }
+
+    /// Makes NODATA of a reply's NXDOMAIN about a name that exists here for other types; returns whether it did. One about
+    /// the end of an alias chain is about another name.
+    pub(super) fn soften(&self, view: ViewId, question: &QuestionKey, composed: &mut Composed) -> bool {
+        let routed = RoutedNames { routes: &self.routes, view };
+        let exists_here = composed.answer.rcode() == Rcode::NXDOMAIN
+            && composed.aliases.is_empty()
+            && self.zones.has(view, &question.qname, &routed);
+        if exists_here {
+            compose::soften(&mut composed.answer);
+        }
+        exists_here
     }
 
     /// Returns a number that stays the same over reloads exactly as long as this answer would be decided in the same

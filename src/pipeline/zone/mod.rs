@@ -136,8 +136,9 @@ impl Zones {
     /// Tells whether a name exists here, whatever its types: then nobody else may say NXDOMAIN about it, since some stubs
     /// take that for all types (RFC 8020).
     #[must_use]
-    pub fn has(&self, view: ViewId, qname: &Name) -> bool {
-        self.hosts.has(qname) || self.covering(view, qname).iter().any(|zone| zone.store.has(qname))
+    pub fn has(&self, view: ViewId, qname: &Name, context: &dyn Context) -> bool {
+        let ignored = || self.hosts.on_conflict == OnConflict::Ignore && self.is_conflict(qname, context);
+        (self.hosts.has(qname) && !ignored()) || self.covering(view, qname).iter().any(|zone| zone.store.has(qname))
     }
 
     /// Returns a hash that changes when what decides a name here changes, the same over reloads of the same data;
