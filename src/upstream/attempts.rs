@@ -3,7 +3,6 @@
 
 use super::reply::{Match, Poor, Sent, Worth, weigh};
 use super::servers::Server;
-use super::sockets::Place;
 use super::transport::{Channel, udp};
 use super::{Inner, Reply};
 use crate::clock::Tick;
@@ -28,8 +27,6 @@ pub(super) struct Attempt {
     pub(super) transport: UpstreamTransport,
     pub(super) sent: Sent,
     pub(super) channel: Channel,
-    /// The socket's place; none over TCP, where connections are shared and have a bound of their own.
-    pub(super) _place: Option<Place>,
     pub(super) at: Instant,
     pub(super) unwanted: u32,
     /// A hedge was sent because of its silence.

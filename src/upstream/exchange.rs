@@ -12,7 +12,7 @@ use super::reply::{Poor, Sent, Worth};
 use super::seen::{Seen, poor_rank};
 use super::servers::{GroupState, Server};
 use super::sockets::Need;
-use super::transport::{Channel, udp};
+use super::transport::{Channel, Way, udp};
 use super::{Acceptance, Ask, Failure, Heir, Inner, Reply, linger};
 use crate::clock::Tick;
 use crate::config::{GroupId, UpstreamTransport};
@@ -222,13 +222,10 @@ impl Exchange<'_> {
         let over_tcp = server.info.transport == UpstreamTransport::Tcp;
         let edns = habits.edns && (edns_wanted || over_tcp || !habits.edns_unproven);
         let (transport, edns) = how.unwrap_or((server.info.transport, edns));
-        let place = match transport {
-            UpstreamTransport::Udp => {
-                let need = if self.attempts.open.is_empty() { Need::Answer } else { Need::Speed };
-                let Some(place) = self.inner.sockets.take(need) else { return self.no_socket(server, need) };
-                Some(place)
-            }
-            UpstreamTransport::Tcp => None,
+        let need = if self.attempts.open.is_empty() { Need::Answer } else { Need::Speed };
+        let address = server.info.address;
+        let Some(way) = Way::reserve(&self.inner.net, address, transport, &self.inner.sockets, need) else {
+            return self.no_socket(server, need);
         };
         let sent = Sent::new(self.ask.question, edns, habits.mix_case);
         self.sends += 1;
@@ -238,7 +235,7 @@ impl Exchange<'_> {
             let plain = if edns { "" } else { ", without EDNS" };
             (server.info.label.to_string(), format!("ask over {}{plain}", word(transport)), why.as_str())
         });
-        match Channel::open(&self.inner.net, &self.inner.pool, server.info.address, transport, &sent.bytes) {
+        match Channel::open(&self.inner.net, &self.inner.pool, address, way, &sent.bytes) {
             Ok(channel) => {
                 let server = Arc::clone(server);
                 let at = Instant::now();
@@ -248,7 +245,6 @@ impl Exchange<'_> {
                     transport,
                     sent,
                     channel,
-                    _place: place,
                     at,
                     unwanted: 0,
                     late: false,

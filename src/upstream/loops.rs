@@ -10,7 +10,8 @@
 use super::Inner;
 use super::reply::Sent;
 use super::servers::Server;
-use super::transport::Channel;
+use super::sockets::Need;
+use super::transport::{Channel, Way};
 use crate::clock::Tick;
 use crate::config::GroupId;
 use crate::dns::{Name, QuestionKey, Rtype};
@@ -187,10 +188,14 @@ fn probe(inner: &Arc<Inner>, server: &Arc<Server>, under: &Name, now: Tick) {
     }
     let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
     let sent = Sent::new(&question, server.health.habits(now).edns, false);
+    let info = &server.info;
+    let Some(way) = Way::reserve(&inner.net, info.address, info.transport, &inner.sockets, Need::Speed) else {
+        inner.stats.count_at_bound(Counter::UpstreamSocketsFull);
+        return;
+    };
     inner.stats.count(Counter::UpstreamQueries);
     server.health.sent();
-    let info = &server.info;
-    if let Ok(mut channel) = Channel::open(&inner.net, &inner.pool, info.address, info.transport, &sent.bytes) {
+    if let Ok(mut channel) = Channel::open(&inner.net, &inner.pool, info.address, way, &sent.bytes) {
         // The socket stays open for the reply: a closed one would answer with an ICMP error, which confuses some servers.
         tokio::spawn(async move {
             let _ = tokio::time::timeout(PROBE_KEPT, poll_fn(|cx| channel.poll(cx))).await;
