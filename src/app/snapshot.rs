@@ -474,6 +474,15 @@ mod tests {
         file.set_len(empty.state().config.cache.max_bytes * MAX_FILE_SHARE + 1).unwrap();
         restore_into(&empty, folder.path());
         assert!(!path.exists() && folder.path().join(FILE_BAD).exists());
+        // However small the cache is, a file of a mebibyte is looked at.
+        let tiny = config::Cache { max_bytes: 1000, ..empty.state().config.cache };
+        let read = |octets| {
+            File::create(&path).unwrap().set_len(octets).unwrap();
+            read_file(&path, &empty.state().cache, &tiny, &empty)
+        };
+        assert!(matches!(read(MIN_FILE_BOUND + 1), Err(Refusal::TooLarge { most: MIN_FILE_BOUND, .. })));
+        assert!(matches!(read(MIN_FILE_BOUND), Err(Refusal::Fault(Fault::Foreign))));
+        fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         restore_into(&empty, folder.path());
         assert!(!path.exists());

@@ -140,6 +140,27 @@ async fn a_reply_later_than_ten_seconds_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_waits_little_longer_than_its_budget_for_one_that_came_later() {
+    let (pipeline, net) = pipeline(0, Ipv4Addr::new(93, 184, 216, 34));
+    net.silent.store(true, Ordering::Relaxed);
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        ask(&pipeline).await
+    };
+    let waiting = async {
+        let start = tokio::time::Instant::now();
+        let answer = ask(&pipeline).await;
+        (answer.rcode(), start.elapsed())
+    };
+    // Polled in this order: when the first is cut off, the one that came later leads.
+    let cut_off = tokio::time::timeout(Duration::from_millis(4_400), ask(&pipeline));
+    let (cut_off, later, waiting) = tokio::join!(biased; cut_off, later, waiting);
+    assert!(cut_off.is_err());
+    assert_eq!(waiting, (Rcode::SERVFAIL, super::BUDGET + super::BUDGET_SLACK));
+    assert_eq!((later.rcode(), pipeline.stats().get(Counter::BudgetExceeded)), (Rcode::SERVFAIL, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_question_whose_third_leader_is_cut_off_gets_servfail() {
     let (pipeline, _) = pipeline(1_000, Ipv4Addr::new(93, 184, 216, 34));
     let cut_off_after = |ms| tokio::time::timeout(Duration::from_millis(ms), ask(&pipeline));

@@ -224,6 +224,16 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_probed_now_and_then_whatever_others_are() {
+        let loops = Loops::default();
+        let start = Tick(1_000_000);
+        assert!(loops.claim(GroupId(1), start) && loops.claim(GroupId(2), start));
+        assert!(!loops.claim(GroupId(1), Tick(start.plus(PROBE_PAUSE).0 - 1)));
+        assert!(loops.claim(GroupId(1), start.plus(PROBE_PAUSE)));
+        assert_eq!(loops.probed.lock().unwrap().len(), 1, "what is over is forgotten");
+    }
+
+    #[test]
     fn probes_under_way_have_a_bound_and_a_time() {
         let loops = Loops::default();
         let info = ServerInfo {

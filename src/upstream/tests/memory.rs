@@ -307,6 +307,22 @@ async fn a_loop_disables_the_looping_upstream_only() {
     play.servers.lock().unwrap().clear();
 }
 
+#[test]
+fn a_looping_server_is_looked_at_again_every_quarter_of_an_hour_at_least() {
+    let health = crate::upstream::health::Health::default();
+    let mut now = crate::clock::Tick(1_000_000);
+    let mut pauses_s = Vec::new();
+    for _ in 0..7 {
+        health.looped(now);
+        let start = now;
+        while health.snapshot(now).standing == Standing::Looping {
+            now = now.plus(Duration::from_secs(1));
+        }
+        pauses_s.push(now.since(start).as_secs());
+    }
+    assert_eq!(pauses_s, [60, 120, 240, 480, 900, 900, 900]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn own_addresses_are_never_asked_and_health_survives_a_reload() {
     let (play, upstreams, stats) = play(&[1, 2]);
