@@ -117,7 +117,7 @@ impl Snapshot {
         self.enabled = policy.persist && policy.max_entries > 0 && self.is_ours();
         if let Some(folder) = self.folder.clone().filter(|_| !policy.persist) {
             // Whoever turns it off does not want the names to lie there, unless they are another daemon's.
-            if is_something_in(&folder) && self.claim(&folder).is_none() {
+            if is_something_in(&folder) && self.claim(&folder).is_ok() {
                 forget(&folder);
             }
             self.lock = None;
@@ -127,12 +127,11 @@ impl Snapshot {
     /// Tells whether there is a folder that no other daemon works in, and says so when there is not.
     fn is_ours(&mut self) -> bool {
         let Some(folder) = self.folder.clone() else { return false };
-        let Some(holder) = self.claim(&folder) else {
+        let Err(pid) = self.claim(&folder) else {
             self.told = false;
             return true;
         };
         if !std::mem::replace(&mut self.told, true) {
-            let pid = holder.map(tracing::field::display);
             tracing::warn!(
                 folder = %folder.display(), pid,
                 hint = "set another STATE_DIRECTORY or persist = false for one of them; SIGHUP tries again",
@@ -142,19 +141,19 @@ impl Snapshot {
         false
     }
 
-    /// Claims the folder; returns who else has it, by the process id if that is known. Where nothing can be locked there
-    /// is nobody to make room for, or writing will say what is wrong.
-    fn claim(&mut self, folder: &Path) -> Option<Option<u32>> {
+    /// Claims the folder; an error is another daemon that has it, by its process id if that is known. Where nothing can be
+    /// locked there is nobody to make room for, or writing will say what is wrong.
+    fn claim(&mut self, folder: &Path) -> Result<(), Option<u32>> {
         if self.lock.is_some() {
-            return None;
+            return Ok(());
         }
         let claimed = create(folder).and_then(|()| lock::claim(&folder.join(FILE_LOCK)));
         match claimed {
             Ok(Claim::Ours(lock)) => self.lock = Some(Arc::new(lock)),
-            Ok(Claim::Taken(by)) => return Some(by),
+            Ok(Claim::Taken(by)) => return Err(by),
             Err(error) => tracing::debug!(folder = %folder.display(), %error, "the cache's folder cannot be locked"),
         }
-        None
+        Ok(())
     }
 
     fn listen(&self) {

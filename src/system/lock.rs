@@ -34,8 +34,8 @@ pub fn claim(path: &Path) -> io::Result<Claim> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut file) => {
-            file.set_len(0)?;
-            writeln!(file, "{}", std::process::id())?;
+            // On a full disk nobody reads who has it, but it is ours.
+            let _unsaid = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
             Ok(Claim::Ours(Lock { _file: file }))
         }
         Err((file, Errno::EWOULDBLOCK)) => {

@@ -116,7 +116,7 @@ fn a_second_daemon_in_the_same_folder_leaves_the_snapshot_alone_and_says_so() {
     let written = std::fs::read(snapshot_of(&first)).unwrap();
     let mut second = first.again();
     eventually("the second one says so", || !second.events(taken).is_empty());
-    assert_eq!(second.events(taken)[0]["pid"], first.pid().to_string());
+    assert_eq!(second.events(taken)[0]["pid"], first.pid());
     assert_eq!(ask(second.address, "second.example.org").addresses(), ["192.0.2.1"]);
     assert!(second.events("cache restored from its snapshot").is_empty());
     second.signal(Signal::SIGTERM);
