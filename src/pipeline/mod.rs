@@ -627,11 +627,10 @@ impl Pipeline {
             Some((_, inserted)) if inserted.better_stays => {
                 (key_text(question), "not kept", "a failure; the answer from before stays".to_owned())
             }
-            Some(_) => (
-                key_text(question),
-                "not kept",
-                "too large, or decided by a configuration that has been replaced".to_owned(),
-            ),
+            Some((_, inserted)) if inserted.too_large => {
+                (key_text(question), "not kept", "too many records, or octets, for the cache".to_owned())
+            }
+            Some(_) => (key_text(question), "not kept", "decided by a configuration that has been replaced".to_owned()),
             None => (
                 key_text(question),
                 "not kept",
