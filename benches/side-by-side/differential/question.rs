@@ -26,6 +26,7 @@ pub(super) struct Question {
     /// The whole of it, for people.
     pub(super) text: String,
     pub(super) expects_silence: bool,
+    pub(super) qtype: u16,
     /// It asks for a type other than ANY in one of the made zones.
     pub(super) is_of_zones: bool,
     /// Offset behind the question.
@@ -90,7 +91,7 @@ impl Questions {
         }
         let is_of_zones = ["alpha.", "beta."].iter().any(|zone| text.ends_with(zone)) && qtype != 255;
         let text = format!("{text} {qtype} class {qclass} flags {flags:04x} {edns}{}", if tcp { " tcp" } else { "" });
-        Question { index, bytes, tcp, kind, text, expects_silence, is_of_zones, question_end, limit_bytes }
+        Question { index, bytes, tcp, kind, text, expects_silence, qtype, is_of_zones, question_end, limit_bytes }
     }
 }
 
