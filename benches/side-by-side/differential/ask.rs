@@ -6,8 +6,6 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// Where the upstream of both is asked from: what it lets wait for either must not silence this.
-const ASIDE: &str = "127.0.0.3:0";
 /// truename answers everything within 4.8 s; unbound tries an upstream that is slow for longer.
 const PATIENCE: Duration = Duration::from_secs(12);
 /// For messages that both are expected to pass over in silence.
@@ -33,24 +31,16 @@ pub(super) fn both(question: &Question) -> Heard {
 
 /// Returns what the upstream of both says; `None` is silence.
 pub(super) fn upstream(question: &Question) -> Option<Vec<u8>> {
-    over_udp(&question.bytes, ASIDE, address(RECURSIVE), PATIENCE)
+    ask(question, RECURSIVE, PATIENCE)
 }
 
 fn ask(question: &Question, server: &str, patience: Duration) -> Option<Vec<u8>> {
-    let server = address(server);
-    if question.tcp {
-        over_tcp(&question.bytes, server, patience)
-    } else {
-        over_udp(&question.bytes, "127.0.0.1:0", server, patience)
-    }
+    let server: SocketAddr = format!("{server}:53").parse().unwrap();
+    if question.tcp { over_tcp(&question.bytes, server, patience) } else { over_udp(&question.bytes, server, patience) }
 }
 
-fn address(server: &str) -> SocketAddr {
-    format!("{server}:53").parse().unwrap()
-}
-
-fn over_udp(bytes: &[u8], from: &str, server: SocketAddr, patience: Duration) -> Option<Vec<u8>> {
-    let socket = UdpSocket::bind(from).unwrap();
+fn over_udp(bytes: &[u8], server: SocketAddr, patience: Duration) -> Option<Vec<u8>> {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(patience)).unwrap();
     socket.connect(server).unwrap();
     socket.send(bytes).ok()?;

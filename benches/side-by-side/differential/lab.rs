@@ -14,12 +14,6 @@ pub(super) const OURS: &str = "127.0.0.40";
 pub(super) const THEIRS: &str = "127.0.0.30";
 /// The upstream of both.
 pub(super) const RECURSIVE: &str = "127.0.0.20";
-/// Where unbound, the forwarder, asks from. truename asks from 127.0.0.1, and each must have an address of its own: an
-/// unbound with the repair of CVE-2024-33655 lets at most 1,000 replies wait for one address (`wait-limit`) and is silent
-/// beyond, and what waits for the dead servers of one forwarder must not silence the other.
-const THEIRS_OUT: &str = "127.0.0.2";
-/// Where the recursive server asks from.
-const RECURSIVE_OUT: &str = "127.0.0.1";
 /// Names of each kind in a zone.
 pub(super) const NAMES: usize = 40;
 /// How long a server may take to come up, in steps of 100 ms.
@@ -59,17 +53,17 @@ pub(super) fn start(program: &str) -> Lab {
     write("reverse.zone", "$TTL 300\n@ SOA ns.alpha. h. 1 2 3 4 60\n@ NS ns.alpha.\n$GENERATE 0-255 $ PTR h$.alpha.\n");
     write("named.conf", &named(at));
     write("hints", ". 3600 NS ns.root.\nns.root. 3600 A 127.0.0.10\n");
-    write(
-        "recursive.conf",
-        &unbound(at, (RECURSIVE, RECURSIVE_OUT), &format!("root-hints: \"{}/hints\"\n", at.display()), ""),
-    );
+    // An unbound with the repair of CVE-2024-33655 lets at most 1,000 replies wait for one address and is silent beyond, for
+    // every name: what two forwarders on one machine wait for at the dead servers comes to that.
+    let recursive = format!("root-hints: \"{}/hints\"\n wait-limit: 0\n", at.display());
+    write("recursive.conf", &unbound(at, RECURSIVE, &recursive, ""));
     let forward = format!("forward-zone:\n name: \".\"\n forward-addr: {RECURSIVE}\n");
-    write("forwarder.conf", &unbound(at, (THEIRS, THEIRS_OUT), "", &forward));
+    write("forwarder.conf", &unbound(at, THEIRS, "", &forward));
     write(
         "truename.toml",
         &format!(
             "[server]\nlisten = [\"{OURS}:53\"]\nworkers = 1\n[upstream.system]\nservers = [\"{RECURSIVE}\"]\n[default]\n\
-             private_answers = \"allow\"\n[hosts]\nfiles = []\n"
+             private_answers = \"allow\"\n[hosts]\nfiles = []\n[cache]\npersist = false\n"
         ),
     );
     let file = |name: &str| at.join(name).display().to_string();
@@ -82,7 +76,10 @@ pub(super) fn start(program: &str) -> Lab {
     let mut lab = Lab { children: Vec::new(), _folder: folder };
     for (command, address, args) in commands {
         let log = std::fs::File::create(lab._folder.path().join(format!("{address}.log"))).unwrap();
-        let child = Command::new(command).args(args).stdout(Stdio::null()).stderr(log).spawn();
+        // Nothing of an earlier run is to be answered from, and nothing of the user's touched.
+        let state = lab._folder.path();
+        let mut start = Command::new(command);
+        let child = start.args(args).env("STATE_DIRECTORY", state).stdout(Stdio::null()).stderr(log).spawn();
         lab.children.push(child.unwrap_or_else(|error| panic!("{command}: {error}")));
         wait_for(address, lab._folder.path());
     }
@@ -130,10 +127,10 @@ fn named(at: &Path) -> String {
 }
 
 /// As Debian ships it, as far as answers are concerned, without validation: the zones are not signed.
-fn unbound(at: &Path, (address, out): (&str, &str), more: &str, tail: &str) -> String {
+fn unbound(at: &Path, address: &str, more: &str, tail: &str) -> String {
     format!(
         "server:\n directory: \"{}\"\n username: \"\"\n chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n interface: {address}\n \
-         outgoing-interface: {out}\n do-ip6: no\n do-not-query-localhost: no\n module-config: \"iterator\"\n \
+         outgoing-interface: 127.0.0.1\n do-ip6: no\n do-not-query-localhost: no\n module-config: \"iterator\"\n \
          num-threads: 1\n access-control: 127.0.0.0/8 allow\n {more}\nremote-control:\n control-enable: no\n{tail}",
         at.display()
     )
