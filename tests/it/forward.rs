@@ -82,6 +82,16 @@ fn an_alias_loop_ends_in_an_answer() {
 }
 
 #[test]
+fn absence_behind_a_long_chain_comes_with_the_whole_chain() {
+    let fake = Fake::start(Habit::AliasChain(13));
+    let daemon = Daemon::start(&forward_to(&[fake.address]));
+    let response = ask(daemon.address, "h0.chain.example");
+    assert_eq!((response.rcode(), response.answers().len()), (Rcode::NOERROR, 13));
+    assert_eq!(response.answers()[12].target(), Some("h13.chain.example".parse().unwrap()));
+    assert_eq!(response.records(Section::Authority)[0].rtype, Rtype::SOA);
+}
+
+#[test]
 fn a_public_alias_into_a_local_zone_gets_the_local_address() {
     let fake = Fake::start(Habit::Alias("db.lab.example", Ipv4Addr::new(203, 0, 113, 9)));
     let zone = "[[zone]]\nname = \"lab.example\"\nrecords = [{ name = \"db\", type = \"A\", value = \"10.1.0.5\" }]\n";
