@@ -13,6 +13,7 @@ use crate::stats::Counter;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Unmatched datagrams on one socket after which the question also goes over TCP, where a forger must see the path.
@@ -106,10 +107,10 @@ impl Attempts {
 }
 
 /// Takes from a matched reply what it says about its server.
-pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick) -> Worth {
+pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick, rtt: Duration) -> Worth {
     let health = &attempt.server.health;
     let worth = Message::parse(bytes).map_or(Worth::Poor(Poor::Malformed), |message| weigh(&message));
-    health.replied(now, attempt.at.elapsed());
+    health.replied(now, rtt);
     health.judged(now, matches!(worth, Worth::Poor(_)));
     if attempt.sent.mixed_case && attempt.transport == UpstreamTransport::Udp {
         health.case_kept();
@@ -125,14 +126,14 @@ pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick) -> Worth {
 }
 
 /// Makes of a matched reply what the pipeline gets.
-pub(super) fn make_reply(attempt: &Attempt, mut bytes: Vec<u8>, sends: u32) -> Reply {
+pub(super) fn make_reply(attempt: &Attempt, mut bytes: Vec<u8>, rtt: Duration, sends: u32) -> Reply {
     attempt.sent.normalize(&mut bytes);
     Reply {
         message: bytes,
         server: Arc::clone(&attempt.server.info.label),
         address: attempt.server.info.address,
         transport: attempt.transport,
-        rtt: attempt.at.elapsed(),
+        rtt,
         sends,
     }
 }

@@ -461,7 +461,9 @@ impl Shard {
         if let Some((slot, _)) = self.forwarded.pop_entry(key) {
             self.forwarded_bytes -= cost(&slot);
         }
-        if let Some((slot, _)) = self.local.pop_entry(key) {
+        if !self.local.is_empty()
+            && let Some((slot, _)) = self.local.pop_entry(key)
+        {
             self.local_bytes -= cost(&slot);
         }
     }

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 const RECEIVE_BYTES: usize = 4096;
 /// How long a port is used: less than the time for which any unanswered query keeps its own open.
 const PORT_LIFE: Duration = Duration::from_millis(250);
-/// How long a socket is kept that nobody needed. Looked at when another one is put away, so that there is no timer.
+/// How long a socket is kept that nobody uses. Looked at when another one is put away, so that there is no timer.
 const IDLE_LIFE: Duration = Duration::from_secs(10);
 /// Sockets kept by a thread for each family: as many as questions to servers 20 ms away are under way at 25,000 a second.
 /// All of them count among those there may be, and when these become scarce none is kept.
@@ -54,8 +54,8 @@ pub(in crate::upstream) struct Bound {
     server: SocketAddr,
     /// When it was connected, which is when its port was drawn.
     connected: Instant,
-    /// When it was put away.
-    idle_since: Instant,
+    /// When it was last sent on.
+    used: Instant,
     /// The id of the query it has brought the reply to: a second copy of that reply is nobody's.
     answered_id: Option<[u8; 2]>,
     place: Place,
@@ -178,14 +178,12 @@ impl Drop for Socket {
             return;
         }
         bound.rest();
-        let now = Instant::now();
-        bound.idle_since = now;
         bound.answered_id = Some(self.id);
         // A thread that ends has no use for it.
         let _ = IDLE.try_with(|idle| {
             let mut idle = idle.borrow_mut();
             let same = idle.of(bound.server.is_ipv4());
-            if same.front().is_some_and(|oldest| now.duration_since(oldest.idle_since) > IDLE_LIFE) {
+            if same.front().is_some_and(|oldest| bound.used.saturating_duration_since(oldest.used) > IDLE_LIFE) {
                 same.pop_front();
             }
             if same.len() < MAX_IDLE {
@@ -199,20 +197,21 @@ impl Bound {
     /// Makes a socket, connects it and sends.
     fn open(place: Place, server: SocketAddr, query: &[u8]) -> io::Result<Self> {
         let (socket, now) = (open(server, query)?, Instant::now());
-        Ok(Self { socket, server, connected: now, idle_since: now, answered_id: None, place })
+        Ok(Self { socket, server, connected: now, used: now, answered_id: None, place })
     }
 
     /// Sends from the port it has or, when that has lived long enough or is for another server, from a new one.
     fn send(&mut self, server: SocketAddr, query: &[u8]) -> io::Result<()> {
         let socket = self.socket.get_ref();
-        if self.server != server || self.connected.elapsed() >= PORT_LIFE {
+        self.used = Instant::now();
+        if self.server != server || self.used.saturating_duration_since(self.connected) >= PORT_LIFE {
             // The kernel draws a port only for a socket that has none.
             rustix::net::connect_unspec(socket)?;
             if !is_emptied(socket) {
                 return Err(io::ErrorKind::InvalidData.into());
             }
             socket.connect(server)?;
-            (self.server, self.connected, self.answered_id) = (server, Instant::now(), None);
+            (self.server, self.connected, self.answered_id) = (server, self.used, None);
         }
         socket.send(query).map(drop)
     }
