@@ -15,9 +15,14 @@ use super::model::{Cache, Config, DefaultRoute, GroupId, Hosts, Log, Prefetch, S
 use super::resolve::{Names, SYSTEM_GROUP, duplicate};
 use super::{get, paths};
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 /// Threads `workers = "auto"` starts at most; more bring nothing at the rates of a laptop or a small office.
 const MAX_AUTO_WORKERS: usize = 4;
+/// Threads `workers = "auto"` starts. Asked for once: the answer stands in several files of the kernel, and threads are
+/// started once.
+static AUTO_WORKERS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_AUTO_WORKERS)));
 /// Addresses listened on at most: each costs two files a worker.
 const MAX_LISTEN: usize = 64;
 
@@ -75,7 +80,7 @@ fn server(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Server {
         udp_payload_bytes: get::number(table, "udp_payload_bytes"),
         workers: match get::integer_if(table, "workers") {
             Some(_) => get::number(table, "workers"),
-            None => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_AUTO_WORKERS)),
+            None => *AUTO_WORKERS,
         },
         max_in_flight: get::number(table, "max_in_flight"),
         tcp_idle_timeout: get::duration(table, "tcp_idle_timeout"),

@@ -30,6 +30,7 @@ mod rdata;
 mod reverse;
 mod rewrite;
 mod service;
+mod slips;
 mod soa;
 mod special;
 mod store;
