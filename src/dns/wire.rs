@@ -541,25 +541,7 @@ pub fn parse_query(bytes: &[u8]) -> Result<ParsedQuery<'_>, Fault> {
 pub fn expand_rdata(message: &Message<'_>, record: &RecordAt, out: &mut Vec<u8>) -> Result<(), WireError> {
     let bytes = message.bytes();
     let range = record.rdata.clone();
-    let (before, names) = match record.rtype {
-        Rtype::NS
-        | Rtype::MD
-        | Rtype::MF
-        | Rtype::CNAME
-        | Rtype::MB
-        | Rtype::MG
-        | Rtype::MR
-        | Rtype::PTR
-        | Rtype::DNAME
-        | Rtype::NXT => (0, 1),
-        Rtype::SOA | Rtype::MINFO | Rtype::RP => (0, 2),
-        Rtype::MX | Rtype::AFSDB | Rtype::RT | Rtype::KX => (2, 1),
-        Rtype::PX => (2, 2),
-        Rtype::SRV => (6, 1),
-        Rtype::SIG => (18, 1),
-        Rtype::NAPTR => (naptr_strings(message.rdata(record))?, 1),
-        _ => (range.len(), 0),
-    };
+    let (before, names) = names_in(message, record)?;
     let mut at = range.start + before;
     out.extend_from_slice(bytes.get(range.start..at).filter(|_| at <= range.end).ok_or(WireError::Short)?);
     for _ in 0..names {
@@ -581,6 +563,29 @@ pub fn expand_rdata(message: &Message<'_>, record: &RecordAt, out: &mut Vec<u8>)
     }
     out.extend_from_slice(bytes.get(at..range.end).ok_or(WireError::Short)?);
     Ok(())
+}
+
+/// Returns how many octets of a record's data stand before its names, and how many names there are.
+pub(super) fn names_in(message: &Message<'_>, record: &RecordAt) -> Result<(usize, usize), WireError> {
+    Ok(match record.rtype {
+        Rtype::NS
+        | Rtype::MD
+        | Rtype::MF
+        | Rtype::CNAME
+        | Rtype::MB
+        | Rtype::MG
+        | Rtype::MR
+        | Rtype::PTR
+        | Rtype::DNAME
+        | Rtype::NXT => (0, 1),
+        Rtype::SOA | Rtype::MINFO | Rtype::RP => (0, 2),
+        Rtype::MX | Rtype::AFSDB | Rtype::RT | Rtype::KX => (2, 1),
+        Rtype::PX => (2, 2),
+        Rtype::SRV => (6, 1),
+        Rtype::SIG => (18, 1),
+        Rtype::NAPTR => (naptr_strings(message.rdata(record))?, 1),
+        _ => (record.rdata.len(), 0),
+    })
 }
 
 /// Returns how many octets of a NAPTR's RDATA stand before its name: order, preference, three strings.
