@@ -239,11 +239,13 @@ fn conflict_warnings(conflicts: &[HostsConflict]) -> Vec<Diagnostic> {
     warnings
 }
 
-/// Tells whether every server of a group has a private address; a group without servers is not private.
+/// Tells whether every server of a group has a private address; a group without servers is not private, nor one with a
+/// server whose address is only known when it is asked.
 fn group_is_private(group: &Group, machine: &[SocketAddr]) -> bool {
     let machine = machine.iter().filter(|_| group.auto);
-    let mut all = group.servers.iter().map(|server| server.address).chain(machine.copied()).peekable();
-    all.peek().is_some() && all.all(|address| is_private(address.ip()))
+    let written = group.servers.iter().map(|server| server.host.ip());
+    let mut all = written.chain(machine.map(|address| Some(address.ip()))).peekable();
+    all.peek().is_some() && all.all(|ip| ip.is_some_and(is_private))
 }
 
 /// Returns how many of the files this process may open can be upstream sockets.

@@ -89,12 +89,9 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
 /// The label of a server without a name: its address, with the port and transport that are not the usual ones.
 #[must_use]
 pub fn label(transport: UpstreamTransport, address: SocketAddr) -> String {
-    let scheme = match transport {
-        UpstreamTransport::Udp => "",
-        UpstreamTransport::Tcp => "tcp://",
-    };
+    let scheme = if transport == UpstreamTransport::Udp { String::new() } else { format!("{transport}://") };
     match address.port() {
-        DNS_PORT => format!("{scheme}{}", address.ip()),
+        port if port == transport.default_port() => format!("{scheme}{}", address.ip()),
         _ => format!("{scheme}{address}"),
     }
 }

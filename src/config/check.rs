@@ -378,7 +378,7 @@ clients = ["10.1.2.3/8"]
         let config = load_text("/etc/truename/full.toml", text).config.unwrap();
         let corp = config.groups.iter().find(|group| group.name == "corp").unwrap();
         assert_eq!(corp.servers[1].label, "corp/dc2");
-        assert_eq!(corp.servers[1].transport, UpstreamTransport::Tcp);
+        assert_eq!(corp.servers[1].transport(), UpstreamTransport::Tcp);
         assert_eq!(corp.strategy, Strategy::Order);
         assert_eq!(config.group(corp.fallback.unwrap()).name, "system");
         assert_eq!(config.routes[2].views, Some(vec![ViewId(1)]));

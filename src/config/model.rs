@@ -1,11 +1,21 @@
 //! What the program sees: a checked, complete, immutable configuration. Made by `check.rs` out of `file.rs`.
 
+mod upstream;
+
 use crate::dns::{Name, Rtype};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use upstream::{
+    ClientCertificate, Floor, Proxy, ProxyLogin, ProxyServer, Rung, Upstream, UpstreamHost, UpstreamOptions,
+    UpstreamTransport,
+};
+
+/// Encrypted upstreams are asked: the built-in routes to the group `trusted` stand on it.
+pub const ENCRYPTED_UPSTREAMS: bool = false;
 
 /// The whole configuration. Every reference across tables is an index that is known to be good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,35 +117,6 @@ pub struct Group {
     pub timeout: Duration,
     /// The group asked when this one is down.
     pub fallback: Option<GroupId>,
-}
-
-/// One server of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
-    /// `GROUP/NAME`, or `GROUP/ADDRESS` for one without a name; unique.
-    pub label: String,
-    /// Its address and port.
-    pub address: SocketAddr,
-    /// How it is asked first.
-    pub transport: UpstreamTransport,
-}
-
-/// How an upstream is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum UpstreamTransport {
-    /// Datagrams, with TCP for what is truncated.
-    Udp,
-    /// TCP only.
-    Tcp,
-}
-
-impl std::fmt::Display for UpstreamTransport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-        })
-    }
 }
 
 /// How a group chooses among its servers.

@@ -228,7 +228,11 @@ impl Exchange<'_> {
                 let Some(place) = self.inner.sockets.take(need) else { return self.no_socket(server, need) };
                 Some(place)
             }
-            UpstreamTransport::Tcp => None,
+            UpstreamTransport::Tcp
+            | UpstreamTransport::Tls
+            | UpstreamTransport::Https
+            | UpstreamTransport::Quic
+            | UpstreamTransport::H3 => None,
         };
         let sent = Sent::new(self.ask.question, edns, habits.mix_case);
         self.sends += 1;
@@ -462,5 +466,9 @@ fn word(transport: UpstreamTransport) -> &'static str {
     match transport {
         UpstreamTransport::Udp => "UDP",
         UpstreamTransport::Tcp => "TCP",
+        UpstreamTransport::Tls => "TLS",
+        UpstreamTransport::Https => "HTTPS",
+        UpstreamTransport::Quic => "QUIC",
+        UpstreamTransport::H3 => "HTTP/3",
     }
 }

@@ -2,7 +2,7 @@
 
 use super::health::{Health, Standing, Sums};
 use crate::clock::Tick;
-use crate::config::{Config, GroupId, Strategy, UpstreamTransport};
+use crate::config::{Config, GroupId, Strategy, Upstream, UpstreamTransport};
 use crate::dns::address::is_private;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -104,19 +104,7 @@ impl Groups {
             .groups
             .iter()
             .map(|group| {
-                let fixed: Vec<_> = group
-                    .servers
-                    .iter()
-                    .take(MAX_SERVERS)
-                    .map(|server| {
-                        make(ServerInfo {
-                            label: server.label.as_str().into(),
-                            address: server.address,
-                            transport: server.transport,
-                            private: is_private(server.address.ip()),
-                        })
-                    })
-                    .collect();
+                let fixed: Vec<_> = group.servers.iter().take(MAX_SERVERS).filter_map(plain_info).map(make).collect();
                 let given = if group.auto { system } else { &[] };
                 let found = given_infos(&group.name, given, &fixed).map(make);
                 let members: Vec<_> = fixed.iter().cloned().chain(found).take(MAX_SERVERS).collect();
@@ -189,6 +177,17 @@ impl Groups {
             })
             .collect()
     }
+}
+
+/// Returns what is known about a server that is asked in plain; nothing for one that is not, which is not asked.
+fn plain_info(server: &Upstream) -> Option<ServerInfo> {
+    let (address, transport) = (server.address()?, server.transport());
+    (!transport.is_encrypted()).then(|| ServerInfo {
+        label: server.label.as_str().into(),
+        address,
+        transport,
+        private: is_private(address.ip()),
+    })
 }
 
 /// Returns the machine's resolvers that the group does not name itself.

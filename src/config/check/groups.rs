@@ -114,7 +114,7 @@ fn servers(table: &Table, group: &str, listen: &[SocketAddr], diagnostics: &mut 
         if let Some(first) = labels.insert(label.clone(), at) {
             diagnostics.push(duplicate("duplicate-server", "a label", &label, first, at.clone()).key(&path));
         }
-        servers.found.push(Upstream { label, address, transport });
+        servers.found.push(Upstream::plain(label, transport, address));
     }
     if matches!(table.node("servers"), Some(Node { value: Value::List(items), .. }) if items.is_empty()) {
         let at = table.at_of("servers");

@@ -188,7 +188,7 @@ fn hash_group(config: &Config, group: GroupId, state: &mut impl Hasher) {
     for _ in 0..MAX_FALLBACKS {
         let Some(group) = next.and_then(|id| config.groups.get(usize::from(id.0))) else { return };
         (&group.name, group.auto, group.servers.len()).hash(state);
-        group.servers.iter().for_each(|server| (server.address, server.transport).hash(state));
+        group.servers.iter().for_each(|server| (&server.host, &server.rungs).hash(state));
         next = group.fallback;
     }
 }

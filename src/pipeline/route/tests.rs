@@ -34,11 +34,7 @@ fn route(line: u32, names: &[&str], exclude: &[&str], group: u16) -> Route {
 
 /// Groups: 0 is `system`, 1 is public, 2 is private. Views: 1 has a default of its own, 2 has none.
 fn config(routes: Vec<Route>) -> Config {
-    let server = |address: &str| Upstream {
-        label: address.to_owned(),
-        address: address.parse().unwrap(),
-        transport: UpstreamTransport::Udp,
-    };
+    let server = |address: &str| Upstream::plain(address, UpstreamTransport::Udp, address.parse().unwrap());
     let group = |name: &str, address: &str| Group {
         name: name.to_owned(),
         servers: vec![server(address)],
@@ -222,7 +218,7 @@ fn the_fingerprint_changes_with_the_decision_and_only_with_it() {
         config(vec![Route { private: Tristate::True, ..route(1, &["org"], &[], 1) }]),
     ];
     let mut servers = base.clone();
-    servers.groups[1].servers[0].address = "9.9.9.10:53".parse().unwrap();
+    servers.groups[1].servers[0].host = UpstreamHost::at("9.9.9.10:53".parse().unwrap());
     let mut fallback = base.clone();
     fallback.groups[1].fallback = Some(GroupId(1));
     let mut default = base.clone();

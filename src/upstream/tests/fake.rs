@@ -17,7 +17,7 @@ pub(super) const BUDGET: Duration = Duration::from_millis(4500);
 pub(super) fn group(name: &str, servers: &[SocketAddr]) -> Group {
     let servers = servers
         .iter()
-        .map(|&address| Upstream { label: format!("{name}/{address}"), address, transport: UpstreamTransport::Udp })
+        .map(|&address| Upstream::plain(format!("{name}/{address}"), UpstreamTransport::Udp, address))
         .collect();
     Group { name: name.into(), servers, auto: false, strategy: Strategy::Fastest, timeout: BUDGET, fallback: None }
 }

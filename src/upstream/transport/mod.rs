@@ -110,6 +110,10 @@ impl Channel {
         match (net, transport) {
             (Net::Real, UpstreamTransport::Udp) => Ok(Self::Udp(udp::Socket::send(server, query)?)),
             (Net::Real, UpstreamTransport::Tcp) => Ok(Self::Tcp(Some(pool.send(server, query)?))),
+            (
+                Net::Real,
+                UpstreamTransport::Tls | UpstreamTransport::Https | UpstreamTransport::Quic | UpstreamTransport::H3,
+            ) => Err(io::ErrorKind::Unsupported.into()),
             (Net::Simulated(net), _) => {
                 let (sender, receiver) = mpsc::unbounded_channel();
                 net.send(SimulatedQuery { server, transport, bytes: query.to_vec() }, SimulatedReplies(sender));
