@@ -1,6 +1,7 @@
 //! The groups and their servers: what the configuration says, what the machine was given, what is left out.
 
 use super::health::{Health, Standing, Sums};
+use super::transport::Ways;
 use crate::clock::Tick;
 use crate::config::{Config, GroupId, Strategy, Upstream, UpstreamTransport};
 use crate::dns::address::is_private;
@@ -51,6 +52,7 @@ pub struct ServerStatus {
 pub(super) struct Server {
     pub(super) info: ServerInfo,
     pub(super) health: Arc<Health>,
+    pub(super) ways: Arc<Ways>,
     own: AtomicBool,
 }
 
@@ -58,7 +60,13 @@ impl Server {
     /// Makes a server nothing is known about.
     #[cfg(test)]
     pub(super) fn new(info: ServerInfo) -> Self {
-        Self { info, health: Arc::default(), own: AtomicBool::new(false) }
+        Self::plain(info)
+    }
+
+    /// Makes a server that is asked over UDP, and about which nothing is known.
+    fn plain(info: ServerInfo) -> Self {
+        let ways = Arc::new(Ways::plain(info.address));
+        Self { info, health: Arc::default(), ways, own: AtomicBool::new(false) }
     }
 
     /// Tells whether asking it would be asking ourselves.
@@ -94,19 +102,23 @@ impl Groups {
         let known: Vec<Arc<Server>> = previous
             .map(|groups| groups.all.iter().flat_map(|group| group.members.load_full().to_vec()).collect())
             .unwrap_or_default();
-        let make = |info: ServerInfo| {
+        let make = |(info, ways): (ServerInfo, Ways)| {
             let before =
                 known.iter().find(|server| server.info.label == info.label && server.info.address == info.address);
             let health = before.map_or_else(Arc::default, |server| Arc::clone(&server.health));
-            Arc::new(Server { info, health, own: AtomicBool::new(false) })
+            let ways = match before.filter(|server| server.ways.are_like(&ways)) {
+                Some(server) => Arc::clone(&server.ways),
+                None => Arc::new(ways),
+            };
+            Arc::new(Server { info, health, ways, own: AtomicBool::new(false) })
         };
         let all = config
             .groups
             .iter()
             .map(|group| {
-                let fixed: Vec<_> = group.servers.iter().take(MAX_SERVERS).filter_map(plain_info).map(make).collect();
+                let fixed: Vec<_> = group.servers.iter().take(MAX_SERVERS).filter_map(written).map(make).collect();
                 let given = if group.auto { system } else { &[] };
-                let found = given_infos(&group.name, given, &fixed).map(make);
+                let found = given_infos(&group.name, given, &fixed).map(with_plain_ways).map(make);
                 let members: Vec<_> = fixed.iter().cloned().chain(found).take(MAX_SERVERS).collect();
                 GroupState {
                     name: group.name.clone(),
@@ -141,9 +153,7 @@ impl Groups {
             let before = group.members.load_full();
             let found = given_infos(&group.name, system, &group.fixed).map(|info| {
                 let same = before.iter().find(|server| server.info == info);
-                let fresh =
-                    || Arc::new(Server { info: info.clone(), health: Arc::default(), own: AtomicBool::new(false) });
-                same.map_or_else(fresh, Arc::clone)
+                same.map_or_else(|| Arc::new(Server::plain(info.clone())), Arc::clone)
             });
             let members: Vec<_> = group.fixed.iter().cloned().chain(found).take(MAX_SERVERS).collect();
             group.members.store(Arc::new(members));
@@ -179,15 +189,20 @@ impl Groups {
     }
 }
 
-/// Returns what is known about a server that is asked in plain; nothing for one that is not, which is not asked.
-fn plain_info(server: &Upstream) -> Option<ServerInfo> {
-    let (address, transport) = (server.address()?, server.transport());
-    (!transport.is_encrypted()).then(|| ServerInfo {
-        label: server.label.as_str().into(),
-        address,
-        transport,
-        private: is_private(address.ip()),
-    })
+/// Returns a server of the configuration and the ways to it; nothing for one there is no way to.
+fn written(server: &Upstream) -> Option<(ServerInfo, Ways)> {
+    let ways = Ways::new(server)?;
+    let (address, transport) = (ways.address()?, ways.transport());
+    // One that is found by its name only may be anywhere.
+    let private = server.host.ip().is_some_and(is_private);
+    let info =
+        ServerInfo { label: server.label.as_str().into(), address, transport, private };
+    Some((info, ways))
+}
+
+fn with_plain_ways(info: ServerInfo) -> (ServerInfo, Ways) {
+    let ways = Ways::plain(info.address);
+    (info, ways)
 }
 
 /// Returns the machine's resolvers that the group does not name itself.
