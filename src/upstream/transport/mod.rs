@@ -34,6 +34,7 @@ mod ways;
 
 pub(super) use ways::{Pool, Ways};
 
+use super::sockets::{Need, Sockets};
 use crate::config::UpstreamTransport;
 use link::Waiting;
 use std::fmt;
@@ -114,6 +115,32 @@ impl SimulatedReplies {
     }
 }
 
+/// How a query is to travel, with what it needs for that.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// In a datagram.
+    Udp(udp::Slot),
+    /// Over a shared connection; connections have a bound of their own.
+    Link(UpstreamTransport),
+}
+
+impl Way {
+    /// Reserves what a query to `server` needs; `None` when there are too many sockets.
+    pub(super) fn reserve(
+        net: &Net,
+        server: SocketAddr,
+        transport: UpstreamTransport,
+        sockets: &Arc<Sockets>,
+        need: Need,
+    ) -> Option<Self> {
+        match (net, transport) {
+            (Net::Real, UpstreamTransport::Udp) => udp::Slot::find(server, sockets, need).map(Self::Udp),
+            (Net::Simulated(_), UpstreamTransport::Udp) => udp::Slot::fresh(sockets, need).map(Self::Udp),
+            (_, transport) => Some(Self::Link(transport)),
+        }
+    }
+}
+
 /// The way of one query.
 #[derive(Debug)]
 pub(super) enum Channel {
@@ -121,8 +148,8 @@ pub(super) enum Channel {
     Udp(udp::Socket),
     /// A place on a shared connection.
     Link(Box<Waiting>),
-    /// The simulated network.
-    Simulated(mpsc::UnboundedReceiver<NetEvent>),
+    /// The simulated network, and the place a datagram's socket would have.
+    Simulated(mpsc::UnboundedReceiver<NetEvent>, #[expect(dead_code, reason = "held")] Option<udp::Slot>),
 }
 
 impl Channel {
@@ -131,19 +158,23 @@ impl Channel {
         net: &Net,
         pool: &Pool,
         (server, ways): (SocketAddr, &Ways),
-        transport: UpstreamTransport,
+        way: Way,
         query: &[u8],
     ) -> io::Result<Self> {
-        match (net, transport) {
-            (Net::Simulated(net), _) => {
-                let (sender, receiver) = mpsc::unbounded_channel();
-                net.send(SimulatedQuery { server, transport, bytes: query.to_vec() }, SimulatedReplies(sender));
-                Ok(Self::Simulated(receiver))
-            }
-            (Net::Real, UpstreamTransport::Udp) => Ok(Self::Udp(udp::Socket::send(server, query)?)),
-            (Net::Real, _) => {
+        match (net, way) {
+            (Net::Real, Way::Udp(slot)) => Ok(Self::Udp(udp::Socket::send(slot, server, query)?)),
+            (Net::Real, Way::Link(transport)) => {
                 let link = ways.link(transport, pool).ok_or(io::ErrorKind::Unsupported)?;
                 Ok(Self::Link(Box::new(Waiting::send(Arc::clone(link), query)?)))
+            }
+            (Net::Simulated(net), way) => {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                let (transport, slot) = match way {
+                    Way::Udp(slot) => (UpstreamTransport::Udp, Some(slot)),
+                    Way::Link(transport) => (transport, None),
+                };
+                net.send(SimulatedQuery { server, transport, bytes: query.to_vec() }, SimulatedReplies(sender));
+                Ok(Self::Simulated(receiver, slot))
             }
         }
     }
@@ -153,7 +184,7 @@ impl Channel {
         match self {
             Self::Udp(socket) => socket.poll(cx),
             Self::Link(waiting) => waiting.poll(cx),
-            Self::Simulated(receiver) => match receiver.poll_recv(cx) {
+            Self::Simulated(receiver, _) => match receiver.poll_recv(cx) {
                 Poll::Ready(Some(NetEvent::Message(bytes))) => Poll::Ready(Ok(bytes)),
                 Poll::Ready(Some(NetEvent::Error(kind))) => Poll::Ready(Err(kind.into())),
                 // All senders dropped: silence.
