@@ -3,5 +3,6 @@
 
 pub mod changes;
 pub mod files;
+pub mod kernel;
 pub mod ports;
 pub mod resolvers;
