@@ -61,6 +61,7 @@ pub fn ask_server(server: SocketAddr, qname: &Name, qtype: Rtype) -> Result<Aske
         name: label.clone(),
         servers: vec![Upstream::plain(label, UpstreamTransport::Udp, server)],
         auto: false,
+        options: Arc::default(),
         strategy: Strategy::Order,
         timeout: BUDGET,
         fallback: None,

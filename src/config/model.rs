@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use upstream::{
-    ClientCertificate, Floor, Proxy, ProxyLogin, ProxyServer, Rung, Upstream, UpstreamHost, UpstreamOptions,
-    UpstreamTransport,
+    ClientCertificate, Floor, Proxy, ProxyLogin, ProxyServer, Required, Requirement, Rung, Upstream, UpstreamHost,
+    UpstreamOptions, UpstreamTransport,
 };
 
 /// Encrypted upstreams are asked: the built-in routes to the group `trusted` stand on it.
@@ -28,6 +28,8 @@ pub struct Config {
     pub default: DefaultRoute,
     /// Routes in file order.
     pub routes: Vec<Route>,
+    /// Routes nobody wrote, for names that no route takes: the presets that go to `trusted`.
+    pub built_in: Vec<Route>,
     /// Local zones in file order.
     pub zones: Vec<Zone>,
     /// Hosts files.
@@ -40,6 +42,8 @@ pub struct Config {
     pub views: Vec<View>,
     /// Logging.
     pub log: Log,
+    /// What the groups need of the machine.
+    pub requirements: Vec<Requirement>,
 }
 
 /// Where something was written, for messages: file, line and column from 1.
@@ -115,6 +119,8 @@ pub struct Group {
     pub servers: Vec<Upstream>,
     /// `"auto"` stands among the servers: add the resolvers this machine was given.
     pub auto: bool,
+    /// What connections to those need.
+    pub options: Arc<UpstreamOptions>,
     /// How a server is chosen.
     pub strategy: Strategy,
     /// All that a question may spend on this group.

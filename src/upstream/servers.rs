@@ -3,7 +3,7 @@
 use super::health::{Health, Standing, Sums};
 use super::transport::Ways;
 use crate::clock::Tick;
-use crate::config::{Config, GroupId, Strategy, Upstream, UpstreamTransport};
+use crate::config::{Config, GroupId, Strategy, Upstream, UpstreamOptions, UpstreamTransport};
 use crate::dns::address::is_private;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -60,13 +60,13 @@ impl Server {
     /// Makes a server nothing is known about.
     #[cfg(test)]
     pub(super) fn new(info: ServerInfo) -> Self {
-        Self::plain(info)
+        let ways = Ways::plain(info.address, &Arc::default()).expect("nothing forbids it");
+        Self::unknown(info, ways)
     }
 
-    /// Makes a server that is asked over UDP, and about which nothing is known.
-    fn plain(info: ServerInfo) -> Self {
-        let ways = Arc::new(Ways::plain(info.address));
-        Self { info, health: Arc::default(), ways, own: AtomicBool::new(false) }
+    /// Makes a server about which nothing is known.
+    fn unknown(info: ServerInfo, ways: Ways) -> Self {
+        Self { info, health: Arc::default(), ways: Arc::new(ways), own: AtomicBool::new(false) }
     }
 
     /// Tells whether asking it would be asking ourselves.
@@ -88,6 +88,8 @@ pub(super) struct GroupState {
     pub(super) fallback: Option<GroupId>,
     fixed: Vec<Arc<Server>>,
     auto: bool,
+    /// What connections to the machine's resolvers need.
+    options: Arc<UpstreamOptions>,
     members: ArcSwap<Vec<Arc<Server>>>,
 }
 
@@ -117,8 +119,9 @@ impl Groups {
             .iter()
             .map(|group| {
                 let fixed: Vec<_> = group.servers.iter().take(MAX_SERVERS).filter_map(written).map(make).collect();
-                let given = if group.auto { system } else { &[] };
-                let found = given_infos(&group.name, given, &fixed).map(with_plain_ways).map(make);
+                let system = if group.auto { system } else { &[] };
+                let found = given_infos(&group.name, system, &fixed);
+                let found = found.filter_map(|info| given(info, &group.options)).map(make);
                 let members: Vec<_> = fixed.iter().cloned().chain(found).take(MAX_SERVERS).collect();
                 GroupState {
                     name: group.name.clone(),
@@ -127,6 +130,7 @@ impl Groups {
                     fallback: group.fallback,
                     fixed,
                     auto: group.auto,
+                    options: Arc::clone(&group.options),
                     members: ArcSwap::from_pointee(members),
                 }
             })
@@ -151,9 +155,13 @@ impl Groups {
     pub(super) fn set_system(&self, system: &[SocketAddr]) {
         for group in self.all.iter().filter(|group| group.auto) {
             let before = group.members.load_full();
-            let found = given_infos(&group.name, system, &group.fixed).map(|info| {
+            let found = given_infos(&group.name, system, &group.fixed).filter_map(|info| {
                 let same = before.iter().find(|server| server.info == info);
-                same.map_or_else(|| Arc::new(Server::plain(info.clone())), Arc::clone)
+                let fresh = || {
+                    let (info, ways) = given(info.clone(), &group.options)?;
+                    Some(Arc::new(Server::unknown(info, ways)))
+                };
+                same.cloned().or_else(fresh)
             });
             let members: Vec<_> = group.fixed.iter().cloned().chain(found).take(MAX_SERVERS).collect();
             group.members.store(Arc::new(members));
@@ -195,14 +203,14 @@ fn written(server: &Upstream) -> Option<(ServerInfo, Ways)> {
     let (address, transport) = (ways.address()?, ways.transport());
     // One that is found by its name only may be anywhere.
     let private = server.host.ip().is_some_and(is_private);
-    let info =
-        ServerInfo { label: server.label.as_str().into(), address, transport, private };
+    let info = ServerInfo { label: server.label.as_str().into(), address, transport, private };
     Some((info, ways))
 }
 
-fn with_plain_ways(info: ServerInfo) -> (ServerInfo, Ways) {
-    let ways = Ways::plain(info.address);
-    (info, ways)
+/// Adds the ways to one of the machine's resolvers; nothing when its group forbids plain ones.
+fn given(info: ServerInfo, options: &Arc<UpstreamOptions>) -> Option<(ServerInfo, Ways)> {
+    let ways = Ways::plain(info.address, options)?;
+    Some((info, ways))
 }
 
 /// Returns the machine's resolvers that the group does not name itself.

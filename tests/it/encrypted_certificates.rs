@@ -1,7 +1,8 @@
 //! Which certificates are believed, and what is said about the others.
 
 use crate::support::encrypted::{Group1, Identity, NAME, Pki, options, upstream};
-use crate::support::tls_fake::{Fake, answer, answer_all, body, respond};
+use crate::support::tls_fake::{Fake, answer, answer_all, body, read_query, respond, write_message};
+use tokio::io::AsyncWriteExt;
 use truename::config::UpstreamTransport::{Https, Tls};
 use truename::config::{ClientCertificate, UpstreamOptions};
 
@@ -144,4 +145,27 @@ async fn queries_look_all_alike_from_outside() {
         assert_eq!(&query[..2], &[0, 0], "id 0 (RFC 8484)");
         assert!(query.windows(4).any(|four| four == b"test"), "letter case is not mixed");
     }
+}
+
+#[tokio::test]
+async fn a_session_is_taken_up_again() {
+    let pki = Pki::new();
+    let (sender, mut kinds) = tokio::sync::mpsc::unbounded_channel();
+    // Closes after each reply, so that every question has a handshake.
+    let fake = Fake::tls(pki.server().server_config(&[b"dot"]), move |mut stream, _| {
+        let _ = sender.send(stream.get_ref().1.handshake_kind());
+        async move {
+            if let Some(query) = read_query(&mut stream).await {
+                write_message(&mut stream, &answer(&query, 7)).await;
+                let _ = stream.shutdown().await;
+            }
+        }
+    })
+    .await;
+    let group = Group1::new(vec![upstream(Tls, fake.address, options(&pki))]);
+    for n in 0..2 {
+        assert_eq!(group.address(&format!("n{n}.test")).await.octets()[3], 7);
+    }
+    assert_eq!(kinds.recv().await.unwrap(), Some(rustls::HandshakeKind::Full));
+    assert_eq!(kinds.recv().await.unwrap(), Some(rustls::HandshakeKind::Resumed));
 }

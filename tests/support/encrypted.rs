@@ -205,7 +205,8 @@ impl Server {
     }
 }
 
-/// Returns the path of a program.
+/// Returns the path of a program; `None`, after saying so, when it is not installed. In CI that is a failure.
+#[allow(clippy::print_stderr, reason = "whoever runs the tests has to know what was not tested")]
 pub(crate) fn installed<'a>(name: &str, paths: &[&'a str]) -> Option<&'a str> {
     let found = paths.iter().copied().find(|path| Path::new(path).exists());
     if found.is_none() {
@@ -223,6 +224,30 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
         .collect();
     let ports: Vec<u16> = held.iter().map(|(tcp, _)| tcp.local_addr().unwrap().port()).collect();
     ports.try_into().unwrap()
+}
+
+/// Somebody else's program, ended on drop.
+pub(crate) struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to do.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Program {
+    /// Starts a program in the foreground and waits until it listens on a port of loopback.
+    pub(crate) fn start(command: &mut Command, port: u16) -> Self {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut program = Self(child);
+        eventually("the program listens", || {
+            assert!(program.0.try_wait().unwrap().is_none(), "it ended: {command:?}");
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        program
+    }
 }
 
 /// Options that believe our authority and expect [`NAME`].
@@ -252,6 +277,7 @@ impl Group1 {
             name: "g".into(),
             servers,
             auto: false,
+            options: Arc::default(),
             strategy: Strategy::Order,
             timeout: BUDGET,
             fallback: None,

@@ -73,6 +73,33 @@ impl Fake {
     }
 }
 
+/// A DoQ server that answers everything with 192.0.2.`last`; counts connections.
+pub(crate) fn doq(config: Arc<rustls::ServerConfig>, last: u8) -> Fake {
+    let tls = quinn::crypto::rustls::QuicServerConfig::try_from(config).unwrap();
+    let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let (address, connections) = (endpoint.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Some(incoming) = endpoint.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let Ok(connection) = incoming.await else { return };
+                while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+                    tokio::spawn(async move {
+                        let frame = receive.read_to_end(65_537).await.unwrap();
+                        let message = answer(&frame[2..], last);
+                        let frame = [&u16::try_from(message.len()).unwrap().to_be_bytes()[..], &message].concat();
+                        send.write_all(&frame).await.unwrap();
+                        send.finish().unwrap();
+                    });
+                }
+            });
+        }
+    });
+    Fake { address, connections }
+}
+
 /// Reads one query of a stream; `None` at its end.
 pub(crate) async fn read_query(stream: &mut TlsStream<TcpStream>) -> Option<Vec<u8>> {
     let len = stream.read_u16().await.ok()?;

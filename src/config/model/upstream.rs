@@ -1,5 +1,6 @@
 //! One server of an upstream group: where it is, how it is asked, and what its connections need.
 
+use super::Location;
 use crate::dns::Name;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -101,6 +102,30 @@ pub enum Floor {
     Any,
     /// Encrypted rungs only.
     Encrypted,
+}
+
+/// What connections need that only the machine can tell: files and capabilities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    /// Where it was written.
+    pub at: Location,
+    /// Its key, for messages.
+    pub key: String,
+    /// What it is.
+    pub what: Required,
+}
+
+/// What a [`Requirement`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Required {
+    /// A PEM file with certificates: roots, or what is shown to a server.
+    Certificates(PathBuf),
+    /// A PEM file with a private key.
+    Key(PathBuf),
+    /// Setting the mark of packets.
+    Mark(u32),
+    /// Binding to an interface.
+    Interface(String),
 }
 
 /// What connections go through.

@@ -40,8 +40,7 @@ pub(super) async fn find(name: &Name, resolvers: &[SocketAddr]) -> Result<(Vec<I
 
 /// Asks one resolver for one type; addresses with their TTLs.
 async fn ask(resolver: SocketAddr, name: &Name, rtype: Rtype) -> Option<Vec<(IpAddr, u32)>> {
-    let question =
-        QuestionKey { qname: name.to_lower(), qtype: rtype, dnssec_ok: false, checking_disabled: false };
+    let question = QuestionKey { qname: name.to_lower(), qtype: rtype, dnssec_ok: false, checking_disabled: false };
     let sent = Sent::new(&question, Shape { edns: true, ..Shape::default() });
     let any: SocketAddr = match resolver {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),

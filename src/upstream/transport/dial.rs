@@ -20,11 +20,15 @@ pub(super) async fn connect(target: &Target) -> Result<TcpStream, Fault> {
     let stream = match proxy::choose(options, target)? {
         Proxy::None | Proxy::Env => first(&target.addresses().await?, options).await?,
         Proxy::Socks5(server) => {
-            let stream = first(&target.proxy_addresses(&server).await?, options).await.map_err(|fault| fault.of_proxy(&server))?;
+            let stream = first(&target.proxy_addresses(&server).await?, options)
+                .await
+                .map_err(|fault| fault.of_proxy(&server))?;
             proxy::socks5(stream, &server, destination(target)).await?
         }
         Proxy::Http(server) => {
-            let stream = first(&target.proxy_addresses(&server).await?, options).await.map_err(|fault| fault.of_proxy(&server))?;
+            let stream = first(&target.proxy_addresses(&server).await?, options)
+                .await
+                .map_err(|fault| fault.of_proxy(&server))?;
             proxy::http(stream, &server, destination(target)).await?
         }
     };

@@ -6,7 +6,12 @@
 use crate::config::{ProxyServer, UpstreamHost};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// A reply is waited for at most so long, on all connections together: longer than any budget of a question.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a query gets.
 pub(super) type Receiver = oneshot::Receiver<io::Result<Vec<u8>>>;
@@ -25,6 +30,8 @@ pub(super) enum Command {
 pub(super) struct Job {
     /// The message, its own id included.
     pub(super) query: Arc<[u8]>,
+    /// When it is given up, wherever it is.
+    pub(super) until: Instant,
     /// Connections that ended under it without having given anything.
     pub(super) tries: u8,
     promise: Arc<Promise>,
@@ -62,7 +69,15 @@ impl Job {
     pub(super) fn new(query: &[u8]) -> (Self, Receiver) {
         let (sender, receiver) = oneshot::channel();
         let open = Open { sender: Some(sender), fault: Fault::of(ABANDONED) };
-        (Self { query: query.into(), tries: 0, promise: Arc::new(Promise(Mutex::new(open))) }, receiver)
+        (
+            Self {
+                query: query.into(),
+                until: Instant::now() + REPLY_TIMEOUT,
+                tries: 0,
+                promise: Arc::new(Promise(Mutex::new(open))),
+            },
+            receiver,
+        )
     }
 
     /// Hands the reply over. Later ones are of no use.

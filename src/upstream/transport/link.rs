@@ -94,8 +94,8 @@ struct State {
     /// Suspect; gets every query too until one of the two has answered.
     old: Option<Carrier>,
     opened: u64,
-    /// Suspicions in a row that were wrong.
-    false_alarms: u32,
+    /// Suspicions in a row that did not prove right.
+    alarms: u32,
 }
 
 /// The way to a connection's task.
@@ -144,7 +144,7 @@ impl Link {
         self.links.stats.count(Counter::UpstreamConnections);
         let task = Task { link: Arc::downgrade(self), target: Arc::clone(&self.target), id, jobs, _place: place };
         // Detached: it ends by itself when idle, when nobody has the link any longer, or with its runtime.
-        tokio::spawn(task.run(silence_after(state.false_alarms)));
+        tokio::spawn(task.run(silence_after(state.alarms)));
         Ok(())
     }
 
@@ -153,11 +153,10 @@ impl Link {
         let mut state = self.state();
         if state.current.as_ref().is_some_and(|current| current.id == id) {
             if state.old.take().is_some() {
-                state.false_alarms = 0;
+                state.alarms = 0;
             }
         } else if state.old.as_ref().is_some_and(|old| old.id == id) {
             state.current = state.old.take();
-            state.false_alarms = state.false_alarms.saturating_add(1);
         }
     }
 
@@ -166,6 +165,7 @@ impl Link {
         let mut state = self.state();
         if state.current.as_ref().is_some_and(|current| current.id == id) {
             self.links.stats.count(Counter::UpstreamSuspects);
+            state.alarms = state.alarms.saturating_add(1);
             state.old = state.current.take();
         }
         if state.old.as_ref().is_none_or(|old| old.id != id) {

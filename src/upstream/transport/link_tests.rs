@@ -1,12 +1,16 @@
+use super::super::open::PLAIN_IDLE;
 use super::super::tls::Roots;
 use super::*;
 use crate::config::{UpstreamHost, UpstreamTransport};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 /// No test waits longer for anything.
 const BOUND: Duration = Duration::from_secs(10);
+/// Nor so long for what comes after some time.
+const SLOW_BOUND: Duration = Duration::from_secs(30);
 const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x00\x00\x01\x00\x01";
 
 fn links() -> Arc<Links> {
@@ -14,7 +18,13 @@ fn links() -> Arc<Links> {
 }
 
 fn link(links: &Arc<Links>, server: SocketAddr) -> Arc<Link> {
-    links.link(Target::new((UpstreamHost::at(server), server.port()), UpstreamTransport::Tcp, None, Arc::default(), Arc::new(Roots::default())))
+    links.link(Target::new(
+        (UpstreamHost::at(server), server.port()),
+        UpstreamTransport::Tcp,
+        None,
+        Arc::default(),
+        Arc::new(Roots::default()),
+    ))
 }
 
 async fn listen() -> (TcpListener, Arc<Link>) {
@@ -124,7 +134,7 @@ async fn a_slow_server_keeps_its_connection_and_is_given_more_time() {
     assert_eq!(reply(waiting).await.unwrap(), QUERY);
     let next = link.send(QUERY).unwrap();
     let query = read_frame(&mut first).await;
-    assert_eq!(link.state().false_alarms, 1);
+    assert_eq!(link.state().alarms, 1);
     write_frame(&mut first, &query).await;
     assert_eq!(reply(next).await.unwrap(), QUERY);
     // The second connection is not needed: it is closed when its query has run out, if not before.
@@ -177,4 +187,52 @@ async fn a_connection_that_dies_with_its_thread_costs_no_query() {
     let reply = timeout(BOUND, std::future::poll_fn(|cx| waiting.poll(cx))).await.expect("a reply");
     assert_eq!(reply.unwrap(), QUERY);
     drop(server.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_open_is_given_up() {
+    // A full backlog makes the kernel drop every further handshake.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let server = listener.local_addr().unwrap();
+    let mut filling = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(200), TcpStream::connect(server)).await {
+        filling.push(stream.unwrap());
+    }
+    let start = Instant::now();
+    let receiver = link(&links(), server).send(QUERY).unwrap();
+    let error = timeout(SLOW_BOUND, receiver).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!(start.elapsed() >= HANDSHAKE_TIMEOUT);
+}
+
+#[tokio::test]
+async fn a_connection_without_queries_is_closed() {
+    let (listener, link) = listen().await;
+    let receiver = link.send(QUERY).unwrap();
+    let mut stream = accept(&listener).await;
+    let query = read_frame(&mut stream).await;
+    let start = Instant::now();
+    write_frame(&mut stream, &query).await;
+    assert_eq!(reply(receiver).await.unwrap(), QUERY);
+    assert_eq!(timeout(SLOW_BOUND, stream.read(&mut [0; 16])).await.unwrap().unwrap(), 0);
+    assert!(start.elapsed() >= PLAIN_IDLE);
+    // The next query opens another without a word.
+    let receiver = link.send(QUERY).unwrap();
+    let mut stream = accept(&listener).await;
+    let query = read_frame(&mut stream).await;
+    write_frame(&mut stream, &query).await;
+    assert_eq!(reply(receiver).await.unwrap(), QUERY);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_read_loses_its_connection() {
+    let (_listener, link) = listen().await;
+    // 16 MB: more than the sockets of some connections hold.
+    let long = [QUERY, &[0; 65_000]].concat();
+    let waiting: Vec<_> = (0..256).map(|_| link.send(&long).unwrap()).collect();
+    let first = waiting.into_iter().next().unwrap();
+    let error = timeout(SLOW_BOUND, first).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 }

@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// A plain connection with nothing pending is closed after this (RFC 7766 section 6.2.3 asks for a few seconds).
-const PLAIN_IDLE: Duration = Duration::from_secs(8);
+pub(super) const PLAIN_IDLE: Duration = Duration::from_secs(8);
 
 /// An open connection.
 #[derive(Debug)]

@@ -11,13 +11,11 @@ use tokio::time::Instant;
 pub(super) const MAX_PENDING: usize = 2048;
 /// Queries handed to a connection and not yet written, such as those of a burst while it is being opened.
 pub(super) const QUEUE: usize = MAX_PENDING;
-/// A reply is waited for at most so long: longer than any budget of a question.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that owes replies and has been silent so many times its round-trip time is suspect...
 const SILENT_RTTS: u32 = 3;
 /// ...but not before this: a resolver that asks others needs its time.
 const MIN_SILENCE: Duration = Duration::from_millis(250);
-/// False alarms double the time, up to this.
+/// Suspicions that did not prove right double the time, up to this.
 const MAX_SILENCE: Duration = Duration::from_secs(2);
 /// Connections that may end under a query without having given anything: servers close idle ones at any time (RFC 7766
 /// section 6.2.4), and the query goes once more over a fresh one.
@@ -102,8 +100,9 @@ impl<K: Hash + Eq + Copy> Owed<K> {
     pub(super) fn add(&mut self, key: K, job: Job, now: Instant) {
         if self.pending.is_empty() {
             self.heard = now;
-            self.expires = now + REPLY_TIMEOUT;
+            self.expires = job.until;
         }
+        self.expires = self.expires.min(job.until);
         self.pending.insert(key, Pending { job, sent: now });
     }
 
@@ -180,14 +179,14 @@ impl<K: Hash + Eq + Copy> Owed<K> {
         }
         if now >= self.expires {
             let gone: Vec<K> =
-                self.pending.iter().filter(|(_, one)| now >= one.sent + REPLY_TIMEOUT).map(|(key, _)| *key).collect();
+                self.pending.iter().filter(|(_, one)| now >= one.job.until).map(|(key, _)| *key).collect();
             for key in &gone {
                 if let Some(job) = self.take(*key) {
                     job.fail(&std::io::ErrorKind::TimedOut.into());
                 }
             }
             self.forgotten += gone.len();
-            self.expires = self.pending.values().map(|one| one.sent).min().unwrap_or(now) + REPLY_TIMEOUT;
+            self.expires = self.pending.values().map(|one| one.job.until).min().unwrap_or(now);
             return Due::Gone(gone);
         }
         if !self.suspect && now >= self.heard + self.patience() {
@@ -235,10 +234,10 @@ pub(super) enum Due<K> {
     Suspect(Vec<Job>),
 }
 
-/// Returns the shortest silence that is suspect after so many false alarms in a row: a server that is often slow must
-/// not cost a handshake each time.
-pub(super) fn silence_after(false_alarms: u32) -> Duration {
-    (MIN_SILENCE * 2_u32.pow(false_alarms.min(3))).min(MAX_SILENCE)
+/// Returns the shortest silence that is suspect after so many suspicions in a row that did not prove right: a server that is
+/// often slow, or does not answer at all, must not cost a handshake each time.
+pub(super) fn silence_after(alarms: u32) -> Duration {
+    (MIN_SILENCE * 2_u32.pow(alarms.min(3))).min(MAX_SILENCE)
 }
 
 #[cfg(test)]
@@ -289,13 +288,16 @@ mod tests {
         let start = Instant::now();
         let mut owed = owed(start, 1);
         let (job, mut reply) = Job::new(b"a");
+        let until = job.until;
+        assert!(until >= start + Duration::from_secs(10));
+        let (mut late, _keep) = Job::new(b"b");
+        late.until = after(until, 5000);
+        owed.add(2, late, start);
         owed.add(1, job, start);
-        let (late, _keep) = Job::new(b"b");
-        owed.add(2, late, after(start, 5000));
         drop(owed.suspect());
-        assert!(matches!(owed.due(after(start, 10_000)), Due::Gone(keys) if keys == [1]));
+        assert!(matches!(owed.due(until), Due::Gone(keys) if keys == [1]));
         assert_eq!(reply.try_recv().unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
-        assert_eq!(owed.wake_at(), after(start, 15_000));
+        assert_eq!(owed.wake_at(), after(until, 5000));
     }
 
     #[test]

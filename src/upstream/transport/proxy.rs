@@ -2,7 +2,8 @@
 
 use super::jobs::Fault;
 use super::target::Target;
-use crate::config::{Proxy, ProxyServer, UpstreamHost, UpstreamOptions, UpstreamTransport, parse_proxy};
+use crate::config::server::parse_proxy;
+use crate::config::{Proxy, ProxyServer, UpstreamHost, UpstreamOptions, UpstreamTransport};
 use data_encoding::BASE64;
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +27,7 @@ pub(super) struct Destination {
 pub(super) fn choose(options: &UpstreamOptions, target: &Target) -> Result<Proxy, Fault> {
     match &options.proxy {
         Proxy::Env => from_variables(target, |name| std::env::var(name).ok().filter(|value| !value.is_empty())),
-        proxy => Ok(proxy.clone()),
+        proxy @ (Proxy::None | Proxy::Socks5(_) | Proxy::Http(_)) => Ok(proxy.clone()),
     }
 }
 
@@ -61,7 +62,9 @@ fn is_excepted(list: &str, target: &Target) -> bool {
             return ip.is_some_and(|ip| net.contains(&ip));
         }
         let suffix = entry.trim_start_matches("*.").trim_start_matches('.');
-        name.as_deref().and_then(|name| name.strip_suffix(suffix)).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        name.as_deref()
+            .and_then(|name| name.strip_suffix(suffix))
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     })
 }
 
@@ -135,7 +138,8 @@ mod tests {
     }
 
     fn chosen(transport: UpstreamTransport, variables: &[(&str, &str)]) -> String {
-        let variable = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let variable =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         match from_variables(&target(transport), variable) {
             Ok(Proxy::None | Proxy::Env) => "none".to_owned(),
             Ok(Proxy::Socks5(server)) => format!("socks5 {}", server.port),
@@ -153,7 +157,11 @@ mod tests {
         assert_eq!(chosen(Tls, &[all, https]), "socks5 1080");
         assert_eq!(chosen(Https, &[all, https]), "http 3128");
         assert_eq!(chosen(Https, &[all]), "socks5 1080");
-        assert_eq!(chosen(Tls, &[("all_proxy", "127.0.0.1:8080"), all]), "http 8080", "lower case first, http without a word");
+        assert_eq!(
+            chosen(Tls, &[("all_proxy", "127.0.0.1:8080"), all]),
+            "http 8080",
+            "lower case first, http without a word"
+        );
         for except in ["*", "10.0.0.0/8", "corp.example", ".corp.example,x", "10.1.2.3", "DNS.corp.example"] {
             assert_eq!(chosen(Tls, &[all, ("NO_PROXY", except)]), "none", "{except}");
         }

@@ -137,7 +137,9 @@ async fn exchange(connection: quinn::Connection, query: Vec<u8>) -> Result<Asked
     let frame = [&len.to_be_bytes()[..], &query].concat();
     send.write_all(&frame).await.map_err(|error| match error {
         WriteError::ConnectionLost(error) => Asked::Again(fault(&error)),
-        error => Asked::Failed(Fault::told(format!("QUIC: {error}"))),
+        error @ (WriteError::Stopped(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected) => {
+            Asked::Failed(Fault::told(format!("QUIC: {error}")))
+        }
     })?;
     // The end of the stream is the end of the query (RFC 9250 section 4.2); it can fail only when the server has given up
     // on the stream, which reading finds too.
@@ -156,14 +158,18 @@ async fn exchange(connection: quinn::Connection, query: Vec<u8>) -> Result<Asked
 /// What rustls puts before the words of our own check.
 const CERTIFICATE: &str = "invalid peer certificate: ";
 
+/// What is said of a server without our protocol.
+const NO_PROTOCOL: &str = "the server speaks QUIC but not this protocol (ALPN)";
+/// TLS alert no_application_protocol (RFC 7301 section 3.2).
+const ALERT_NO_PROTOCOL: u8 = 120;
+
 pub(super) fn fault(error: &ConnectionError) -> Fault {
+    let no_protocol = quinn::TransportErrorCode::crypto(ALERT_NO_PROTOCOL);
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is told as quinn tells it")]
     match error {
+        ConnectionError::TransportError(error) if error.code == no_protocol => Fault::told(NO_PROTOCOL),
+        ConnectionError::ConnectionClosed(close) if close.error_code == no_protocol => Fault::told(NO_PROTOCOL),
         ConnectionError::TransportError(error) if !error.reason.is_empty() => {
-            // TLS alert 120, no_application_protocol (RFC 7301 section 3.2), as a QUIC error (RFC 9001 section 4.8).
-            if error.code == quinn::TransportErrorCode::crypto(120) {
-                return Fault::told("the server speaks QUIC but not this protocol (ALPN)");
-            }
             let reason = error.reason.strip_prefix(CERTIFICATE).unwrap_or(&error.reason);
             Fault::told(reason.chars().filter(|c| !c.is_control()).collect::<String>())
         }

@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Octets of a reply: what any DNS message has at most.
-pub(super) const MAX_REPLY_BYTES: usize = crate::dns::encode::MAX_MESSAGE_BYTES;
+pub(super) const MAX_REPLY_BYTES: usize = 65_535;
+const _: () = assert!(MAX_REPLY_BYTES == crate::dns::encode::MAX_MESSAGE_BYTES);
 
 /// What became of a query.
 #[derive(Debug)]
@@ -30,6 +31,9 @@ pub(super) enum Asked {
 }
 
 pub(super) type Asking = Pin<Box<dyn Future<Output = Asked> + Send>>;
+
+/// The same with the query's number, until it is given up.
+type Numbered = Pin<Box<dyn Future<Output = (u64, Result<Asked, Aborted>)> + Send>>;
 
 /// How queries travel on such a connection.
 pub(super) trait Protocol: fmt::Debug {
@@ -45,7 +49,7 @@ pub(super) trait Protocol: fmt::Debug {
 pub(super) struct Session<P> {
     protocol: P,
     owed: Owed<u64>,
-    asking: FuturesUnordered<Pin<Box<dyn Future<Output = (u64, Result<Asked, Aborted>)> + Send>>>,
+    asking: FuturesUnordered<Numbered>,
     aborts: HashMap<u64, AbortHandle>,
     asked: u64,
     /// No more queries will come, or may.

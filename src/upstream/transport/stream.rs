@@ -197,10 +197,10 @@ fn transfer<S: AsyncRead + AsyncWrite + Unpin>(
         *written = 0;
     }
     // TLS keeps what it has encrypted until the kernel has room; it is asked each time, since it does not say.
-    if flush || out.is_empty() {
-        if let Poll::Ready(Err(error)) = Pin::new(&mut *stream).poll_flush(cx) {
-            return Poll::Ready(Err(error));
-        }
+    if (flush || out.is_empty())
+        && let Poll::Ready(Err(error)) = Pin::new(&mut *stream).poll_flush(cx)
+    {
+        return Poll::Ready(Err(error));
     }
     let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
     let mut buf = ReadBuf::uninit(&mut space);

@@ -55,19 +55,10 @@ impl Ways {
         ways.address().is_some().then_some(ways)
     }
 
-    /// Makes the ways to a server that is asked over UDP, TCP for what is cut.
-    pub(in crate::upstream) fn plain(address: SocketAddr) -> Self {
-        Self::of(&Upstream::plain(String::new(), UpstreamTransport::Udp, address))
-    }
-
-    fn of(server: &Upstream) -> Self {
-        Self {
-            host: server.host.clone(),
-            rungs: server.rungs.clone(),
-            options: Arc::clone(&server.options),
-            tcp: OnceLock::new(),
-            encrypted: OnceLock::new(),
-        }
+    /// Makes the ways to a server that is asked over UDP, TCP for what is cut. `None` when that is not allowed.
+    pub(in crate::upstream) fn plain(address: SocketAddr, options: &Arc<UpstreamOptions>) -> Option<Self> {
+        let server = Upstream::plain(String::new(), UpstreamTransport::Udp, address);
+        Self::new(&Upstream { options: Arc::clone(options), ..server })
     }
 
     /// Returns how the server is asked first.
@@ -93,19 +84,19 @@ impl Ways {
 
     /// Returns the link for a transport; `None` when the server is not asked so. TCP stands behind UDP on the same port.
     pub(super) fn link(&self, transport: UpstreamTransport, pool: &Pool) -> Option<&Arc<Link>> {
-        let mut rungs = self.rungs.iter();
-        let rung = match transport {
-            UpstreamTransport::Tcp => self
-                .rungs
-                .iter()
-                .find(|rung| rung.transport == transport)
-                .or_else(|| rungs.find(|rung| rung.transport == UpstreamTransport::Udp))?,
-            _ => rungs.find(|rung| rung.transport == transport)?,
-        };
+        let by = |wanted| self.rungs.iter().find(|rung| rung.transport == wanted);
+        let behind_udp = || by(UpstreamTransport::Udp).filter(|_| transport == UpstreamTransport::Tcp);
+        let rung = by(transport).or_else(behind_udp)?;
         let slot = if transport.is_encrypted() { &self.encrypted } else { &self.tcp };
         Some(slot.get_or_init(|| {
             let (path, options) = (rung.path.clone(), Arc::clone(&self.options));
-            pool.links.link(Target::new((self.host.clone(), rung.port), transport, path, options, Arc::clone(&pool.roots)))
+            pool.links.link(Target::new(
+                (self.host.clone(), rung.port),
+                transport,
+                path,
+                options,
+                Arc::clone(&pool.roots),
+            ))
         }))
     }
 }
