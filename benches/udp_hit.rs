@@ -52,7 +52,7 @@ impl Answerer for Prepared {
         Some(Origin::Cache)
     }
 
-    async fn answer(self: Arc<Self>, _query: Query) -> (Origin, Vec<u8>) {
+    async fn answer(&self, _query: &Query) -> (Origin, Vec<u8>) {
         unreachable!("everything is answered from memory")
     }
 

@@ -10,6 +10,8 @@ use truename::pipeline::zone::{Context, Outcome, Zones};
 
 /// Names looked up in one run: the rest is more of the same.
 const MAX_LOOKUPS: usize = 200;
+/// Problems that say how many lines are left out; every other one quotes its word.
+const COUNTS: [&str; 3] = ["too-many-hosts", "too-many-addresses", "hosts-more-problems"];
 
 /// A configuration of one hosts file, and the folder it lies in.
 struct Scene {
@@ -62,7 +64,9 @@ pub fn run(data: &[u8]) {
             let line = lines.get((problem.at.line as usize).wrapping_sub(1)).expect("a line of the file");
             assert!((1..=line.chars().count() + 1).contains(&(problem.at.column as usize)), "{problem:?}");
             // hosts(5) and our own reading agree on what a word is, so what is reported stands there.
-            assert!(line.contains(&problem.found), "{problem:?}");
+            let quotes = problem.code == "hosts-line";
+            assert!(quotes || COUNTS.contains(&problem.code), "{problem:?}");
+            assert!(!quotes || line.contains(&problem.found), "{problem:?}");
         }
         check_names(&zones, &lines);
     });

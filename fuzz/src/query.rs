@@ -2,12 +2,11 @@
 //!
 //! The first octet says who sends them and what the upstream does; the rest is the message.
 
-use super::rig;
+use super::rig::{self, World};
 use super::walk::{Walked, u16_at, walk};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use truename::config::Config;
 use truename::dns::encode::MessageBuilder;
 use truename::dns::wire::{Message, Section, parse_query};
 use truename::dns::{Name, Rcode, Record, Rtype, Transport};
@@ -30,8 +29,8 @@ pub const NEGATIVE: u8 = 0x20;
 /// It fails.
 pub const FAILING: u8 = 0x30;
 
-static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
-    Arc::new(rig::config(
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    World::new(
         r#"
         [server.access]
         allow = ["127.0.0.0/8"]
@@ -67,7 +66,7 @@ static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
           { name = "many", type = "TXT", value = '"7123456789012345678901234567890123456789012345678901234567890123456789"' },
         ]
         "#,
-    ))
+    )
 });
 
 /// The one upstream: what it does, whoever asks.
@@ -116,8 +115,8 @@ pub fn run(data: &[u8]) {
         _ => SocketAddr::from(([127, 0, 0, 1], 4242)),
     };
     let (first, second) = rig::paused(async {
-        let pipeline = rig::pipeline(&CONFIG, Arc::new(Upstream(how & UPSTREAM)));
-        let listener = Direct::new(&CONFIG.server, Arc::clone(&pipeline), Arc::clone(pipeline.stats()));
+        let pipeline = WORLD.pipeline(Arc::new(Upstream(how & UPSTREAM)));
+        let listener = Direct::new(&WORLD.config.server, Arc::clone(&pipeline), Arc::clone(pipeline.stats()));
         listener.add_own(local);
         let first = listener.answer(message, client, local, transport).await;
         (first, listener.answer(message, client, local, transport).await)

@@ -3,12 +3,11 @@
 //! The first four octets choose the question, the client's id and how the reply is put together; the rest is the reply
 //! from its flags on.
 
-use super::rig;
+use super::rig::{self, World};
 use super::walk::{Record, Walked, name, walk};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use truename::config::Config;
 use truename::dns::address::{AddressKind, kind};
 use truename::dns::wire::Message;
 use truename::dns::{Name, Rtype, Transport, encode};
@@ -31,8 +30,8 @@ const CNAME: u16 = 5;
 const DNAME: u16 = 39;
 const RRSIG: u16 = 46;
 
-static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
-    Arc::new(rig::config(
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    World::new(
         r#"
         [upstream.system]
         servers = ["9.9.9.9"]
@@ -51,7 +50,7 @@ static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
         name = "lab.example"
         records = [{ name = "@", type = "A", value = "10.1.0.5" }]
         "#,
-    ))
+    )
 });
 
 /// Every upstream: says the same to whatever it is asked.
@@ -91,8 +90,8 @@ pub fn run(data: &[u8]) {
     let net = Upstream { raw: how & RAW != 0, reply: reply[..reply.len().min(65_000)].to_vec() };
     let (client, local) = (SocketAddr::from(([127, 0, 0, 1], 4242)), SocketAddr::from(([127, 0, 0, 1], 53)));
     let answers = rig::paused(async {
-        let pipeline = rig::pipeline(&CONFIG, Arc::new(net));
-        let listener = Direct::new(&CONFIG.server, Arc::clone(&pipeline), Arc::clone(pipeline.stats()));
+        let pipeline = WORLD.pipeline(Arc::new(net));
+        let listener = Direct::new(&WORLD.config.server, Arc::clone(&pipeline), Arc::clone(pipeline.stats()));
         let first = listener.answer(&query, client, local, Transport::Tcp).await;
         let second = listener.answer(&query, client, local, Transport::Tcp).await;
         let datagram = listener.answer(&query, client, local, Transport::Udp).await;

@@ -1,8 +1,10 @@
 //! truename in one thread: a pipeline over a network and a clock in memory.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use truename::clock::Clock;
 use truename::config::Config;
 use truename::config::load::load_text;
@@ -15,6 +17,8 @@ use truename::upstream::{Net, SimulatedNet, Upstreams};
 
 /// How long everything that a question left behind needs to end.
 const AFTERMATH: Duration = Duration::from_secs(30);
+/// Runs that share a runtime: its timers count two years at most, and each run takes half a minute.
+const RUNS_OF_A_RUNTIME: u32 = 10_000;
 
 /// Loads a configuration that has no error.
 pub fn config(text: &str) -> Config {
@@ -22,29 +26,64 @@ pub fn config(text: &str) -> Config {
     loaded.config.unwrap_or_else(|| panic!("the target's own configuration: {:?}", loaded.diagnostics))
 }
 
-/// Runs something with tokio's time paused: seconds of waiting cost nothing.
+/// What every run of a target has in common: nothing in it changes, so it is made once.
+pub struct World {
+    pub config: Arc<Config>,
+    zones: Arc<Zones>,
+    routes: Arc<Routes>,
+}
+
+impl World {
+    /// Loads a configuration that has no error, with its zones and routes.
+    pub fn new(text: &str) -> Self {
+        let config = Arc::new(config(text));
+        let (zones, problems) = Zones::load(&config, 0);
+        assert!(problems.is_empty(), "the target's own zones: {problems:?}");
+        let (routes, problems) = Routes::load(&config, &|_| false, &[]);
+        assert!(problems.is_empty(), "the target's own routes: {problems:?}");
+        Self { config, zones: Arc::new(zones), routes: Arc::new(routes) }
+    }
+
+    /// Makes a pipeline whose upstreams are `net`, with an empty cache and no memory of any upstream. Only inside
+    /// [`paused`].
+    pub fn pipeline(&self, net: Arc<dyn SimulatedNet>) -> Arc<Pipeline> {
+        let (clock, stats) = (Clock::simulated(), Arc::new(Stats::default()));
+        let net = Net::Simulated(net);
+        let upstreams = Upstreams::new(&self.config, &[], clock.clone(), Arc::clone(&stats), net, None);
+        let cache = Arc::new(Cache::new(&self.config.cache));
+        let (config, zones, routes) = (Arc::clone(&self.config), Arc::clone(&self.zones), Arc::clone(&self.routes));
+        let parts = Parts { config, zones, routes, upstreams, system: Vec::new(), cache };
+        Arc::new(Pipeline::new(State::new(parts), clock, stats))
+    }
+}
+
+thread_local! {
+    /// A runtime whose time stands still, and how many runs it has served.
+    static RUNTIME: RefCell<Option<(Runtime, u32)>> = const { RefCell::new(None) };
+}
+
+/// Runs something with tokio's time paused: seconds of waiting cost nothing. Panics when something goes on for longer
+/// than [`AFTERMATH`].
 pub fn paused<F: Future>(work: F) -> F::Output {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(async {
-        let output = work.await;
-        // What goes on after an answer (late replies) is part of what must hold.
-        tokio::time::sleep(AFTERMATH).await;
+    RUNTIME.with_borrow_mut(|place| {
+        if place.as_ref().is_some_and(|(_, runs)| *runs == RUNS_OF_A_RUNTIME) {
+            *place = None;
+        }
+        let (runtime, runs) = place.get_or_insert_with(|| (runtime(), 0));
+        *runs += 1;
+        let output = runtime.block_on(async {
+            let output = work.await;
+            // What goes on after an answer (late replies) is part of what must hold.
+            tokio::time::sleep(AFTERMATH).await;
+            output
+        });
+        assert_eq!(runtime.metrics().num_alive_tasks(), 0, "something goes on for more than {AFTERMATH:?}");
         output
     })
 }
 
-/// Makes a pipeline whose upstreams are `net`. Only inside [`paused`].
-pub fn pipeline(config: &Arc<Config>, net: Arc<dyn SimulatedNet>) -> Arc<Pipeline> {
-    let (clock, stats) = (Clock::simulated(), Arc::new(Stats::default()));
-    let upstreams = Upstreams::new(config, &[], clock.clone(), Arc::clone(&stats), Net::Simulated(net), None);
-    let (zones, _) = Zones::load(config, 0);
-    let (routes, _) = Routes::load(config, &|_| false, &[]);
-    let cache = Arc::new(Cache::new(&config.cache));
-    let config = Arc::clone(config);
-    let (zones, routes) = (Arc::new(zones), Arc::new(routes));
-    let parts = Parts { config, zones, routes, upstreams, system: Vec::new(), cache };
-    Arc::new(Pipeline::new(State::new(parts), clock, stats))
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
 }
 
 /// Returns a folder for files that live as long as a process does: in memory where that is possible.

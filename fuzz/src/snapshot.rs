@@ -5,7 +5,9 @@
 
 use super::rig;
 use super::walk::{u16_at, walk};
+use std::sync::LazyLock;
 use truename::clock::Tick;
+use truename::config;
 use truename::pipeline::cache::Cache;
 use truename::pipeline::cache::persist::{Moment, check, restore, write};
 
@@ -19,13 +21,15 @@ const NOW: Moment = Moment { tick: Tick(86_400_000), unix_ms: 1_780_000_000_000 
 const BEFORE_PREFIX: usize = 16;
 const ENTRY_HEAD: usize = BEFORE_PREFIX + 5 + 1;
 
+static POLICY: LazyLock<config::Cache> = LazyLock::new(|| rig::config("[cache]\nmax_entries = 64\n").cache);
+
 pub fn run(data: &[u8]) {
     let Some((&how, rest)) = data.split_first() else { return };
     let file = if how == WHOLE { rest.to_vec() } else { framed(how, rest) };
-    let policy = rig::config("[cache]\nmax_entries = 64\n").cache;
-    let cache = Cache::new(&policy);
+    let policy = &*POLICY;
+    let cache = Cache::new(policy);
     let checked = check(file.as_slice());
-    let restored = restore(&cache, &policy, file.as_slice(), || NOW);
+    let restored = restore(&cache, policy, file.as_slice(), || NOW);
     assert_eq!(checked.is_ok(), restored.is_ok(), "checking and restoring disagree: {checked:?} {restored:?}");
     assert!(how == WHOLE || checked.is_ok(), "a right frame is not taken: {checked:?}");
     let (Ok(entries), Ok(restored)) = (checked, restored) else { return };
@@ -42,8 +46,8 @@ pub fn run(data: &[u8]) {
         assert!(walked.opt().is_none(), "an OPT in the cache");
         assert!(walked.records.iter().all(|record| record.ttl <= MAX_TTL_S), "a TTL beyond all bounds");
     }
-    let again = Cache::new(&policy);
-    let restored = restore(&again, &policy, written.as_slice(), || NOW).expect("what we write is whole");
+    let again = Cache::new(policy);
+    let restored = restore(&again, policy, written.as_slice(), || NOW).expect("what we write is whole");
     assert_eq!((restored.taken, restored.left), (u64::from(count), 0), "what we write is all of use");
 }
 

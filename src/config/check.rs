@@ -17,9 +17,14 @@ use super::model::{Cache, Config, DefaultRoute, GroupId, Hosts, Log, Prefetch, S
 use super::resolve::{Names, SYSTEM_GROUP, duplicate};
 use super::{get, paths};
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 /// Threads `workers = "auto"` starts at most; more bring nothing at the rates of a laptop or a small office.
 const MAX_AUTO_WORKERS: usize = 4;
+/// Threads `workers = "auto"` starts. Asked for once: the answer stands in several files of the kernel, and threads are
+/// started once.
+static AUTO_WORKERS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_AUTO_WORKERS)));
 /// Addresses listened on at most: each costs two files a worker.
 const MAX_LISTEN: usize = 64;
 
@@ -80,7 +85,7 @@ fn server(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Server {
         udp_payload_bytes: get::number(table, "udp_payload_bytes"),
         workers: match get::integer_if(table, "workers") {
             Some(_) => get::number(table, "workers"),
-            None => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_AUTO_WORKERS)),
+            None => *AUTO_WORKERS,
         },
         max_in_flight: get::number(table, "max_in_flight"),
         tcp_idle_timeout: get::duration(table, "tcp_idle_timeout"),
@@ -159,6 +164,7 @@ fn log(root: &Table) -> Log {
 #[cfg(test)]
 mod tests {
     use crate::config::diagnostic::human;
+    use crate::config::load::load_text_with;
     use crate::config::{Loaded, Strategy, UpstreamTransport, ViewId, load_text};
 
     fn problems(text: &str) -> Vec<String> {
@@ -220,7 +226,7 @@ clients = ["10.1.2.3/8"]
     #[test]
     fn messages_say_what_to_do() {
         let text = "[upstream.public]\nservers = [\"10.0.0.53:5e\"]\n[cache]\nmax_entires = 1\n[[route]]\nnames = [\"a.example\"]\nupstream = \"pubilc\"\n";
-        insta::assert_snapshot!(human(&load_text("truename.toml", text).diagnostics), @r#"
+        insta::assert_snapshot!(human(&load_text_with("truename.toml", text, false).diagnostics), @r#"
         error: truename.toml:2:12: upstream.public.servers[0]
           found     "10.0.0.53:5e"
           expected  a server, such as "10.0.0.53", "tcp://[fd00::53]:53", "tls://9.9.9.10#dns10.quad9.net" or "https://1.1.1.1/dns-query", or "auto"; or a table with name, address, rungs, floor, sni, pins, ca_file, client_certificate, …
@@ -342,6 +348,35 @@ clients = ["10.1.2.3/8"]
         let views = |count| numbered(count, &|n| format!("[[view]]\nname = \"v{n}\"\nclients = [\"fd00::{n:x}\"]\n"));
         assert_eq!(problems(&views(super::views::MAX_VIEWS)), Vec::<String>::new());
         assert!(problems(&views(super::views::MAX_VIEWS + 1))[0].contains("too-many-views"));
+    }
+
+    #[test]
+    fn a_chain_of_fallbacks_that_no_question_follows_to_its_end_is_refused() {
+        let groups = |names: &[&str], fallbacks: &[(&str, &str)]| -> String {
+            let group = |name: &&str| {
+                let fallback = fallbacks.iter().find(|(from, _)| from == name);
+                let line = fallback.map_or(String::new(), |(_, to)| format!("fallback = \"{to}\"\n"));
+                format!("[upstream.{name}]\nservers = [\"auto\"]\n{line}")
+            };
+            names.iter().map(group).collect()
+        };
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let (abcd, de) = ([("a", "b"), ("b", "c"), ("c", "d")], ("d", "e"));
+        assert_eq!(problems(&groups(&names, &abcd)), Vec::<String>::new());
+        let five = groups(&names, &[abcd.as_slice(), &[de]].concat());
+        assert_eq!(problems(&five), ["3:12 fallback-chain upstream.a.fallback"]);
+        let found = &load_text("x.toml", &five).diagnostics[0];
+        assert_eq!(found.found, "a -> b -> c -> d -> e");
+        assert!(
+            found.is_error() && found.hint.as_ref().unwrap().contains("take out the fallback of \"d\""),
+            "{found:?}"
+        );
+        // Each chain is reported once, by its beginning, however many groups lie within it.
+        let two = groups(&names, &[abcd.as_slice(), &[de, ("f", "b")]].concat());
+        let both = ["3:12 fallback-chain upstream.a.fallback", "17:12 fallback-chain upstream.f.fallback"];
+        assert_eq!(problems(&two), both);
+        let into_a_ring = groups(&names, &[abcd.as_slice(), &[de, ("e", "c")]].concat());
+        assert_eq!(problems(&into_a_ring), ["9:12 fallback-cycle upstream.c.fallback"]);
     }
 
     #[test]

@@ -13,7 +13,13 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     }
     let lower = word.to_lowercase();
     let likeness = |candidate: &str| strsim::normalized_damerau_levenshtein(&lower, &candidate.to_lowercase());
-    let scored = known.into_iter().map(|candidate| (likeness(candidate), candidate));
+    let len = lower.chars().count();
+    // Each character more or less counts against the likeness, so most words need no comparison.
+    let comparable = known.into_iter().filter(|candidate| {
+        let (shorter, longer) = (len.min(candidate.len()), len.max(candidate.len()));
+        shorter as f64 >= longer as f64 * MIN_LIKENESS
+    });
+    let scored = comparable.map(|candidate| (likeness(candidate), candidate));
     let best = scored.fold(None, |best: Option<(f64, &str)>, next| match best {
         Some(best) if best.0 >= next.0 => Some(best),
         _ => Some(next),

@@ -61,7 +61,7 @@ pub trait Answerer: Send + Sync + 'static {
 
     /// Works out an answer, fitted to the client, and returns where it came from and its bytes. Always answers within
     /// its own budget. Runs on the worker's own thread, so the future need not be `Send`. May be dropped at any await.
-    fn answer(self: Arc<Self>, query: Query) -> impl Future<Output = (Origin, Vec<u8>)>;
+    fn answer(&self, query: &Query) -> impl Future<Output = (Origin, Vec<u8>)>;
 
     /// Tells whether this client may ask.
     fn allows(&self, client: IpAddr) -> bool;

@@ -6,7 +6,6 @@ use crate::dns::wire::ParsedQuery;
 use crate::dns::{Origin, Query, Trace, Transport};
 use crate::pipeline::Pipeline;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 /// What an answer over UDP usually fits in; a longer one grows the buffer.
 const USUAL_ANSWER_BYTES: usize = 512;
@@ -24,11 +23,11 @@ impl Answerer for Pipeline {
         Self::answer_cached(self, parsed, client, local, transport, now, out)
     }
 
-    async fn answer(self: Arc<Self>, query: Query) -> (Origin, Vec<u8>) {
+    async fn answer(&self, query: &Query) -> (Origin, Vec<u8>) {
         let mut trace = Trace::off();
-        let answer = Self::answer(&self, &query, &mut trace).await;
+        let answer = Self::answer(self, query, &mut trace).await;
         let mut out = Vec::with_capacity(USUAL_ANSWER_BYTES);
-        self.respond(&query, &answer, &mut out);
+        self.respond(query, &answer, &mut out);
         (answer.origin, out)
     }
 

@@ -187,10 +187,8 @@ impl<A: Answerer> Serving<A> {
 
     /// Works out an answer. There always is one: a panic, the end of a drain and having to give way have theirs.
     pub(super) async fn work(&self, query: Box<Query>, permit: &Permit) -> Vec<u8> {
-        let copy = query.clone();
-        let answerer = Arc::clone(&self.answerer);
         // Boxed: some kilobytes that would otherwise be moved with the task, several times, before it first runs.
-        let answer = Box::pin(async move { answerer.answer(*query).await });
+        let answer = Box::pin(self.answerer.answer(&query));
         let result = tokio::select! {
             biased;
             result = caught(answer) => result.map_err(|Panicked| {
@@ -203,7 +201,7 @@ impl<A: Answerer> Serving<A> {
                 Err(Reason::GaveWay)
             }
         };
-        let (origin, bytes) = result.unwrap_or_else(|why| (Origin::Own, self.replies().to_query(&copy, why)));
+        let (origin, bytes) = result.unwrap_or_else(|why| (Origin::Own, self.replies().to_query(&query, why)));
         self.stats.count(Counter::answers(origin));
         bytes
     }

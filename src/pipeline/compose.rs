@@ -42,7 +42,8 @@ pub struct Composed {
     pub answer: Answer,
     /// The names of the alias chain behind the question's own name, in order.
     pub aliases: Vec<Name>,
-    /// The chain ends in a name for which the reply has neither records nor an SOA: ask for it.
+    /// The chain ends in a name for which the reply has neither records nor an SOA, or goes on behind the last alias
+    /// that is followed: ask for it.
     pub broken: bool,
     /// The chain comes back to one of its own names, and holds nothing else.
     pub loops: bool,
@@ -64,7 +65,7 @@ pub fn compose(
 ) -> Result<Composed, WireError> {
     let message = Message::parse(reply)?;
     message.validate()?;
-    let (chain, turns_back) = alias_chain(&message, question)?;
+    let (chain, chain_end) = alias_chain(&message, question)?;
     let last = chain.last().cloned().unwrap_or_else(|| question.qname.clone());
     let mut kept = Vec::new();
     let mut expanded = Vec::new();
@@ -104,10 +105,12 @@ pub fn compose(
         if scrubbed || !in_order { rewritten(&message, question, &kept, counts.0)? } else { reply[..end].to_vec() };
     set_header(&mut bytes, &message, counts, keep_ad);
     let rcode = message.rcode();
-    let broken = !final_records && !soa && rcode == Rcode::NOERROR && !chain.is_empty();
+    let is_open = !final_records && !soa && rcode == Rcode::NOERROR && !chain.is_empty();
+    // Absence is said of where the reply's whole chain ends, not of where we stop following it.
+    let broken = is_open || chain_end == ChainEnd::Cut;
     let ede = message.edns().ok().flatten().and_then(|edns| Ede::from_option(edns.option(15)?));
     let answer = Answer { message: bytes.into(), origin: Origin::Upstream, ede };
-    let loops = turns_back && !final_records;
+    let loops = chain_end == ChainEnd::TurnsBack && !final_records;
     Ok(Composed { answer, aliases: chain, broken, loops, scrubbed })
 }
 
@@ -135,17 +138,34 @@ pub fn has_loopback(answer: &Answer) -> bool {
 }
 
 /// Takes a chain apart behind one of its aliases: the records that lead to `alias`, for an answer whose tail comes
-/// from elsewhere.
+/// from elsewhere. In the chain's order, whatever the reply's was: nothing of the tail may slip in because it stood in front.
 #[must_use]
 pub fn records_up_to(answer: &Answer, alias: &Name) -> Vec<Record> {
-    let mut records = answer.records(Section::Answer);
-    let leads = |record: &Record| record.rtype == Rtype::CNAME && record.target().as_ref() == Some(alias);
-    let Some(leader) = records.iter().position(leads) else { return Vec::new() };
-    let owner = records[leader].owner.clone();
-    // Records of one chain come in its order, DNAMEs and signatures next to what they are about.
-    let end = records.iter().rposition(|record| record.owner == owner).unwrap_or(leader);
-    records.truncate(end.max(leader) + 1);
-    records
+    let records = answer.records(Section::Answer);
+    let mut leading: Vec<Record> = Vec::new();
+    let mut next = Name::from_wire(answer.view().qname()).ok();
+    for _ in 0..=MAX_ALIASES {
+        let Some(current) = next else { break };
+        let Some(leader) = records.iter().find(|record| record.rtype == Rtype::CNAME && record.owner == current) else {
+            break;
+        };
+        for record in &records {
+            let leads = match covered_type(record.rtype, &record.rdata) {
+                // The DNAMEs that make this alias (RFC 6672 section 3.1).
+                Rtype::DNAME => record.owner != current && current.is_at_or_below(&record.owner),
+                Rtype::CNAME => record == leader || (record.rtype == Rtype::RRSIG && record.owner == current),
+                _ => false,
+            };
+            if leads && !leading.contains(record) {
+                leading.push(record.clone());
+            }
+        }
+        next = leader.target();
+        if next.as_ref() == Some(alias) {
+            return leading;
+        }
+    }
+    Vec::new()
 }
 
 /// Makes NODATA of an NXDOMAIN, for a name that exists all the same.
@@ -174,14 +194,24 @@ pub fn join(question: &QuestionKey, before: &[Record], last: &Answer, authentic_
     Answer { message: builder.finish(), origin: last.origin, ede: last.ede.clone() }
 }
 
-/// Follows CNAMEs (and the CNAMEs that DNAMEs make, RFC 6672 section 3.1) from the question's name, and tells whether
-/// they come back to a name before.
-fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<(Vec<Name>, bool), WireError> {
+/// Where a chain of aliases in a reply ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChainEnd {
+    /// At a name that is no alias in this reply.
+    Name,
+    /// At a name before.
+    TurnsBack,
+    /// Nowhere: it has more aliases than are followed.
+    Cut,
+}
+
+/// Follows CNAMEs (and the CNAMEs that DNAMEs make, RFC 6672 section 3.1) from the question's name.
+fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<(Vec<Name>, ChainEnd), WireError> {
     let mut chain: Vec<Name> = Vec::new();
     if matches!(question.qtype, Rtype::CNAME | Rtype::ANY) {
-        return Ok((chain, false));
+        return Ok((chain, ChainEnd::Name));
     }
-    while chain.len() < MAX_ALIASES {
+    loop {
         let current = chain.last().unwrap_or(&question.qname);
         let mut next = None;
         for at in message.section(Section::Answer).filter(|at| at.rtype == Rtype::CNAME && at.class == 1) {
@@ -191,12 +221,14 @@ fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<(Vec<Nam
             }
         }
         match next {
-            Some(target) if target != question.qname && !chain.contains(&target) => chain.push(target.to_lower()),
-            Some(_) => return Ok((chain, true)),
-            None => break,
+            Some(target) if target == question.qname || chain.contains(&target) => {
+                return Ok((chain, ChainEnd::TurnsBack));
+            }
+            Some(_) if chain.len() >= MAX_ALIASES => return Ok((chain, ChainEnd::Cut)),
+            Some(target) => chain.push(target.to_lower()),
+            None => return Ok((chain, ChainEnd::Name)),
         }
     }
-    Ok((chain, false))
 }
 
 /// Checks the names in a record's data: they must be whole without the records that are left out.
@@ -214,7 +246,7 @@ fn belongs(message: &Message<'_>, at: &RecordAt, owner: &NameBuf, question: &Que
         return false;
     }
     let mut names = std::iter::once(&question.qname).chain(chain);
-    let covered = signed_type(message, at).unwrap_or(at.rtype);
+    let covered = covered_type(at.rtype, message.rdata(at));
     let is_above = |name: &Name| !name.is_wire(owner) && name::is_at_or_below(name.as_wire(), owner);
     if covered == Rtype::DNAME && names.clone().any(is_above) {
         return true;
@@ -227,9 +259,10 @@ fn belongs(message: &Message<'_>, at: &RecordAt, owner: &NameBuf, question: &Que
             || at.rtype == question.qtype)
 }
 
-/// Returns the type an RRSIG covers (RFC 4034 section 3.1.1).
-fn signed_type(message: &Message<'_>, at: &RecordAt) -> Option<Rtype> {
-    (at.rtype == Rtype::RRSIG).then(|| u16_at(message.rdata(at), 0)).flatten().map(Rtype)
+/// Returns the type of the records that a record belongs to: the one an RRSIG covers (RFC 4034 section 3.1.1), else its own.
+fn covered_type(rtype: Rtype, rdata: &[u8]) -> Rtype {
+    let signed = (rtype == Rtype::RRSIG).then(|| u16_at(rdata, 0)).flatten();
+    signed.map_or(rtype, Rtype)
 }
 
 /// Tells whether an authority record is kept: the SOA of a negative answer (RFC 2308 section 3), and what proves
@@ -453,6 +486,19 @@ mod tests {
     }
 
     #[test]
+    fn absence_behind_more_aliases_than_are_followed_is_not_said_of_the_last_one_followed() {
+        let q = question("h0.example", Rtype::A);
+        let aliases = |count: usize| -> Vec<Record> {
+            (0..count).map(|n| cname(&format!("h{n}.example"), &format!("h{}.example", n + 1))).collect()
+        };
+        let whole = compose(&q, &reply(&q, &aliases(MAX_ALIASES), &[soa("example")]), AUTO, false).unwrap();
+        assert!(!whole.broken);
+        let longer = compose(&q, &reply(&q, &aliases(MAX_ALIASES + 1), &[soa("example")]), AUTO, false).unwrap();
+        assert!(longer.broken && !longer.loops);
+        assert_eq!(longer.aliases.last(), Some(&name(&format!("h{MAX_ALIASES}.example"))));
+    }
+
+    #[test]
     fn private_addresses_of_public_servers_are_dropped() {
         let q = question("www.example.com", Rtype::A);
         let bytes = reply(&q, &[a("www.example.com", [10, 0, 0, 1]), a("www.example.com", [9, 9, 9, 9])], &[]);
@@ -501,6 +547,40 @@ mod tests {
             joined.records(Section::Answer),
             vec![cname("www.example.com", "in.corp.test"), a("in.corp.test", [10, 1, 1, 1])]
         );
+    }
+
+    #[test]
+    fn what_leads_to_an_alias_is_found_in_any_order_and_nothing_of_the_tail_with_it() {
+        let q = question("www.example.com", Rtype::A);
+        let tail = a("in.corp.test", [6, 6, 6, 6]);
+        let (first, second) = (cname("www.example.com", "b.net"), cname("b.net", "in.corp.test"));
+        let other = cname("b.net", "evil.test");
+        let bytes = reply(&q, &[tail, second.clone(), other, first.clone()], &[]);
+        let composed = compose(&q, &bytes, ANY_ADDRESS, false).unwrap();
+        assert_eq!(records_up_to(&composed.answer, &name("in.corp.test")), vec![first.clone(), second]);
+        assert_eq!(records_up_to(&composed.answer, &name("b.net")), vec![first]);
+        assert_eq!(records_up_to(&composed.answer, &name("evil.test")), Vec::new());
+    }
+
+    #[test]
+    fn the_dname_and_the_signatures_of_an_alias_lead_to_it() {
+        let mut q = question("a.d.example", Rtype::A);
+        q.dnssec_ok = true;
+        let dname = Record { rtype: Rtype::DNAME, ..cname("d.example", "e.example") };
+        let signature = |owner: &str, covered: Rtype| Record {
+            rtype: Rtype::RRSIG,
+            rdata: [&covered.0.to_be_bytes()[..], &[8]].concat().into(),
+            ..a(owner, [0; 4])
+        };
+        let leading = [
+            dname,
+            signature("d.example", Rtype::DNAME),
+            cname("a.d.example", "a.e.example"),
+            signature("a.d.example", Rtype::CNAME),
+        ];
+        let all = [&leading[..], &[a("a.e.example", [9, 9, 9, 9]), signature("a.e.example", Rtype::A)]].concat();
+        let composed = compose(&q, &reply(&q, &all, &[]), AUTO, false).unwrap();
+        assert_eq!(records_up_to(&composed.answer, &name("a.e.example")), leading);
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub(super) fn keep(
     let inserted = state.cache.insert(&key, answer, &terms);
     stats.add(Counter::CacheInserted, u64::from(inserted.stored));
     stats.add(Counter::CacheEvicted, inserted.evicted);
+    if inserted.too_large {
+        stats.count_at_bound(Counter::CacheTooLarge);
+    }
     Some((lifetime, inserted))
 }
 

@@ -305,7 +305,8 @@ impl Pipeline {
             (asker(query), format!("view {view_name}"), why)
         });
         let question = query.question();
-        let stale = match self.cached(&question, work) {
+        let key = KeyBuf::of(PLACE, view, &question);
+        let stale = match self.cached(&question, &key, work) {
             Found::Fresh(answer) => return answer,
             Found::Stale(stale) if stale.staleness == Staleness::AtOnce => return stale.answer,
             Found::Stale(stale) => Some(stale),
@@ -318,14 +319,13 @@ impl Pipeline {
         work.state.upstreams.note_arrival(&question);
         match stale {
             Some(stale) => self.refreshed(&question, stale, work).await,
-            None => self.led(&question, work).await,
+            None => self.led(&question, &key, work).await,
         }
     }
 
     /// Stage 3: an answer from the cache, if the present state would still decide it the same way.
-    fn cached(&self, question: &QuestionKey, work: &mut Work<'_>) -> Found {
-        let key = KeyBuf::of(PLACE, work.view, question);
-        let Some(cached) = work.state.cache.get(&key, work.state.epoch, self.clock.now()) else {
+    fn cached(&self, question: &QuestionKey, key: &KeyBuf, work: &mut Work<'_>) -> Found {
+        let Some(cached) = work.state.cache.get(key, work.state.epoch, self.clock.now()) else {
             work.step(Stage::Cache, || {
                 (key_text(question), "miss", "nothing usable is stored under this name, type and view")
             });
@@ -333,7 +333,7 @@ impl Pipeline {
         };
         let valid = cached.current || {
             let fingerprint = work.state.fingerprint(work.view, &question.qname, &cached.answer);
-            work.state.cache.revalidate(&key, fingerprint, work.state.epoch)
+            work.state.cache.revalidate(key, fingerprint, work.state.epoch)
         };
         work.step(Stage::Cache, || {
             let (age_s, origin) = (cached.age.as_secs(), origin_text(cached.answer.origin));
@@ -372,11 +372,10 @@ impl Pipeline {
     }
 
     /// Works the question out, or waits for the one who does.
-    async fn led(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
-        let key = KeyBuf::of(PLACE, work.view, question);
+    async fn led(&self, question: &QuestionKey, key: &KeyBuf, work: &mut Work<'_>) -> Answer {
         for _ in 0..=LEADER_RETRIES {
             let (sender, receiver) = oneshot::channel();
-            match work.state.in_flight.join(&key, sender) {
+            match work.state.in_flight.join(key, sender) {
                 Role::Leader(lead, _) => {
                     let mut answer = self.resolve(question, work).await;
                     self.store(question, &mut answer, work);
@@ -459,7 +458,7 @@ impl Pipeline {
 
     /// Stages 3 to 8 for one name.
     async fn hop(&self, question: &QuestionKey, is_alias: bool, work: &mut Work<'_>) -> Hop {
-        if is_alias && let Found::Fresh(answer) = self.cached(question, work) {
+        if is_alias && let Found::Fresh(answer) = self.cached(question, &KeyBuf::of(PLACE, work.view, question), work) {
             return Hop::end(answer);
         }
         let system_only = match self.local(question, work) {
@@ -602,7 +601,9 @@ impl Pipeline {
             acceptable: &acceptable,
             heir: Some(&heir),
         };
-        work.trace.elapsed = work.started.elapsed();
+        if work.trace.is_on() {
+            work.trace.elapsed = work.started.elapsed();
+        }
         let result = work.state.upstreams.ask(ask, work.trace).await;
         work.step(Stage::Exchange, || match &result {
             Ok(reply) => (
@@ -627,11 +628,10 @@ impl Pipeline {
             Some((_, inserted)) if inserted.better_stays => {
                 (key_text(question), "not kept", "a failure; the answer from before stays".to_owned())
             }
-            Some(_) => (
-                key_text(question),
-                "not kept",
-                "too large, or decided by a configuration that has been replaced".to_owned(),
-            ),
+            Some((_, inserted)) if inserted.too_large => {
+                (key_text(question), "not kept", "too many records, or octets, for the cache".to_owned())
+            }
+            Some(_) => (key_text(question), "not kept", "decided by a configuration that has been replaced".to_owned()),
             None => (
                 key_text(question),
                 "not kept",

@@ -16,6 +16,8 @@ const MAX_SERVERS: usize = 16;
 const MAX_SEARCH: usize = 32;
 /// Notes kept at most.
 const MAX_NOTES: usize = 32;
+/// Characters of a word that a note shows: about a line of a terminal.
+const SHOWN_CHARS: usize = 80;
 /// Files of one folder looked at.
 const MAX_FOLDER_FILES: usize = 64;
 /// The port of DNS.
@@ -191,7 +193,7 @@ pub fn parse(text: &str) -> ResolvConf {
                 Some((_, Some(address))) if out.servers.contains(&address) => {}
                 Some((_, Some(address))) if out.servers.len() < MAX_SERVERS => out.servers.push(address),
                 Some((_, Some(_))) => note(&mut out, format!("more than {MAX_SERVERS} nameservers")),
-                Some((word, None)) => note(&mut out, format!("{} is not an address", word.escape_default())),
+                Some((word, None)) => note(&mut out, format!("{} is not an address", shown(word))),
                 None => note(&mut out, "nameserver without an address".to_owned()),
             },
             Some("search" | "domain") => {
@@ -200,7 +202,7 @@ pub fn parse(text: &str) -> ResolvConf {
                     match Name::parse(word) {
                         Ok(name) if out.search.len() < MAX_SEARCH => out.search.push(name.to_lower()),
                         Ok(_) => note(&mut out, format!("more than {MAX_SEARCH} search domains")),
-                        Err(_) => note(&mut out, format!("{} is not a domain name", word.escape_default())),
+                        Err(_) => note(&mut out, format!("{} is not a domain name", shown(word))),
                     }
                 }
             }
@@ -209,6 +211,11 @@ pub fn parse(text: &str) -> ResolvConf {
         }
     }
     out
+}
+
+/// Returns the beginning of a word, for a note: a file that is no resolv.conf may be one word.
+fn shown(word: &str) -> String {
+    word.chars().take(SHOWN_CHARS).flat_map(char::escape_default).collect()
 }
 
 /// Reads an address; IPv6 with a scope (`fe80::1%eth0`, `fe80::1%2`), brackets and a port as OpenBSD has it.
@@ -253,6 +260,13 @@ mod tests {
 
     fn servers(found: &Found) -> Vec<String> {
         found.servers.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_note_shows_the_beginning_of_a_word() {
+        let found = parse(&format!("nameserver {}\nsearch {}\n", "ä".repeat(9000), "x".repeat(9000)));
+        assert_eq!(found.notes[0], format!("line 1: {} is not an address", "\\u{e4}".repeat(SHOWN_CHARS)));
+        assert_eq!(found.notes[1], format!("line 2: {} is not a domain name", "x".repeat(SHOWN_CHARS)));
     }
 
     #[test]

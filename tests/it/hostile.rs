@@ -89,7 +89,7 @@ impl SimulatedNet for Panicking {
 
 #[test]
 fn a_panic_in_the_pipeline_ends_that_question_and_those_that_wait_for_it() {
-    let config = Arc::new(rig::config("[upstream.system]\nservers = [\"9.9.9.9\"]\n[hosts]\nfiles = []\n"));
+    let world = rig::World::new("[upstream.system]\nservers = [\"9.9.9.9\"]\n[hosts]\nfiles = []\n");
     let query = |name: &str| {
         let qname = Name::parse(name).unwrap();
         let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
@@ -97,9 +97,9 @@ fn a_panic_in_the_pipeline_ends_that_question_and_those_that_wait_for_it() {
     };
     let (client, local) = (SocketAddr::from(([127, 0, 0, 1], 4242)), SocketAddr::from(([127, 0, 0, 1], 53)));
     let (codes, panics) = rig::paused(async {
-        let pipeline = rig::pipeline(&config, Arc::new(Panicking));
+        let pipeline = world.pipeline(Arc::new(Panicking));
         let stats = Arc::clone(pipeline.stats());
-        let listener = Direct::new(&config.server, pipeline, Arc::clone(&stats));
+        let listener = Direct::new(&world.config.server, pipeline, Arc::clone(&stats));
         let ask = async |name: &str| {
             let answer = listener.answer(&query(name), client, local, Transport::Udp).await.expect("an answer");
             let message = Message::parse(&answer).expect("it can be read");

@@ -1,6 +1,6 @@
 //! Hosts files (hosts(5)): `ADDRESS NAME…`, every name with the line that gives it.
 
-use super::master::read_text;
+use super::master::{excerpt, read_text};
 use super::outcome::LocalAnswer;
 use super::presentation::record_line;
 use super::rdata::CLASS_IN;
@@ -8,8 +8,8 @@ use super::reverse;
 use super::soa;
 use super::store::service_host;
 use crate::config::{self, Diagnostic, Location, OnConflict};
-use crate::dns::{Name, NameBuf, Origin, Rcode, Record, Rtype};
-use hashbrown::HashMap;
+use crate::dns::{Name, Origin, Rcode, Record, Rtype};
+use hashbrown::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
@@ -148,7 +148,7 @@ impl Hosts {
                     let column = line.get(..before).map_or(0, |text| text.chars().count()) + 1;
                     let column = u32::try_from(column).unwrap_or(u32::MAX);
                     let at = Location { file: path.into(), line: number, column };
-                    diagnostics.push(Diagnostic::warning("hosts-line", at, expected).found(word));
+                    diagnostics.push(Diagnostic::warning("hosts-line", at, expected).found(excerpt(word)));
                 } else {
                     hidden.get_or_insert((number, 0)).1 += 1;
                 }
@@ -163,7 +163,9 @@ impl Hosts {
                 }
                 continue;
             };
-            let single: Vec<&str> = words.clone().filter(|word| !word.contains('.')).collect();
+            // A set: a line may hold as many names as the file has room for.
+            let single: HashSet<String, foldhash::fast::RandomState> =
+                words.clone().filter(|word| !word.contains('.')).map(str::to_ascii_lowercase).collect();
             let mut names = 0;
             for word in words {
                 names += 1;
@@ -173,7 +175,7 @@ impl Hosts {
                 }
                 let label = word.split('.').next().unwrap_or_default();
                 let is_machine =
-                    label.len() < word.len() && single.iter().any(|other| other.eq_ignore_ascii_case(label));
+                    !single.is_empty() && label.len() < word.len() && single.contains(&label.to_ascii_lowercase());
                 let entry = Entry { address, file, line: number, is_machine };
                 match Name::parse(word) {
                     Ok(name) if !name.is_root() && name.labels().next() != Some(b"*") => {
@@ -213,9 +215,10 @@ impl Hosts {
     }
 
     fn entries(&self, name: &Name) -> &[Entry] {
-        let mut lower = NameBuf::default();
-        lower.set_lower(name.as_wire());
-        self.names.get(lower.as_wire()).map(Vec::as_slice).unwrap_or_default()
+        if self.names.is_empty() {
+            return &[];
+        }
+        self.names.get(name.lower_wire().as_ref()).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Tells whether a line has the name, or its address when it is a reverse name.
@@ -257,9 +260,10 @@ impl Hosts {
     }
 
     fn answer_reverse(&self, qname: &Name, qtype: Rtype) -> Said {
-        let mut lower = NameBuf::default();
-        lower.set_lower(qname.as_wire());
-        let Some((target, entry)) = self.reverse.get(lower.as_wire()) else { return Said::Nothing };
+        if self.reverse.is_empty() {
+            return Said::Nothing;
+        }
+        let Some((target, entry)) = self.reverse.get(qname.lower_wire().as_ref()) else { return Said::Nothing };
         if qtype != Rtype::PTR && qtype != Rtype::ANY {
             return Said::Exists;
         }
@@ -303,7 +307,10 @@ impl Hosts {
 
     /// Returns the target of the PTR record the files give a reverse name.
     pub(super) fn reverse_target(&self, qname: &Name) -> Option<&Name> {
-        self.reverse.get(qname.to_lower().as_wire()).map(|(target, _)| target)
+        if self.reverse.is_empty() {
+            return None;
+        }
+        self.reverse.get(qname.lower_wire().as_ref()).map(|(target, _)| target)
     }
 
     /// Counts the names.
@@ -395,6 +402,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_very_many_names_is_read() {
+        // With a comparison of each name to each other one this takes minutes.
+        let count = 80_000;
+        let names: String = (0..count).map(|n| format!(" box{n}.lab BOX{n}")).collect();
+        let (hosts, problems) = read(&format!("192.0.2.1{names}\n192.0.2.2 other.lab\n"));
+        assert_eq!((hosts.len(), problems.len()), (2 * count + 1, 0));
+        assert!(hosts.names_a_machine(&Name::parse("box79999.lab").unwrap()));
+        assert!(!hosts.names_a_machine(&Name::parse("other.lab").unwrap()));
+    }
+
+    #[test]
     fn names_and_addresses_beyond_the_bounds_are_left_out_and_told() {
         let (mut hosts, _) = read("");
         assert_eq!(hosts.max_names, MAX_NAMES);
@@ -416,6 +434,8 @@ mod tests {
     fn problems_of_one_file_are_bounded_and_counted() {
         let (_, problems) = read(&"x bad\n".repeat(MAX_DIAGNOSTICS + 50));
         assert_eq!(problems.len(), MAX_DIAGNOSTICS + 1);
+        let (_, long) = read(&"x".repeat(1 << 20));
+        assert_eq!(long[0].found, "x".repeat(80), "a word is shown in part");
         assert_eq!((problems[MAX_DIAGNOSTICS].code, problems[MAX_DIAGNOSTICS].at.line), ("hosts-more-problems", 101));
         assert!(problems[MAX_DIAGNOSTICS].found.starts_with("50 more"));
     }

@@ -6,6 +6,7 @@ use super::encoding::seconds;
 use super::fields::RdataError;
 use super::generate;
 use super::rdata::{self, CLASS_IN};
+use super::slips;
 use super::token::{Entries, Entry, Token};
 use crate::config::{Diagnostic, Location};
 use crate::dns::{Name, Record, Rtype};
@@ -362,15 +363,11 @@ impl Master {
     fn unknown_type(&mut self, token: &Token<'_>, state: &State) {
         let at = self.location(state.file, token.line, token.column);
         let upper = token.raw.to_ascii_uppercase();
-        let nearest = crate::dns::rtype::MNEMONICS
-            .iter()
-            .map(|(text, _)| (strsim::damerau_levenshtein(text, &upper), *text))
-            .min()
-            .filter(|(distance, _)| *distance <= 2);
+        let meant = slips::meant(&upper, crate::dns::rtype::MNEMONICS.iter().map(|(text, _)| *text));
         let mut problem =
             Diagnostic::error("record-type", at, "a record type such as AAAA, or TYPE and a number (RFC 3597)")
                 .found(excerpt(token.raw));
-        if let Some((_, text)) = nearest {
+        if let Some(text) = meant {
             problem = problem.hint(format!("did you mean {text}?"));
         }
         self.report(problem);

@@ -5,6 +5,7 @@
 
 use super::encoding::{from_base64, push_quoted, to_base64, unescape};
 use super::fields::RdataError;
+use super::slips;
 use super::token::Token;
 use crate::dns::{Name, Rtype, name};
 use std::collections::BTreeMap;
@@ -64,8 +65,7 @@ pub(super) fn read(tokens: &[Token<'_>], origin: &Name) -> Result<Vec<u8>, Rdata
 
 fn unknown_key(at: usize, word: &str) -> RdataError {
     let mut error = RdataError::at(at, format!("one of {}, or key and a number", KEYS.join(", ")));
-    let nearest = KEYS.iter().map(|key| (strsim::damerau_levenshtein(key, word), *key)).min();
-    error.hint = nearest.filter(|(distance, _)| *distance <= 2).map(|(_, key)| format!("did you mean {key}?"));
+    error.hint = slips::meant(word, KEYS.iter().copied()).map(|key| format!("did you mean {key}?"));
     error
 }
 
