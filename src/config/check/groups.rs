@@ -1,4 +1,4 @@
-//! `[upstream.NAME]`: the groups, written and built in, and fallbacks that end.
+//! `[upstream.NAME]`: the groups, written and built in, and fallbacks that end, and end soon.
 
 use super::servers;
 use crate::config::diagnostic::Diagnostic;
