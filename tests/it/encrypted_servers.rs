@@ -117,3 +117,17 @@ async fn doq_checks_certificates_and_protocol_too() {
     let group = Group1::new(vec![upstream(DoQ, good.address, pinned)]);
     assert_eq!(group.address("www.test").await, ADDRESS);
 }
+
+#[test]
+fn the_daemon_asks_encrypted_servers_as_its_configuration_says() {
+    let pki = Pki::new();
+    let Some(server) = Server::unbound(&pki.server()) else { return };
+    for (scheme, place, path) in [("tls", server.dot, ""), ("https", server.doh, "/dns-query")] {
+        let config = format!(
+            "[upstream.corp]\nservers = [\"{scheme}://{place}{path}#{NAME}\"]\nca_file = \"{}\"\n\n[default]\nupstream = \"corp\"\n",
+            pki.ca_file().display()
+        );
+        let daemon = crate::support::daemon::Daemon::start(&config);
+        assert_eq!(crate::support::client::ask(daemon.address, "www.example.org").addresses(), [ADDRESS.to_string()]);
+    }
+}

@@ -139,7 +139,8 @@ impl Server {
                  tls-service-pem: \"{}\"\n  tls-service-key: \"{}\"\n  do-daemonize: no\n  chroot: \"\"\n  username: \"\"\n  \
                  pidfile: \"\"\n  directory: \"{}\"\n  use-syslog: no\n  logfile: \"\"\n  num-threads: 1\n  \
                  incoming-num-tcp: 100\n  access-control: 127.0.0.0/8 allow\n  \
-                 local-zone: \"test.\" redirect\n  local-data: \"test. 300 IN A {ADDRESS}\"\n",
+                 local-zone: \"test.\" redirect\n  local-data: \"test. 300 IN A {ADDRESS}\"\n  \
+                 local-zone: \"example.org.\" redirect\n  local-data: \"example.org. 300 IN A {ADDRESS}\"\n",
                 identity.certificate_file.display(),
                 identity.key_file.display(),
                 folder.display(),
