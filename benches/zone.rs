@@ -79,6 +79,8 @@ fn config(file: PathBuf) -> Config {
         groups: Vec::new(),
         default: DefaultRoute { upstream: GroupId(0), private_answers: PrivateAnswers::Auto },
         routes: Vec::new(),
+        built_in: Vec::new(),
+        requirements: Vec::new(),
         zones: vec![Zone {
             apex: Name::parse("lab.example").unwrap(),
             ttl: Duration::from_secs(60),

@@ -2,10 +2,10 @@
 //!
 //! [`read`] reads all of them; [`refresh`] only what a changed file concerns, under the configuration in force.
 
-use super::DEFAULT_PATH;
+use super::{DEFAULT_PATH, requirements};
 use crate::clock::{self, Clock};
-use crate::config::load;
-use crate::config::{Config, Diagnostic, Group, GroupId, ListFile, OnConflict, ViewId};
+use crate::config::{Config, Diagnostic, Group, GroupId, ListFile, OnConflict, Severity, ViewId};
+use crate::config::{effective, load};
 use crate::dns::Name;
 use crate::dns::address::is_private;
 use crate::pipeline::cache::Cache;
@@ -13,8 +13,8 @@ use crate::pipeline::route::Routes;
 use crate::pipeline::zone::{Context, HostsConflict, Zones};
 use crate::pipeline::{Parts, State};
 use crate::stats::{Counter, Stats};
-use crate::system::files;
 use crate::system::resolvers::{self, Found};
+use crate::system::{files, kernel};
 use crate::upstream::{Net, Upstreams};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -78,9 +78,19 @@ pub fn check(named: Option<&Path>) -> Checked {
         let found = resolvers::machine_resolvers(&config.server.listen);
         let named = read_named(config, &found, Kept::default());
         diagnostics.extend(named.diagnostics);
+        diagnostics.extend(requirements::check(&config.requirements, kernel::version()));
     }
     diagnostics.sort_by(|a, b| a.at.cmp(&b.at));
     Checked { diagnostics, files: loaded.files }
+}
+
+/// Reads a configuration and writes down what of it is in force for upstreams and routes.
+///
+/// # Errors
+/// When the configuration cannot be used.
+pub fn effective(named: Option<&Path>) -> Result<String, super::RunError> {
+    let loaded = load(config_path(named).as_deref());
+    loaded.config.map(|config| effective::effective(&config)).ok_or(super::RunError::Config(loaded.diagnostics))
 }
 
 /// Reads a configuration for use. `system` are the machine's resolvers known before: when resolv.conf, or the list
@@ -102,6 +112,9 @@ pub(super) fn read(
     let found = machine_resolvers(&config, system);
     let named = read_named(&config, &found, Kept::default());
     diagnostics.extend(named.diagnostics);
+    diagnostics.extend(requirements::check(&config.requirements, kernel::version()));
+    // The daemon finds out by itself what it may; advice is for who reads it at leisure.
+    diagnostics.retain(|problem| problem.severity != Severity::Advice);
     let named = Named { diagnostics, ..named };
     named.loaded(Arc::new(config), found.servers, found.notes)
 }
@@ -239,11 +252,13 @@ fn conflict_warnings(conflicts: &[HostsConflict]) -> Vec<Diagnostic> {
     warnings
 }
 
-/// Tells whether every server of a group has a private address; a group without servers is not private.
+/// Tells whether every server of a group has a private address; a group without servers is not private, nor one with a
+/// server whose address is only known when it is asked.
 fn group_is_private(group: &Group, machine: &[SocketAddr]) -> bool {
     let machine = machine.iter().filter(|_| group.auto);
-    let mut all = group.servers.iter().map(|server| server.address).chain(machine.copied()).peekable();
-    all.peek().is_some() && all.all(|address| is_private(address.ip()))
+    let written = group.servers.iter().map(|server| server.host.ip());
+    let mut all = written.chain(machine.map(|address| Some(address.ip()))).peekable();
+    all.peek().is_some() && all.all(|ip| ip.is_some_and(is_private))
 }
 
 /// Returns how many of the files that this process may open can be upstream sockets.

@@ -7,11 +7,12 @@ mod build;
 mod daemon;
 mod logging;
 mod once;
+mod requirements;
 mod snapshot;
 mod state_dir;
 mod watch;
 
-pub use build::{Checked, check};
+pub use build::{Checked, check, effective};
 pub use daemon::run;
 pub use once::{Asked, ask_ourselves, ask_server};
 

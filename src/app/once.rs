@@ -59,8 +59,9 @@ pub fn ask_server(server: SocketAddr, qname: &Name, qtype: Rtype) -> Result<Aske
     let label = format!("@{server}");
     let only = Group {
         name: label.clone(),
-        servers: vec![Upstream { label, address: server, transport: UpstreamTransport::Udp }],
+        servers: vec![Upstream::plain(label, UpstreamTransport::Udp, server)],
         auto: false,
+        options: Arc::default(),
         strategy: Strategy::Order,
         timeout: BUDGET,
         fallback: None,

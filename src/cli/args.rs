@@ -29,7 +29,7 @@ SIGHUP reloads the configuration, SIGTERM and SIGINT stop it after answering wha
 
 Exit status: 0 no errors (warnings may be there), 1 errors.")]
     Check(CheckArguments),
-    /// Print the default configuration or its schema
+    /// Print the default configuration, its schema, or what is in force
     Config(ConfigArguments),
     /// Ask one question and show the answer
     #[command(after_help = "Examples:
@@ -82,12 +82,18 @@ pub(super) struct ConfigArguments {
 }
 
 /// What of the configuration to print.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Print every key at its default, commented
     Default,
     /// Print the JSON schema for editors
     Schema,
+    /// Print upstream groups and routes as they are in force, those that nobody wrote included
+    Show {
+        /// The file; without it what `truename run` would read
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
 }
 
 /// `truename query`.

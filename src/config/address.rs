@@ -1,27 +1,17 @@
-//! Addresses as people write them: listeners, upstream servers, networks.
+//! Addresses as people write them: listeners and networks. Servers are in `server.rs`.
 
-use super::model::UpstreamTransport;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 
 /// The port DNS has over UDP and TCP (RFC 1035 section 4.2).
-pub const DNS_PORT: u16 = 53;
-
-/// What stands in `servers`: one server, or the word `auto`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerText {
-    /// The resolvers this machine was given.
-    Auto,
-    /// A server.
-    At(UpstreamTransport, SocketAddr),
-}
+const DNS_PORT: u16 = 53;
 
 /// Reads a listen address; without a port it is 53, and port 0 lets the system choose one.
 ///
 /// # Errors
 /// A hint for the person who wrote it.
 pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    let address = parse_socket(text)?;
+    let (address, _) = parse_ip_port(text, DNS_PORT)?;
     let ip = address.ip();
     if ip.is_unspecified() {
         return Err("bind each address by itself: a wildcard socket can answer from another address than the one \
@@ -32,39 +22,6 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
         return Err("an address of this machine, not a multicast or broadcast one".to_owned());
     }
     Ok(address)
-}
-
-/// Reads a server: `"10.0.0.10"`, `"10.0.0.10:5353"`, `"[fd00::53]:53"`, with `udp://` or `tcp://` before it, or `"auto"`.
-///
-/// # Errors
-/// A hint for the person who wrote it.
-pub fn parse_server(text: &str) -> Result<ServerText, String> {
-    if text == "auto" {
-        return Ok(ServerText::Auto);
-    }
-    let (transport, rest) = match text.split_once("://") {
-        None => (UpstreamTransport::Udp, text),
-        Some(("udp", rest)) => (UpstreamTransport::Udp, rest),
-        Some(("tcp", rest)) => (UpstreamTransport::Tcp, rest),
-        Some(("tls" | "https" | "quic" | "h3", _)) => {
-            return Err("this version asks upstreams over udp:// and tcp:// only".to_owned());
-        }
-        Some((scheme, _)) => return Err(format!("`{scheme}` is no transport; write udp:// or tcp://")),
-    };
-    let address = parse_socket(rest)?;
-    if address.port() == 0 {
-        return Err("a port is a number from 1 to 65535".to_owned());
-    }
-    if address.ip().is_unspecified() || is_group_address(address.ip()) {
-        return Err("the address of one machine, not an unspecified, multicast or broadcast one".to_owned());
-    }
-    if let SocketAddr::V6(v6) = address
-        && v6.ip().is_unicast_link_local()
-        && v6.scope_id() == 0
-    {
-        return Err("a link-local address needs its interface number, such as \"[fe80::1%2]:53\"".to_owned());
-    }
-    Ok(ServerText::At(transport, address))
 }
 
 /// Reads a network in CIDR form, or one address.
@@ -86,32 +43,28 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
     Ok(net)
 }
 
-/// The label of a server without a name: its address, with the port and transport that are not the usual ones.
-#[must_use]
-pub fn label(transport: UpstreamTransport, address: SocketAddr) -> String {
-    let scheme = match transport {
-        UpstreamTransport::Udp => "",
-        UpstreamTransport::Tcp => "tcp://",
-    };
-    match address.port() {
-        DNS_PORT => format!("{scheme}{}", address.ip()),
-        _ => format!("{scheme}{address}"),
-    }
-}
-
-fn parse_socket(text: &str) -> Result<SocketAddr, String> {
+/// Reads an IP address with a port, or without one; tells which.
+///
+/// # Errors
+/// A hint for the person who wrote it.
+pub(crate) fn parse_ip_port(text: &str, default_port: u16) -> Result<(SocketAddr, bool), String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(address);
+        return Ok((address, true));
     }
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if let Ok(ip) = bare.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, DNS_PORT));
+        return Ok((SocketAddr::new(ip, default_port), false));
     }
     // `[fe80::1%2]`: only the form with a port is understood by the standard library.
-    if let Ok(address) = format!("[{bare}]:{DNS_PORT}").parse::<SocketAddr>() {
-        return Ok(address);
+    if let Ok(address) = format!("[{bare}]:{default_port}").parse::<SocketAddr>() {
+        return Ok((address, false));
     }
     Err(socket_hint(text).to_owned())
+}
+
+/// Tells whether a listener takes what is sent to an address.
+pub(crate) fn is_same_socket(listen: SocketAddr, to: SocketAddr) -> bool {
+    listen.port() == to.port() && listen.ip().to_canonical() == to.ip().to_canonical()
 }
 
 fn socket_hint(text: &str) -> &'static str {
@@ -148,51 +101,6 @@ fn is_group_address(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn server(text: &str) -> String {
-        match parse_server(text) {
-            Ok(ServerText::Auto) => "auto".to_owned(),
-            Ok(ServerText::At(transport, address)) => format!("{transport:?} {address} {}", label(transport, address)),
-            Err(hint) => format!("! {hint}"),
-        }
-    }
-
-    #[test]
-    fn servers_are_read_in_every_documented_form() {
-        for (text, expected) in [
-            ("auto", "auto"),
-            ("10.0.0.10", "Udp 10.0.0.10:53 10.0.0.10"),
-            ("10.0.0.10:5353", "Udp 10.0.0.10:5353 10.0.0.10:5353"),
-            ("fd00::53", "Udp [fd00::53]:53 fd00::53"),
-            ("[fd00::53]", "Udp [fd00::53]:53 fd00::53"),
-            ("[fd00::53]:5353", "Udp [fd00::53]:5353 [fd00::53]:5353"),
-            ("udp://10.0.0.10", "Udp 10.0.0.10:53 10.0.0.10"),
-            ("tcp://[fd00::53]:53", "Tcp [fd00::53]:53 tcp://fd00::53"),
-            ("[fe80::1%2]", "Udp [fe80::1%2]:53 fe80::1"),
-        ] {
-            assert_eq!(server(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn bad_servers_are_told_why() {
-        for (text, part) in [
-            ("10.0.0.53:5e", "1 to 65535"),
-            ("10.0.0.53:0", "1 to 65535"),
-            ("10.0.0.53:65536", "1 to 65535"),
-            ("10.0.0.256", "0 to 255"),
-            ("fd00::53:99999", "brackets"),
-            ("[fd00::53]:99999", "1 to 65535"),
-            ("dns.example", "would need a resolver"),
-            ("https://9.9.9.9/dns-query", "udp:// and tcp:// only"),
-            ("ftp://9.9.9.9", "no transport"),
-            ("0.0.0.0", "one machine"),
-            ("ff02::fb", "one machine"),
-            ("fe80::1", "interface number"),
-        ] {
-            assert!(server(text).starts_with('!') && server(text).contains(part), "{text}: {}", server(text));
-        }
-    }
 
     #[test]
     fn wildcard_listeners_are_refused_with_the_reason() {

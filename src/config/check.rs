@@ -3,8 +3,10 @@
 //! The shape of every value is known to be good or already reported (`read.rs`); a value that was wrong counts as
 //! absent here, so one mistake gives one message.
 
+mod built_in;
 mod groups;
 mod routes;
+mod servers;
 mod views;
 mod zones;
 
@@ -26,18 +28,21 @@ static AUTO_WORKERS: LazyLock<usize> =
 /// Addresses listened on at most: each costs two files a worker.
 const MAX_LISTEN: usize = 64;
 
-/// Makes the configuration, as good as it can be, and reports what is wrong with it.
-pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
-    let names = Names { groups: groups::names(root), views: views::names(root) };
+/// Makes the configuration, as good as it can be, and reports what is wrong with it. `built_in` says whether there are
+/// groups and routes that nobody wrote, beside `system`.
+pub(crate) fn check(root: &Table, built_in: bool, diagnostics: &mut Vec<Diagnostic>) -> Config {
+    let names = Names { groups: groups::names(root, built_in), views: views::names(root) };
     let server = server(root, diagnostics);
-    let groups = groups::check(root, &names, &server.listen, diagnostics);
+    let mut requirements = Vec::new();
+    let groups = groups::check(root, &names, &server.listen, &mut requirements, diagnostics);
     let default = default_route(root, &names, diagnostics);
     let views = views::check(root, &names, default, &server.listen, diagnostics);
     let zones = zones::zones(root, &names, diagnostics);
     let routes = routes::check(root, &names, &zones, diagnostics);
+    let built_in = built_in::routes(root, &names, default, &views, built_in, diagnostics);
     let rewrites = zones::rewrites(root, &names, diagnostics);
     let (hosts, cache, log) = (hosts(root), cache(root, diagnostics), log(root));
-    Config { server, groups, default, routes, zones, hosts, rewrites, cache, views, log }
+    Config { server, groups, default, routes, built_in, zones, hosts, rewrites, cache, views, log, requirements }
 }
 
 fn server(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Server {
@@ -159,6 +164,7 @@ fn log(root: &Table) -> Log {
 #[cfg(test)]
 mod tests {
     use crate::config::diagnostic::human;
+    use crate::config::load::load_text_with;
     use crate::config::{Loaded, Strategy, UpstreamTransport, ViewId, load_text};
 
     fn problems(text: &str) -> Vec<String> {
@@ -220,10 +226,10 @@ clients = ["10.1.2.3/8"]
     #[test]
     fn messages_say_what_to_do() {
         let text = "[upstream.public]\nservers = [\"10.0.0.53:5e\"]\n[cache]\nmax_entires = 1\n[[route]]\nnames = [\"a.example\"]\nupstream = \"pubilc\"\n";
-        insta::assert_snapshot!(human(&load_text("truename.toml", text).diagnostics), @r#"
+        insta::assert_snapshot!(human(&load_text_with("truename.toml", text, false).diagnostics), @r#"
         error: truename.toml:2:12: upstream.public.servers[0]
           found     "10.0.0.53:5e"
-          expected  an IP address, optionally with a port and udp:// or tcp://, such as "10.0.0.53" or "tcp://[fd00::53]:53", or "auto"; or a table with name, address
+          expected  a server, such as "10.0.0.53", "tcp://[fd00::53]:53", "tls://9.9.9.10#dns10.quad9.net" or "https://1.1.1.1/dns-query", or "auto"; or a table with name, address, rungs, floor, sni, pins, ca_file, client_certificate, …
           hint      a port is a number from 1 to 65535
         error: truename.toml:4:1: cache.max_entires
           found     max_entires
@@ -412,7 +418,7 @@ clients = ["10.1.2.3/8"]
         let config = load_text("/etc/truename/full.toml", text).config.unwrap();
         let corp = config.groups.iter().find(|group| group.name == "corp").unwrap();
         assert_eq!(corp.servers[1].label, "corp/dc2");
-        assert_eq!(corp.servers[1].transport, UpstreamTransport::Tcp);
+        assert_eq!(corp.servers[1].transport(), UpstreamTransport::Tcp);
         assert_eq!(corp.strategy, Strategy::Order);
         assert_eq!(config.group(corp.fallback.unwrap()).name, "system");
         assert_eq!(config.routes[2].views, Some(vec![ViewId(1)]));

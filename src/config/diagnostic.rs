@@ -10,6 +10,8 @@ pub enum Severity {
     Error,
     /// It can, but probably not as meant.
     Warning,
+    /// Nothing is wrong; what it says needs something that only the reader can see to. The daemon does not log it.
+    Advice,
 }
 
 impl fmt::Display for Severity {
@@ -17,6 +19,7 @@ impl fmt::Display for Severity {
         f.write_str(match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Advice => "advice",
         })
     }
 }
@@ -59,6 +62,12 @@ impl Diagnostic {
     #[must_use]
     pub fn warning(code: &'static str, at: Location, expected: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, at, expected) }
+    }
+
+    /// Makes an advice.
+    #[must_use]
+    pub fn advice(code: &'static str, at: Location, expected: impl Into<String>) -> Self {
+        Self { severity: Severity::Advice, ..Self::error(code, at, expected) }
     }
 
     /// Adds the key.
@@ -140,7 +149,10 @@ pub fn human(diagnostics: &[Diagnostic]) -> String {
 pub fn gcc(diagnostics: &[Diagnostic]) -> String {
     let mut text = String::new();
     for problem in diagnostics {
-        text.push_str(&format!("{}: {}: ", escape(&problem.at.to_string()), problem.severity));
+        // What compilers, and so editors, call it.
+        let severity =
+            if problem.severity == Severity::Advice { "note".to_owned() } else { problem.severity.to_string() };
+        text.push_str(&format!("{}: {severity}: ", escape(&problem.at.to_string())));
         if !problem.key.is_empty() {
             text.push_str(&format!("{}: ", escape(&problem.key)));
         }
@@ -185,12 +197,19 @@ pub fn json(diagnostics: &[Diagnostic]) -> String {
     text
 }
 
-/// Says how many errors and warnings there are.
+/// Says how many errors, warnings and pieces of advice there are.
 #[must_use]
 pub fn summary(diagnostics: &[Diagnostic]) -> String {
-    let errors = diagnostics.iter().filter(|problem| problem.is_error()).count();
+    let count = |severity| diagnostics.iter().filter(|problem| problem.severity == severity).count();
     let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-    format!("{}, {}", plural(errors, "error"), plural(diagnostics.len() - errors, "warning"))
+    let mut text =
+        format!("{}, {}", plural(count(Severity::Error), "error"), plural(count(Severity::Warning), "warning"));
+    match count(Severity::Advice) {
+        0 => {}
+        1 => text.push_str(", 1 piece of advice"),
+        more => text.push_str(&format!(", {more} pieces of advice")),
+    }
+    text
 }
 
 fn head(problem: &Diagnostic) -> String {
@@ -241,6 +260,15 @@ mod tests {
         1 error, 1 warning
         "#);
         assert_eq!(human(&[]), "");
+    }
+
+    #[test]
+    fn advice_is_counted_by_itself_and_is_a_note_to_editors() {
+        let at = Location::file(Path::new("x.toml"));
+        let advice = [Diagnostic::advice("needs-capability", at, "a capability")];
+        assert!(!advice[0].is_error());
+        assert_eq!(summary(&advice), "0 errors, 0 warnings, 1 piece of advice");
+        assert_eq!(gcc(&advice), "x.toml: note: expected a capability [needs-capability]\n");
     }
 
     #[test]

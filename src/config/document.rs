@@ -1,12 +1,12 @@
 //! What was written, after its shape was checked and before its references are: values with their places.
 
-use super::address::ServerText;
 use super::keys::{Kind, Presence, TableDef};
-use super::model::{Location, Scope};
+use super::model::{Location, Proxy, Scope};
+use super::server::{RungText, ServerText};
 use crate::dns::{Name, Rtype};
 use ipnet::IpNet;
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// A value with its place.
@@ -28,6 +28,11 @@ pub(crate) enum Value {
     Percent(u8),
     Listen(SocketAddr),
     Server(ServerText),
+    Rung(RungText),
+    Pin([u8; 32]),
+    Source(IpAddr),
+    Proxy(Proxy),
+    Bootstrap(SocketAddr),
     Network(IpNet),
     Pattern(Name, Scope),
     Name(Name),

@@ -30,6 +30,24 @@ servers = [\"10.1.0.53\"]
 ",
     ),
     (
+        "[upstream.NAME.servers]",
+        "# A corporate server with its own root, over TLS and else over HTTPS; and a public one by name.
+[upstream.corp]
+servers = [{ name = \"dc1\", address = \"10.0.0.53#dns.corp.example\", rungs = [\"tls\", \"https:8443/dns\"] }]
+ca_file = \"corp-ca.pem\"
+floor = \"encrypted\"
+
+[upstream.public]
+servers = [\"https://dns.example/dns-query\"]
+bootstrap = [\"9.9.9.10\"]
+
+# The same through a SOCKS5 proxy, which finds the name by itself.
+[upstream.abroad]
+servers = [\"https://dns.example/dns-query\", \"tls://9.9.9.10#dns10.quad9.net\"]
+proxy = \"socks5://127.0.0.1:1080\"
+",
+    ),
+    (
         "[default]",
         "# Everything that no route takes goes to these two.
 [upstream.public]

@@ -3,8 +3,12 @@
 //! This is the one source of the reader, of `config/truename.toml`, of the JSON schema and of `docs/config.md`. A key
 //! is added here, and `check.rs` puts its value into the `Config`.
 
+mod upstream;
+
 use super::keys::{Key, Kind, Presence, TableDef, Words};
-use super::model::{ListFormat, LogFormat, LogLevel, OnConflict, OnFailure, PrivateAnswers, Strategy, Tristate};
+use super::model::{ListFormat, LogFormat, LogLevel, OnConflict, OnFailure, PrivateAnswers, Tristate};
+
+pub(crate) use upstream::{FLOOR, STRATEGY, UPSTREAM};
 
 use Presence::{Always, Default, Optional, Required};
 
@@ -18,11 +22,6 @@ const MAX_CACHE_TTL_MS: u64 = 7 * 86_400_000;
 /// A TTL.
 const TTL: Kind = Kind::Duration { min_ms: 0, max_ms: MAX_TTL_MS, whole_seconds: true };
 
-/// `upstream.NAME.strategy`.
-pub(crate) const STRATEGY: Words<Strategy> = Words {
-    words: &["fastest", "order", "parallel"],
-    meanings: &[Strategy::Fastest, Strategy::Order, Strategy::Parallel],
-};
 /// `private_answers`.
 pub(crate) const PRIVATE_ANSWERS: Words<PrivateAnswers> = Words {
     words: &["auto", "drop", "allow"],
@@ -53,6 +52,10 @@ pub(crate) const LOG_FORMAT: Words<LogFormat> =
 const PATTERNS: Kind = Kind::List(&Kind::Pattern);
 const IDENTIFIERS: Kind = Kind::List(&Kind::Identifier);
 const VIEWS_DOC: &str = "The views it is for; absent: all.";
+
+/// What module and git clients download from. Not the packages of distributions: those are signed, and their names lead
+/// to a mirror near the resolver that is asked.
+const TRUSTED_PRESETS: &str = r#"["conda", "containers", "crates", "dart", "docker", "elixir", "git", "go", "gradle", "haskell", "homebrew", "maven", "npm", "nuget", "php", "pypi", "rubygems"]"#;
 
 /// The whole file.
 pub static ROOT: TableDef = TableDef {
@@ -138,61 +141,18 @@ static ACCESS: TableDef = TableDef {
     }],
 };
 
-/// `[upstream.NAME]`.
-pub(crate) static UPSTREAM: TableDef = TableDef {
-    doc: "A group of upstream resolvers that may stand in for each other. The group `system` is always there; it asks the \
-          resolvers this machine was given unless it is written otherwise.",
-    keys: &[
-        Key {
-            name: "servers",
-            kind: Kind::List(&Kind::Either(&Kind::Table(&SERVER_ENTRY), &Kind::Server)),
-            presence: Required("[\"auto\"]"),
-            doc: "Its servers: an address, optionally with a port and udp:// or tcp://; \"auto\": the resolvers this \
-                  machine was given; or a table with a name and an address.",
-        },
-        Key {
-            name: "strategy",
-            kind: Kind::Word(STRATEGY.words),
-            presence: Default("\"fastest\""),
-            doc: "How a server is chosen: by round-trip time and success, in the order written, or all at once.",
-        },
-        Key {
-            name: "timeout",
-            kind: Kind::Duration { min_ms: 100, max_ms: 30_000, whole_seconds: false },
-            presence: Default("\"4500ms\""),
-            doc: "All that a question may spend on this group; clients ask again after 5 s.",
-        },
-        Key {
-            name: "fallback",
-            kind: Kind::Identifier,
-            presence: Optional("\"other\""),
-            doc: "The group asked when this one is down; none by default.",
-        },
-    ],
-};
-
-static SERVER_ENTRY: TableDef = TableDef {
-    doc: "One server with a name.",
-    keys: &[
-        Key {
-            name: "name",
-            kind: Kind::Identifier,
-            presence: Optional("\"dc1\""),
-            doc: "Its name in logs and statistics, as GROUP/NAME; without it the address.",
-        },
-        Key {
-            name: "address",
-            kind: Kind::Server,
-            presence: Required("\"10.0.0.10\""),
-            doc: "Its address, optionally with a port and udp:// or tcp://.",
-        },
-    ],
-};
-
 static DEFAULT: TableDef = TableDef {
     doc: "Names that no route matches.",
     keys: &[
         Key { name: "upstream", kind: Kind::Identifier, presence: Default("\"system\""), doc: "The group asked." },
+        Key {
+            name: "trusted_presets",
+            kind: IDENTIFIERS,
+            presence: Default(TRUSTED_PRESETS),
+            doc: "Presets whose names go to the group `trusted` when no route takes them, and to the default's group when \
+                  `trusted` is down; [] for none. They stay with the default's group when `upstream` here, or in the \
+                  view's default, is another one than `system`, unless this key is written.",
+        },
         Key { name: "guard", kind: Kind::Word(&["off"]), presence: Default("\"off\""), doc: GUARD_DOC },
         Key {
             name: "private_answers",
@@ -540,6 +500,7 @@ mod tests {
     #[test]
     fn every_word_has_a_meaning() {
         assert_eq!(STRATEGY.words.len(), STRATEGY.meanings.len());
+        assert_eq!(FLOOR.words.len(), FLOOR.meanings.len());
         assert_eq!(PRIVATE_ANSWERS.words.len(), PRIVATE_ANSWERS.meanings.len());
         assert_eq!(PRIVATE.words.len(), PRIVATE.meanings.len());
         assert_eq!(ON_FAILURE.words.len(), ON_FAILURE.meanings.len());

@@ -3,6 +3,9 @@
 //! One [`Key`] says what may stand behind it, what holds when it is absent, and what it is for. Reading, the
 //! commented default file, the JSON schema and the reference page all come from it, so they cannot disagree.
 
+/// Keys of a table that a message names.
+const MAX_LISTED_KEYS: usize = 8;
+
 /// A table: what it is for and the keys it may have.
 #[derive(Debug)]
 pub struct TableDef {
@@ -79,6 +82,18 @@ pub enum Kind {
     Listen,
     /// A server as text.
     Server,
+    /// A transport with its port and path.
+    Rung,
+    /// The SHA-256 of a public key, in base64.
+    Pin,
+    /// An address of this machine, without a port.
+    Source,
+    /// The name of an interface.
+    Interface,
+    /// A proxy.
+    Proxy,
+    /// A plain resolver by address.
+    Bootstrap,
     /// An address prefix.
     Network,
     /// A name pattern.
@@ -139,9 +154,23 @@ impl Kind {
             Self::Listen => {
                 "an IP address, optionally with a port, such as \"127.0.0.1:53\" or \"[::1]:53\"".to_owned()
             }
-            Self::Server => "an IP address, optionally with a port and udp:// or tcp://, such as \"10.0.0.53\" or \
-                             \"tcp://[fd00::53]:53\", or \"auto\""
+            Self::Server => {
+                "a server, such as \"10.0.0.53\", \"tcp://[fd00::53]:53\", \"tls://9.9.9.10#dns10.quad9.net\" or \
+                             \"https://1.1.1.1/dns-query\", or \"auto\""
+                    .to_owned()
+            }
+            Self::Rung => {
+                "a transport (udp, tcp, tls, https, quic, h3), optionally with a port and path, such as \"tls\" or \
+                           \"https:8443/dns\""
+                    .to_owned()
+            }
+            Self::Pin => "the SHA-256 of a public key, 32 octets in base64".to_owned(),
+            Self::Source => "an address of this machine, such as \"192.0.2.10\"".to_owned(),
+            Self::Interface => "the name of an interface, such as \"wg0\"".to_owned(),
+            Self::Proxy => "\"none\", \"env\", or a proxy such as \"socks5://127.0.0.1:1080\" or \
+                            \"http://user:password@proxy.example:3128\""
                 .to_owned(),
+            Self::Bootstrap => "the IP address of a resolver, optionally with a port, such as \"9.9.9.10\"".to_owned(),
             Self::Network => "a network, such as \"192.168.0.0/16\" or \"fd00::/8\", or one address".to_owned(),
             Self::Pattern => "a name pattern: \"example.org\", \"*.example.org\", \"=example.org\" or \".\"".to_owned(),
             Self::DomainName => "a domain name, such as \"lab.example\"".to_owned(),
@@ -166,7 +195,10 @@ impl Kind {
 
 fn names(def: &TableDef) -> String {
     let names: Vec<&str> = def.keys.iter().map(|key| key.name).collect();
-    names.join(", ")
+    match names.get(..MAX_LISTED_KEYS) {
+        Some(first) if first.len() < names.len() => format!("{}, …", first.join(", ")),
+        _ => names.join(", "),
+    }
 }
 
 /// Words with what they mean, in the same order.

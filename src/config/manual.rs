@@ -245,11 +245,13 @@ mod tests {
     fn every_example_of_the_manual_loads_without_a_diagnostic() {
         let page = reference();
         let blocks: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-        assert_eq!(blocks.len(), super::super::examples::EXAMPLES.len() + 1, "an example has no header in the page");
+        assert_eq!(blocks.len(), super::super::examples::EXAMPLES.len() + 2, "an example has no header in the page");
         for block in blocks {
             let loaded = load_text("truename.toml", block);
             assert_eq!(loaded.diagnostics, [], "{block}");
-            assert_ne!(loaded.config.unwrap(), Config::default(), "{block}");
+            // Turning off what is not there in this build changes nothing.
+            let changes = loaded.config.unwrap() != Config::default();
+            assert!(changes || block.contains("trusted_presets = []"), "{block}");
         }
     }
 

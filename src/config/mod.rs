@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod diagnostic;
+pub mod effective;
 pub mod file;
 pub mod keys;
 pub mod load;
@@ -16,7 +17,9 @@ pub mod manual;
 pub mod model;
 pub mod pattern;
 pub mod presets;
+pub mod resolvers;
 pub mod schema;
+pub mod server;
 pub mod source;
 pub mod units;
 

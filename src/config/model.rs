@@ -1,11 +1,21 @@
 //! What the program sees: a checked, complete, immutable configuration. Made by `check.rs` out of `file.rs`.
 
+mod upstream;
+
 use crate::dns::{Name, Rtype};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use upstream::{
+    ClientCertificate, Floor, Proxy, ProxyLogin, ProxyServer, Required, Requirement, Rung, Upstream, UpstreamHost,
+    UpstreamOptions, UpstreamTransport,
+};
+
+/// Encrypted upstreams are asked: the built-in routes to the group `trusted` stand on it.
+pub const ENCRYPTED_UPSTREAMS: bool = true;
 
 /// The whole configuration. Every reference across tables is an index that is known to be good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +28,8 @@ pub struct Config {
     pub default: DefaultRoute,
     /// Routes in file order.
     pub routes: Vec<Route>,
+    /// Routes nobody wrote, for names that no route takes: the presets that go to `trusted`.
+    pub built_in: Vec<Route>,
     /// Local zones in file order.
     pub zones: Vec<Zone>,
     /// Hosts files.
@@ -30,6 +42,8 @@ pub struct Config {
     pub views: Vec<View>,
     /// Logging.
     pub log: Log,
+    /// What the groups need of the machine.
+    pub requirements: Vec<Requirement>,
 }
 
 /// Where something was written, for messages: file, line and column from 1.
@@ -105,41 +119,14 @@ pub struct Group {
     pub servers: Vec<Upstream>,
     /// `"auto"` stands among the servers: add the resolvers this machine was given.
     pub auto: bool,
+    /// What connections to those need.
+    pub options: Arc<UpstreamOptions>,
     /// How a server is chosen.
     pub strategy: Strategy,
     /// All that a question may spend on this group.
     pub timeout: Duration,
     /// The group asked when this one is down.
     pub fallback: Option<GroupId>,
-}
-
-/// One server of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
-    /// `GROUP/NAME`, or `GROUP/ADDRESS` for one without a name; unique.
-    pub label: String,
-    /// Its address and port.
-    pub address: SocketAddr,
-    /// How it is asked first.
-    pub transport: UpstreamTransport,
-}
-
-/// How an upstream is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum UpstreamTransport {
-    /// Datagrams, with TCP for what is truncated.
-    Udp,
-    /// TCP only.
-    Tcp,
-}
-
-impl std::fmt::Display for UpstreamTransport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-        })
-    }
 }
 
 /// How a group chooses among its servers.

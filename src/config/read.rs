@@ -1,11 +1,12 @@
 //! One file's text to its tables and values, by the table of keys; everything that is wrong is reported and reading goes on.
 
-use super::address::{parse_listen, parse_network, parse_server};
+use super::address::{parse_listen, parse_network};
 use super::diagnostic::Diagnostic;
 use super::document::{Entry, NO_KEYS, Node, Table, Value};
 use super::keys::{Kind, Presence, TableDef};
 use super::nearest::nearest;
 use super::pattern::{parse_name, parse_pattern};
+use super::server::{parse_bootstrap, parse_interface, parse_pin, parse_proxy, parse_rung, parse_server, parse_source};
 use super::source::Source;
 use super::units::{parse_bytes, parse_duration, parse_percent};
 use std::borrow::Cow;
@@ -134,6 +135,18 @@ impl Reader<'_> {
         }
     }
 
+    /// Repeats what was written, without what may be a password before an `@`: messages are copied into reports and logs.
+    fn shown(&self, span: Range<usize>) -> String {
+        let text = self.source.text().get(span.clone()).unwrap_or_default();
+        match (text.find("://"), text.rfind('@')) {
+            (Some(start), Some(end)) if start + 3 < end && !text.contains('\n') => {
+                let host = self.source.excerpt(span.start + end..span.end);
+                format!("{}…{host}", self.source.excerpt(span.start..span.start + start + 3))
+            }
+            _ => self.source.excerpt(span),
+        }
+    }
+
     fn unknown_key(&mut self, table: &Table, key: &Spanned<Cow<'_, str>>) {
         let known = table.def.keys.iter().map(|key| key.name);
         let near = nearest(key.get_ref(), known.clone());
@@ -155,9 +168,8 @@ impl Reader<'_> {
         }
         let value = self.try_value(kind, path, written);
         let value = value.unwrap_or_else(|(code, hint)| {
-            let mut problem = Diagnostic::error(code, at.clone(), kind.expected())
-                .key(path)
-                .found(self.source.excerpt(written.span()));
+            let mut problem =
+                Diagnostic::error(code, at.clone(), kind.expected()).key(path).found(self.shown(written.span()));
             problem.hint = hint;
             self.diagnostics.push(problem);
             Value::Bad
@@ -293,6 +305,14 @@ fn text_value(kind: &'static Kind, text: &str) -> Result<Value, Wrong> {
         }
         Kind::Listen => parse_listen(text).map(Value::Listen).map_err(|hint| ("bad-address", Some(hint))),
         Kind::Server => parse_server(text).map(Value::Server).map_err(|hint| ("bad-address", Some(hint))),
+        Kind::Rung => parse_rung(text).map(Value::Rung).map_err(|hint| ("bad-transport", Some(hint))),
+        Kind::Pin => parse_pin(text).map(Value::Pin).map_err(|hint| ("bad-pin", Some(hint))),
+        Kind::Source => parse_source(text).map(Value::Source).map_err(|hint| ("bad-address", Some(hint))),
+        Kind::Interface => {
+            parse_interface(text).map(|()| Value::Text(text.to_owned())).map_err(|hint| ("bad-interface", Some(hint)))
+        }
+        Kind::Proxy => parse_proxy(text).map(Value::Proxy).map_err(|hint| ("bad-proxy", Some(hint))),
+        Kind::Bootstrap => parse_bootstrap(text).map(Value::Bootstrap).map_err(|hint| ("bad-address", Some(hint))),
         Kind::Network => parse_network(text).map(Value::Network).map_err(|hint| ("bad-network", Some(hint))),
         Kind::Pattern => parse_pattern(text)
             .map(|(name, scope)| Value::Pattern(name, scope))

@@ -71,6 +71,11 @@ pub(crate) fn unknown(code: &'static str, what: &str, found: &str, known: &[Stri
     problem
 }
 
+/// More of something than can be.
+pub(crate) fn too_many(code: &'static str, what: &str, max: usize, at: Location) -> Diagnostic {
+    Diagnostic::error(code, at, format!("at most {max} {what}")).found("more")
+}
+
 /// The same thing a second time; names the first place.
 pub(crate) fn duplicate(code: &'static str, what: &str, found: &str, first: &Location, at: Location) -> Diagnostic {
     Diagnostic::error(code, at, format!("{what} that is not given yet"))

@@ -61,9 +61,18 @@ fn kind(kind_of: &'static Kind) -> Value {
         Kind::Percent { .. } => json!({ "type": "string", "pattern": "^[0-9]+ *%$" }),
         Kind::Identifier => json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,63}$" }),
         Kind::RecordType => json!({ "type": "string", "pattern": "^[A-Za-z0-9-]+$" }),
-        Kind::Listen | Kind::Server | Kind::Network | Kind::Pattern | Kind::DomainName | Kind::Text => {
-            json!({ "type": "string", "minLength": 1 })
-        }
+        Kind::Pin => json!({ "type": "string", "pattern": "^[A-Za-z0-9+/]{43}=$" }),
+        Kind::Rung => json!({ "type": "string", "pattern": "^(udp|tcp|tls|https|quic|h3)(:[0-9]+)?(/.*)?$" }),
+        Kind::Interface => json!({ "type": "string", "minLength": 1, "maxLength": 15 }),
+        Kind::Proxy => json!({ "type": "string", "pattern": "^(none|env|(socks5h?|http)://.+)$" }),
+        Kind::Listen
+        | Kind::Server
+        | Kind::Source
+        | Kind::Bootstrap
+        | Kind::Network
+        | Kind::Pattern
+        | Kind::DomainName
+        | Kind::Text => json!({ "type": "string", "minLength": 1 }),
         Kind::Either(one, other) => json!({ "anyOf": [kind(one), kind(other)] }),
         Kind::List(item) => json!({ "type": "array", "items": kind(item) }),
         Kind::Table(def) => table(def),

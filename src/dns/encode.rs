@@ -14,6 +14,10 @@ const MAX_COMPRESSED_NAMES: usize = 64;
 const MAX_EDE_TEXT_BYTES: usize = 96;
 /// Option code of an Extended DNS Error (RFC 8914 section 2).
 const OPTION_EDE: u16 = 15;
+/// Option code of padding (RFC 7830 section 3).
+const OPTION_PADDING: u16 = 12;
+/// Octets of an option without its data.
+const OPTION_HEADER_BYTES: usize = 4;
 /// Octets of an OPT record without options.
 const OPT_BYTES: usize = 11;
 /// The largest message: a TCP frame's length is 16 bits (RFC 1035 section 4.2.2).
@@ -187,6 +191,18 @@ pub fn upstream_query(question: &QuestionKey, id: u16, payload_bytes: Option<u16
         put_opt(&mut bytes, payload, 0, question.dnssec_ok, None);
     }
     bytes
+}
+
+/// Pads a message, whose last record must be an OPT without options, to a multiple of `block` octets (RFC 7830 section 3):
+/// what can be read of an encrypted message is its length.
+pub fn pad(message: &mut Vec<u8>, block: usize) {
+    let len = (message.len() + OPTION_HEADER_BYTES).next_multiple_of(block) - message.len();
+    let (Ok(rdlen), Ok(option_len)) = (u16::try_from(len), u16::try_from(len - OPTION_HEADER_BYTES)) else { return };
+    let rdlen_at = message.len() - 2;
+    message[rdlen_at..].copy_from_slice(&rdlen.to_be_bytes());
+    message.extend_from_slice(&OPTION_PADDING.to_be_bytes());
+    message.extend_from_slice(&option_len.to_be_bytes());
+    message.resize(message.len() + usize::from(option_len), 0);
 }
 
 /// Appends an OPT record; the caller counts it.

@@ -579,7 +579,7 @@ impl Pipeline {
             Ok(found) => found,
             Err(failure) => return Hop::end(failed(question, &failure, way.local_when_alone)),
         };
-        let mut composed = match compose::compose(question, &reply.message, policy, false) {
+        let mut composed = match compose::compose(question, &reply.message, policy, reply.transport.is_encrypted()) {
             Ok(composed) => composed,
             Err(error) => {
                 work.step(Stage::Compose, || (format!("reply from {}", reply.server), "SERVFAIL", error.to_string()));

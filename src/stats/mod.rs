@@ -69,6 +69,8 @@ counters! {
     UpstreamUnmatched "upstream_unmatched_total" "Datagrams from upstreams that matched no question and were ignored.",
     UpstreamSocketsFull "upstream_sockets_full_total" "Queries not sent because too many sockets were open.",
     UpstreamTcpFull "upstream_tcp_full_total" "Queries not sent because a connection, or the number of them, was at its bound.",
+    UpstreamConnections "upstream_connections_total" "Connections to upstreams that were begun.",
+    UpstreamSuspects "upstream_suspect_connections_total" "Connections to upstreams that fell silent or may lead nowhere, so that a fresh one was opened beside them.",
     LingerFull "upstream_linger_full_total" "Questions whose late replies were not waited for, because many were already.",
     ProbesFull "upstream_probes_full_total" "Loop probes not sent because as many as may be were under way.",
     UpstreamTcpRetries "upstream_tcp_retries_total" "Truncated replies asked again over TCP.",

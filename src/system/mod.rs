@@ -3,6 +3,7 @@
 
 pub mod changes;
 pub mod files;
+pub mod kernel;
 pub mod lock;
 pub mod ports;
 pub mod resolvers;

@@ -8,7 +8,7 @@ use super::attempts::{Arrival, Attempt, Attempts, learn, make_reply};
 use super::group::{self, MAX_GROUPS, Next, Plan, Setting, Why};
 use super::health::Standing;
 use super::loops::UnderWay;
-use super::reply::{Poor, Sent, Worth};
+use super::reply::{Poor, Sent, Shape, Worth};
 use super::seen::{Seen, poor_rank};
 use super::servers::{GroupState, Server};
 use super::sockets::Need;
@@ -204,6 +204,10 @@ impl Exchange<'_> {
         }
         // With EDNS unproven and nothing heard, the server may be one that drops what it cannot read.
         let asked = self.attempts.open.iter().filter(|attempt| Arc::ptr_eq(&attempt.server, server)).count();
+        // A connection repeats by itself what gets lost, and its link opens another when it is silent.
+        if asked > 0 && server.info.transport != UpstreamTransport::Udp {
+            return;
+        }
         // A repeat that cannot be sent (out of file descriptors, a full queue) takes nothing from those under way.
         if !self.attempt(server, seat, why, how, asked < usize::from(PLAIN_AFTER)) && asked == 0 {
             plan.failed(seat.1);
@@ -222,7 +226,7 @@ impl Exchange<'_> {
         let now = self.inner.clock.now();
         let habits = server.health.habits(now);
         // Only datagrams are dropped for what they hold; over TCP silence has other reasons.
-        let over_tcp = server.info.transport == UpstreamTransport::Tcp;
+        let over_tcp = server.info.transport != UpstreamTransport::Udp;
         let edns = habits.edns && (edns_wanted || over_tcp || !habits.edns_unproven);
         let (transport, edns) = how.unwrap_or((server.info.transport, edns));
         let need = if self.attempts.open.is_empty() { Need::Answer } else { Need::Speed };
@@ -230,7 +234,9 @@ impl Exchange<'_> {
         let Some(way) = Way::reserve(&self.inner.net, address, transport, &self.inner.sockets, need) else {
             return self.no_socket(server, need);
         };
-        let sent = Sent::new(self.ask.question, edns, habits.mix_case);
+        let encrypted = transport.is_encrypted();
+        let shape = Shape { edns, mixed_case: habits.mix_case && !encrypted, padded: encrypted };
+        let sent = Sent::new(self.ask.question, shape);
         self.sends += 1;
         self.inner.stats.count(Counter::UpstreamQueries);
         server.health.sent();
@@ -238,7 +244,7 @@ impl Exchange<'_> {
             let plain = if edns { "" } else { ", without EDNS" };
             (server.info.label.to_string(), format!("ask over {}{plain}", word(transport)), why.as_str())
         });
-        match Channel::open(&self.inner.net, &self.inner.pool, address, way, &sent.bytes) {
+        match Channel::open(&self.inner.net, &self.inner.pool, (address, &server.ways), way, &sent.bytes) {
             Ok(channel) => {
                 let server = Arc::clone(server);
                 let at = Instant::now();
@@ -304,7 +310,7 @@ impl Exchange<'_> {
                 if server.health.habits(now).edns_unproven {
                     self.attempts.open.swap_remove(at);
                     self.again(&server, seat, (transport, false), id, plan);
-                } else if transport == UpstreamTransport::Tcp {
+                } else if transport != UpstreamTransport::Udp {
                     self.attempts.open.swap_remove(at);
                     if seat.0 == id {
                         plan.failed(seat.1);
@@ -407,7 +413,8 @@ impl Exchange<'_> {
             server.health.errored(now);
         }
         self.seen.broken = true;
-        let text = error.kind().to_string();
+        // A certificate that is not good, a proxy that refuses: the kind alone says nothing about those.
+        let text = if error.get_ref().is_some() { error.to_string() } else { error.kind().to_string() };
         self.seen.tell(server, &text);
         self.note("error", || (server.info.label.to_string(), "cannot be reached", text));
     }
@@ -464,5 +471,9 @@ fn word(transport: UpstreamTransport) -> &'static str {
     match transport {
         UpstreamTransport::Udp => "UDP",
         UpstreamTransport::Tcp => "TCP",
+        UpstreamTransport::Tls => "DoT",
+        UpstreamTransport::Https => "DoH",
+        UpstreamTransport::Quic => "DoQ",
+        UpstreamTransport::H3 => "DoH3",
     }
 }

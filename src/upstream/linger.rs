@@ -64,7 +64,7 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
                 let attempt = attempts.open.swap_remove(at);
                 attempt.server.health.case_missed();
             }
-            Arrival::BareRefusal if attempts.open[at].transport == UpstreamTransport::Tcp => {
+            Arrival::BareRefusal if attempts.open[at].transport != UpstreamTransport::Udp => {
                 attempts.open.swap_remove(at);
             }
             Arrival::BareRefusal | Arrival::Flooded | Arrival::Noise => {}

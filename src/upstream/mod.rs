@@ -62,7 +62,7 @@ struct Inner {
     clock: Clock,
     stats: Arc<Stats>,
     net: Net,
-    pool: Arc<transport::tcp::Pool>,
+    pool: Arc<transport::Pool>,
     loops: loops::Loops,
     lingering: Arc<AtomicUsize>,
     sockets: Arc<sockets::Sockets>,
@@ -199,7 +199,8 @@ impl Upstreams {
         previous: Option<&Self>,
     ) -> Self {
         let groups = Groups::new(config, system, previous.map(|previous| &previous.0.groups));
-        let pool = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.pool));
+        let new_pool = || Arc::new(transport::Pool::new(Arc::clone(&stats)));
+        let pool = previous.map_or_else(new_pool, |previous| Arc::clone(&previous.0.pool));
         let loops = loops::Loops::default();
         let lingering = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.lingering));
         let sockets = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.sockets));
@@ -214,6 +215,12 @@ impl Upstreams {
     /// Tells which addresses we listen on: servers among them are never asked.
     pub fn set_own_addresses(&self, own: &[SocketAddr]) {
         self.0.groups.set_own(own);
+    }
+
+    /// Tells that the network may be another one, or that the machine has slept: every connection is suspect. The next
+    /// query to a server goes over a fresh one as well; whichever answers first is kept.
+    pub fn suspect_all(&self) {
+        self.0.pool.suspect_all();
     }
 
     /// Says how many sockets there may be at once for all questions.

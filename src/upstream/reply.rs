@@ -11,6 +11,20 @@ use std::fmt;
 /// UDP payload announced to upstreams: what fits an IPv6 path without fragments (DNS flag day 2020).
 pub(super) const UPSTREAM_PAYLOAD_BYTES: u16 = 1232;
 
+/// Queries over encrypted transports are padded to a multiple of this (RFC 8467 section 4.1).
+const PADDING_BLOCK_BYTES: usize = 128;
+
+/// How a query is written.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shape {
+    /// With an OPT record.
+    pub(super) edns: bool,
+    /// In random letter case, which the reply must repeat.
+    pub(super) mixed_case: bool,
+    /// As long as others: what can be read of an encrypted message is its length. Only with EDNS.
+    pub(super) padded: bool,
+}
+
 /// A query as it lies on the wire.
 #[derive(Debug)]
 pub(super) struct Sent {
@@ -25,10 +39,14 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// Writes the query with a fresh random id, and random letter case when `mixed_case`.
-    pub(super) fn new(question: &QuestionKey, edns: bool, mixed_case: bool) -> Self {
+    /// Writes the query with a fresh random id.
+    pub(super) fn new(question: &QuestionKey, shape: Shape) -> Self {
+        let Shape { edns, mixed_case, padded } = shape;
         let id = rand::random::<u16>();
         let mut bytes = encode::upstream_query(question, id, edns.then_some(UPSTREAM_PAYLOAD_BYTES));
+        if edns && padded {
+            encode::pad(&mut bytes, PADDING_BLOCK_BYTES);
+        }
         let name_end = HEADER_BYTES + question.qname.as_wire().len();
         if mixed_case {
             mix_case(&mut bytes[HEADER_BYTES..name_end]);
@@ -189,6 +207,10 @@ mod tests {
         QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false }
     }
 
+    fn shape(edns: bool, mixed_case: bool) -> Shape {
+        Shape { edns, mixed_case, padded: false }
+    }
+
     fn reply_to(sent: &Sent) -> Vec<u8> {
         let mut reply = sent.bytes.clone();
         reply[2] |= 0x80;
@@ -197,7 +219,7 @@ mod tests {
 
     #[test]
     fn only_the_whole_question_matches() {
-        let sent = Sent::new(&question("a-long-enough-name.example.org"), true, true);
+        let sent = Sent::new(&question("a-long-enough-name.example.org"), shape(true, true));
         let good = reply_to(&sent);
         assert_eq!(sent.matches(&good), Match::Exact);
         let mut query = good.clone();
@@ -225,12 +247,12 @@ mod tests {
 
     #[test]
     fn letter_case_counts_only_when_it_was_mixed() {
-        let mut mixed = Sent::new(&question("abcdefgh.example.org"), true, true);
+        let mut mixed = Sent::new(&question("abcdefgh.example.org"), shape(true, true));
         mixed.bytes[HEADER_BYTES + 1] = b'A';
         let mut reply = reply_to(&mixed);
         reply[HEADER_BYTES + 1] = b'a';
         assert_eq!(mixed.matches(&reply), Match::OtherCase);
-        let plain = Sent::new(&question("abcdefgh.example.org"), true, false);
+        let plain = Sent::new(&question("abcdefgh.example.org"), shape(true, false));
         let mut reply = reply_to(&plain);
         reply[HEADER_BYTES + 1] = b'A';
         assert_eq!(plain.matches(&reply), Match::Exact);
@@ -241,11 +263,11 @@ mod tests {
 
     #[test]
     fn a_bare_formerr_speaks_about_edns_only() {
-        let edns = Sent::new(&question("example.org"), true, true);
+        let edns = Sent::new(&question("example.org"), shape(true, true));
         let mut bare = edns.bytes[..HEADER_BYTES].to_vec();
         bare[2..].copy_from_slice(&[0x81, 0x81, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(edns.matches(&bare), Match::BareRefusal);
-        let mut plain = Sent::new(&question("example.org"), false, true);
+        let mut plain = Sent::new(&question("example.org"), shape(false, true));
         plain.bytes[..2].copy_from_slice(&bare[..2]);
         assert_eq!(plain.matches(&bare), Match::Foreign);
         bare[3] = 0x82;
@@ -253,23 +275,38 @@ mod tests {
     }
 
     #[test]
+    fn padded_queries_are_all_as_long() {
+        let padded = Shape { edns: true, mixed_case: false, padded: true };
+        for (name, len) in [("a.test", 128), ("a-name-that-is-a-good-deal-longer.example.org", 128)] {
+            let sent = Sent::new(&question(name), padded);
+            assert_eq!(sent.bytes.len(), len, "{name}");
+            let message = Message::parse(&sent.bytes).unwrap();
+            let option = message.edns().unwrap().unwrap().option(12).expect("a padding option");
+            assert!(option.iter().all(|octet| *octet == 0));
+        }
+        let label = "x".repeat(60);
+        let long = Sent::new(&question(&format!("{label}.{label}.example")), padded);
+        assert_eq!(long.bytes.len(), 256);
+    }
+
+    #[test]
     fn mixed_case_is_really_mixed() {
         let question = question("abcdefghijklmnopqrstuvwxyz.example.org");
         let cases: std::collections::HashSet<Vec<u8>> =
-            (0..20).map(|_| Sent::new(&question, false, true).bytes[HEADER_BYTES..].to_vec()).collect();
+            (0..20).map(|_| Sent::new(&question, shape(false, true)).bytes[HEADER_BYTES..].to_vec()).collect();
         assert!(cases.len() > 15, "{}", cases.len());
     }
 
     proptest! {
         #[test]
         fn no_foreign_bytes_match_by_chance(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let sent = Sent::new(&question("www.example.org"), true, true);
+            let sent = Sent::new(&question("www.example.org"), shape(true, true));
             prop_assert!(!matches!(sent.matches(&bytes), Match::Exact));
         }
 
         #[test]
         fn no_tail_makes_weighing_panic(tail in proptest::collection::vec(any::<u8>(), 0..200), counts in any::<[u8; 6]>()) {
-            let sent = Sent::new(&question("www.example.org"), false, true);
+            let sent = Sent::new(&question("www.example.org"), shape(false, true));
             let mut reply = reply_to(&sent);
             reply[6..12].copy_from_slice(&counts);
             reply.extend_from_slice(&tail);

@@ -1,8 +1,9 @@
 //! The groups and their servers: what the configuration says, what the machine was given, what is left out.
 
 use super::health::{Health, Standing, Sums};
+use super::transport::Ways;
 use crate::clock::Tick;
-use crate::config::{Config, GroupId, Strategy, UpstreamTransport};
+use crate::config::{Config, GroupId, Strategy, Upstream, UpstreamOptions, UpstreamTransport};
 use crate::dns::address::is_private;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -51,6 +52,7 @@ pub struct ServerStatus {
 pub(super) struct Server {
     pub(super) info: ServerInfo,
     pub(super) health: Arc<Health>,
+    pub(super) ways: Arc<Ways>,
     own: AtomicBool,
 }
 
@@ -58,7 +60,13 @@ impl Server {
     /// Makes a server nothing is known about.
     #[cfg(test)]
     pub(super) fn new(info: ServerInfo) -> Self {
-        Self { info, health: Arc::default(), own: AtomicBool::new(false) }
+        let ways = Ways::plain(info.address, &Arc::default()).expect("nothing forbids it");
+        Self::unknown(info, ways)
+    }
+
+    /// Makes a server about which nothing is known.
+    fn unknown(info: ServerInfo, ways: Ways) -> Self {
+        Self { info, health: Arc::default(), ways: Arc::new(ways), own: AtomicBool::new(false) }
     }
 
     /// Tells whether asking it would be asking ourselves.
@@ -80,6 +88,8 @@ pub(super) struct GroupState {
     pub(super) fallback: Option<GroupId>,
     fixed: Vec<Arc<Server>>,
     auto: bool,
+    /// What connections to the machine's resolvers need.
+    options: Arc<UpstreamOptions>,
     members: ArcSwap<Vec<Arc<Server>>>,
 }
 
@@ -94,31 +104,24 @@ impl Groups {
         let known: Vec<Arc<Server>> = previous
             .map(|groups| groups.all.iter().flat_map(|group| group.members.load_full().to_vec()).collect())
             .unwrap_or_default();
-        let make = |info: ServerInfo| {
+        let make = |(info, ways): (ServerInfo, Ways)| {
             let before =
                 known.iter().find(|server| server.info.label == info.label && server.info.address == info.address);
             let health = before.map_or_else(Arc::default, |server| Arc::clone(&server.health));
-            Arc::new(Server { info, health, own: AtomicBool::new(false) })
+            let ways = match before.filter(|server| server.ways.are_like(&ways)) {
+                Some(server) => Arc::clone(&server.ways),
+                None => Arc::new(ways),
+            };
+            Arc::new(Server { info, health, ways, own: AtomicBool::new(false) })
         };
         let all = config
             .groups
             .iter()
             .map(|group| {
-                let fixed: Vec<_> = group
-                    .servers
-                    .iter()
-                    .take(MAX_SERVERS)
-                    .map(|server| {
-                        make(ServerInfo {
-                            label: server.label.as_str().into(),
-                            address: server.address,
-                            transport: server.transport,
-                            private: is_private(server.address.ip()),
-                        })
-                    })
-                    .collect();
-                let given = if group.auto { system } else { &[] };
-                let found = given_infos(&group.name, given, &fixed).map(make);
+                let fixed: Vec<_> = group.servers.iter().take(MAX_SERVERS).filter_map(written).map(make).collect();
+                let system = if group.auto { system } else { &[] };
+                let found = given_infos(&group.name, system, &fixed);
+                let found = found.filter_map(|info| given(info, &group.options)).map(make);
                 let members: Vec<_> = fixed.iter().cloned().chain(found).take(MAX_SERVERS).collect();
                 GroupState {
                     name: group.name.clone(),
@@ -127,6 +130,7 @@ impl Groups {
                     fallback: group.fallback,
                     fixed,
                     auto: group.auto,
+                    options: Arc::clone(&group.options),
                     members: ArcSwap::from_pointee(members),
                 }
             })
@@ -151,11 +155,13 @@ impl Groups {
     pub(super) fn set_system(&self, system: &[SocketAddr]) {
         for group in self.all.iter().filter(|group| group.auto) {
             let before = group.members.load_full();
-            let found = given_infos(&group.name, system, &group.fixed).map(|info| {
+            let found = given_infos(&group.name, system, &group.fixed).filter_map(|info| {
                 let same = before.iter().find(|server| server.info == info);
-                let fresh =
-                    || Arc::new(Server { info: info.clone(), health: Arc::default(), own: AtomicBool::new(false) });
-                same.map_or_else(fresh, Arc::clone)
+                let fresh = || {
+                    let (info, ways) = given(info.clone(), &group.options)?;
+                    Some(Arc::new(Server::unknown(info, ways)))
+                };
+                same.cloned().or_else(fresh)
             });
             let members: Vec<_> = group.fixed.iter().cloned().chain(found).take(MAX_SERVERS).collect();
             group.members.store(Arc::new(members));
@@ -189,6 +195,22 @@ impl Groups {
             })
             .collect()
     }
+}
+
+/// Returns a server of the configuration and the ways to it; nothing for one there is no way to.
+fn written(server: &Upstream) -> Option<(ServerInfo, Ways)> {
+    let ways = Ways::new(server)?;
+    let (address, transport) = (ways.address()?, ways.transport());
+    // One that is found by its name only may be anywhere.
+    let private = server.host.ip().is_some_and(is_private);
+    let info = ServerInfo { label: server.label.as_str().into(), address, transport, private };
+    Some((info, ways))
+}
+
+/// Adds the ways to one of the machine's resolvers; nothing when its group forbids plain ones.
+fn given(info: ServerInfo, options: &Arc<UpstreamOptions>) -> Option<(ServerInfo, Ways)> {
+    let ways = Ways::plain(info.address, options)?;
+    Some((info, ways))
 }
 
 /// Returns the machine's resolvers that the group does not name itself.

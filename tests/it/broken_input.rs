@@ -127,7 +127,7 @@ fn line_ends_marks_and_tabs_move_no_column() {
 #[test]
 fn keys_of_later_work_are_refused_and_named() {
     let text = "[guard]\nreferences = \"x\"\n[default]\nguard = \"enforce\"\n[server]\ndns64 = true\n[upstream.t]\nservers = \
-                [\"tls://9.9.9.9\", \"[fd00::1\", \":53\", \"10.0.0.0/8\"]\nca_file = \"x\"\n";
+                [\"tsl://9.9.9.9\", \"[fd00::1\", \":53\", \"10.0.0.0/8\"]\nca_files = \"x\"\n";
     let said = check(&[("main.toml", text.as_bytes())]);
     assert_lines(
         &said,
@@ -135,11 +135,27 @@ fn keys_of_later_work_are_refused_and_named() {
             ("main.toml:1:2", "guard"),
             ("main.toml:4:9", "\"off\""),
             ("main.toml:6:1", "server.dns64"),
-            ("main.toml:8:12", "udp:// and tcp:// only"),
+            ("main.toml:8:12", "did you mean `tls`?"),
             ("main.toml:8:29", "brackets"),
             ("main.toml:8:41", "missing"),
             ("main.toml:8:48", "prefix"),
-            ("main.toml:9:1", "upstream.t.ca_file"),
+            ("main.toml:9:1", "did you mean `ca_file`?"),
+        ],
+    );
+}
+
+#[test]
+fn files_that_connections_need_are_read_and_capabilities_are_told() {
+    let text = "[upstream.a]\nservers = [\"tls://192.0.2.1\"]\nca_file = \"none.pem\"\nclient_certificate = \"empty.pem\"\n\
+                client_key = \"good.pem\"\n[upstream.b]\nservers = [\"192.0.2.2\"]\nmark = 7\n";
+    let key = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+    let files = [("main.toml", text.as_bytes()), ("empty.pem", b""), ("good.pem", key.as_bytes())];
+    assert_lines(
+        &check(&files),
+        &[
+            ("main.toml:3:11", "none.pem: No such file"),
+            ("main.toml:4:22", "empty.pem: nothing of that kind"),
+            ("main.toml:8:8", "note: upstream.b.mark: expected the daemon to have the capability CAP_NET_ADMIN"),
         ],
     );
 }

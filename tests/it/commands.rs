@@ -60,6 +60,22 @@ fn the_default_configuration_is_the_committed_one_and_checks() {
 }
 
 #[test]
+fn what_is_in_force_is_shown_and_a_bad_file_is_not() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/examples/proxy.toml");
+    let output = run(&["config", "show", example]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(shown.contains("[upstream.system]") && shown.contains("socks5://anna:hidden@10.0.0.1:1080"), "{shown}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.toml");
+    std::fs::write(&path, "[upstream.a]\nservers = [\"tsl://192.0.2.1\"]\n").unwrap();
+    let output = run(&["config", "show", path.to_str().unwrap()]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(78), 0));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("did you mean `tls`?"));
+}
+
+#[test]
 fn query_asks_a_server_and_exits_by_what_it_said() {
     let fake = Fake::address([192, 0, 2, 1]).with("none.example.org", Habit::NxDomain(60));
     let daemon = Daemon::start(&forward_to(&[fake.address]));

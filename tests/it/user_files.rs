@@ -123,6 +123,8 @@ fn listeners_come_and_go_with_a_reload() {
         exchange_from(Ipv4Addr::LOCALHOST.into(), first, &message, Duration::from_millis(200)).is_none()
     });
     assert_eq!(ask(second, "lab.example").addresses(), ["10.0.0.1"]);
+    // The listener goes before the reload is told.
+    eventually("the reload is told", || daemon.reloads() == 2);
     // An address of nobody's: refused as a whole.
     let reloads = daemon.reloads();
     daemon.reload(&config("\"127.0.0.2:0\", \"192.0.2.1:53\"").replace("10.0.0.1", "10.0.0.2"));

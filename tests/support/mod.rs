@@ -2,9 +2,11 @@
 
 pub(crate) mod client;
 pub(crate) mod daemon;
+pub(crate) mod encrypted;
 pub(crate) mod fake;
 pub(crate) mod machine;
 pub(crate) mod scenario;
+pub(crate) mod tls_fake;
 
 use std::time::{Duration, Instant};
 

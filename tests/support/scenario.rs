@@ -178,9 +178,9 @@ fn state(
     let (zones, mut problems) = Zones::load(&config, CONFIG_DATE);
     let private = |group: GroupId| {
         let group = config.group(group);
-        let given = system.iter().filter(|_| group.auto);
-        let mut all = group.servers.iter().map(|server| &server.address).chain(given).peekable();
-        all.peek().is_some() && all.all(|address| is_private(address.ip()))
+        let given = system.iter().filter(|_| group.auto).map(|address| Some(address.ip()));
+        let mut all = group.servers.iter().map(|server| server.host.ip()).chain(given).peekable();
+        all.peek().is_some() && all.all(|ip| ip.is_some_and(is_private))
     };
     let (routes, more) = Routes::load(&config, &private, &search);
     problems.extend(more);

@@ -26,7 +26,7 @@ pub(crate) fn check(root: &Table, names: &Names, zones: &[Zone], diagnostics: &m
 
 fn route(index: usize, table: &Table, names: &Names, diagnostics: &mut Vec<Diagnostic>) -> Route {
     let mut all = patterns(table, "names");
-    all.extend(preset_patterns(table, diagnostics));
+    all.extend(preset_patterns(table.items("presets"), &table.path_of("presets"), diagnostics));
     let sources = ["names", "presets", "names_from"];
     if sources.iter().all(|key| table.items(key).is_empty())
         && !sources.iter().filter_map(|key| table.node(key)).any(|node| matches!(node.value, Value::Bad))
@@ -52,15 +52,15 @@ fn route(index: usize, table: &Table, names: &Names, diagnostics: &mut Vec<Diagn
     }
 }
 
-/// Returns the domains of the presets named, each at the place of the preset's name.
-fn preset_patterns(table: &Table, diagnostics: &mut Vec<Diagnostic>) -> Vec<Pattern> {
+/// Returns the domains of the presets named under the key `path`, each at the place of the preset's name.
+pub(super) fn preset_patterns(items: &[Node], path: &str, diagnostics: &mut Vec<Diagnostic>) -> Vec<Pattern> {
     let mut patterns = Vec::new();
-    for (index, node) in table.items("presets").iter().enumerate() {
+    for (index, node) in items.iter().enumerate() {
         let Some(name) = node.as_text() else { continue };
         let Some(preset) = presets::find(name) else {
             let known: Vec<String> = presets::all().iter().map(|preset| preset.name.clone()).collect();
             let problem = unknown("unknown-preset", "a preset", name, &known, node.at.clone());
-            diagnostics.push(problem.key(format!("{}[{index}]", table.path_of("presets"))));
+            diagnostics.push(problem.key(format!("{path}[{index}]")));
             continue;
         };
         patterns.extend(preset.entries.iter().map(|entry| Pattern {

@@ -29,7 +29,7 @@ pub(crate) fn check(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<View> {
     if let Some(table) = root.tables("view").nth(MAX_VIEWS) {
-        diagnostics.push(super::groups::too_many("too-many-views", "views", MAX_VIEWS, table.at.clone()));
+        diagnostics.push(crate::config::resolve::too_many("too-many-views", "views", MAX_VIEWS, table.at.clone()));
     }
     let mut seen = HashMap::new();
     let mut views: Vec<View> = Vec::new();

@@ -51,10 +51,19 @@ impl Routes {
             diagnostics.extend(way_out(config, route, is_private).filter(|_| private));
         }
         index.finish();
+        let mut built_in = Index::default();
+        let mut built_in_routes = Vec::with_capacity(config.built_in.len());
+        for (at, route) in (0..RouteAt::MAX).zip(&config.built_in) {
+            add_patterns(&mut built_in, at, route, &mut diagnostics);
+            built_in_routes.push(RouteInfo::new(config, route, false, false));
+        }
+        built_in.finish();
         let (search, search_route) = search_routes(config, search_domains, &mut diagnostics);
         let views = (0..=u16::MAX).take(config.views.len() + 1).map(ViewId);
         let defaults = views.map(|view| Default::new(config, view)).collect();
-        (Self { index, search, routes: routes.into(), search_route, defaults }, diagnostics)
+        let built_in_routes = built_in_routes.into();
+        let routes = Self { index, search, routes: routes.into(), search_route, built_in, built_in_routes, defaults };
+        (routes, diagnostics)
     }
 }
 
@@ -188,7 +197,7 @@ fn hash_group(config: &Config, group: GroupId, state: &mut impl Hasher) {
     for _ in 0..MAX_CHAIN {
         let Some(group) = next.and_then(|id| config.groups.get(usize::from(id.0))) else { return };
         (&group.name, group.auto, group.servers.len()).hash(state);
-        group.servers.iter().for_each(|server| (server.address, server.transport).hash(state));
+        group.servers.iter().for_each(|server| (&server.host, &server.rungs).hash(state));
         next = group.fallback;
     }
 }

@@ -8,6 +8,9 @@
 //! user wrote comes before them, however short its pattern, except `.`: a network must not be able to pull
 //! `api.example.org` out of the user's own route for `example.org` by calling it a search domain.
 //!
+//! What nobody wrote comes last: the module and git hosts that go to the group `trusted` unless a route, however short,
+//! or a search domain takes them.
+//!
 //! Decides; asks nobody. A reload makes new [`Routes`]; `load.rs` says how.
 
 mod index;
@@ -28,6 +31,9 @@ pub struct Routes {
     routes: Box<[RouteInfo]>,
     /// The route that the patterns in `search` stand for.
     search_route: RouteInfo,
+    /// Names for the routes that nobody wrote.
+    built_in: Index,
+    built_in_routes: Box<[RouteInfo]>,
     /// By view; 0 is everybody no `[[view]]` matches.
     defaults: Box<[Default]>,
 }
@@ -91,8 +97,14 @@ impl Routes {
         {
             return choice(&self.search_route, (pattern, item.scope), default);
         }
-        match written {
-            Some((pattern, item)) => choice(&self.routes[usize::from(item.route)], (pattern, item.scope), default),
+        if let Some((pattern, item)) = written {
+            return choice(&self.routes[usize::from(item.route)], (pattern, item.scope), default);
+        }
+        let built_in = self.built_in.find(qname, |item| self.built_in_routes[usize::from(item.route)].is_for(view));
+        match built_in {
+            Some((pattern, item)) => {
+                choice(&self.built_in_routes[usize::from(item.route)], (pattern, item.scope), default)
+            }
             None => Choice {
                 route: None,
                 group: default.route.upstream,
@@ -125,10 +137,10 @@ impl Routes {
         &self.routes
     }
 
-    /// Counts the patterns, search domains included.
+    /// Counts the patterns, search domains and those nobody wrote included.
     #[must_use]
     pub fn patterns(&self) -> usize {
-        self.index.len() + self.search.len()
+        self.index.len() + self.search.len() + self.built_in.len()
     }
 
     fn default_of(&self, view: ViewId) -> &Default {

@@ -34,15 +34,12 @@ fn route(line: u32, names: &[&str], exclude: &[&str], group: u16) -> Route {
 
 /// Groups: 0 is `system`, 1 is public, 2 is private. Views: 1 has a default of its own, 2 has none.
 fn config(routes: Vec<Route>) -> Config {
-    let server = |address: &str| Upstream {
-        label: address.to_owned(),
-        address: address.parse().unwrap(),
-        transport: UpstreamTransport::Udp,
-    };
+    let server = |address: &str| Upstream::plain(address, UpstreamTransport::Udp, address.parse().unwrap());
     let group = |name: &str, address: &str| Group {
         name: name.to_owned(),
         servers: vec![server(address)],
         auto: false,
+        options: std::sync::Arc::default(),
         strategy: crate::config::Strategy::Fastest,
         timeout: Duration::from_secs(4),
         fallback: None,
@@ -62,12 +59,14 @@ fn config(routes: Vec<Route>) -> Config {
         groups: vec![group("system", "192.168.0.1:53"), group("public", "9.9.9.9:53"), group("corp", "10.0.0.1:53")],
         default: DefaultRoute { upstream: GroupId(1), private_answers: PrivateAnswers::Drop },
         routes,
+        built_in: Vec::new(),
         zones: Vec::new(),
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
         cache: Cache::NONE,
         views: vec![view(Some(own)), view(None)],
         log: Log { level: LogLevel::Info, format: LogFormat::Text },
+        requirements: Vec::new(),
     }
 }
 
@@ -222,7 +221,7 @@ fn the_fingerprint_changes_with_the_decision_and_only_with_it() {
         config(vec![Route { private: Tristate::True, ..route(1, &["org"], &[], 1) }]),
     ];
     let mut servers = base.clone();
-    servers.groups[1].servers[0].address = "9.9.9.10:53".parse().unwrap();
+    servers.groups[1].servers[0].host = UpstreamHost::at("9.9.9.10:53".parse().unwrap());
     let mut fallback = base.clone();
     fallback.groups[1].fallback = Some(GroupId(1));
     let mut default = base.clone();
@@ -365,4 +364,43 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_nobody_wrote_stands_behind_every_written_route_and_search_domain() {
+    let built_in = |names: &[&str], views| Route {
+        name: "trusted-presets".to_owned(),
+        on_failure: Some(OnFailure::Default),
+        private: Tristate::False,
+        views,
+        ..route(1, names, &[], 1)
+    };
+    let find = |routes: &Routes, view, name: &str| {
+        let wire = Name::parse(name).unwrap();
+        let choice = routes.find(ViewId(view), wire.as_wire());
+        (
+            choice.route.map(|route| route.name.clone()).unwrap_or_default(),
+            choice.group,
+            choice.on_failure,
+            choice.private,
+        )
+    };
+    let trusted = || ("trusted-presets".to_owned(), GroupId(1), OnFailure::Default, false);
+    let with = |routes, views| Config { built_in: vec![built_in(&["git.example"], views)], ..config(routes) };
+    let alone = load(&with(Vec::new(), None));
+    assert_eq!(find(&alone, 0, "api.git.example"), trusted());
+    assert_eq!(find(&alone, 0, "other.example").0, "");
+    assert!(!alone.explicitly_routed(ViewId(0), Name::parse("git.example").unwrap().as_wire()));
+    // Shorter, even the root: a written route says where names go, and nobody's presets take them away again.
+    for pattern in ["example", "."] {
+        let written = load(&with(vec![route(7, &[pattern], &[], 2)], None));
+        assert_eq!(find(&written, 0, "api.git.example").1, GroupId(2), "{pattern}");
+    }
+    let (searched, _) = Routes::load(&with(Vec::new(), None), &|_| false, &[Name::parse("git.example").unwrap()]);
+    assert_eq!(find(&searched, 0, "api.git.example").0, "search-domains");
+    let of_one_view = load(&with(Vec::new(), Some(vec![ViewId(2)])));
+    assert_eq!(
+        (find(&of_one_view, 1, "git.example").0, find(&of_one_view, 2, "git.example")),
+        (String::new(), trusted())
+    );
 }

@@ -17,9 +17,17 @@ pub(super) const BUDGET: Duration = Duration::from_millis(4500);
 pub(super) fn group(name: &str, servers: &[SocketAddr]) -> Group {
     let servers = servers
         .iter()
-        .map(|&address| Upstream { label: format!("{name}/{address}"), address, transport: UpstreamTransport::Udp })
+        .map(|&address| Upstream::plain(format!("{name}/{address}"), UpstreamTransport::Udp, address))
         .collect();
-    Group { name: name.into(), servers, auto: false, strategy: Strategy::Fastest, timeout: BUDGET, fallback: None }
+    Group {
+        name: name.into(),
+        servers,
+        auto: false,
+        options: Arc::default(),
+        strategy: Strategy::Fastest,
+        timeout: BUDGET,
+        fallback: None,
+    }
 }
 
 pub(super) fn config(groups: Vec<Group>) -> Config {
@@ -36,12 +44,14 @@ pub(super) fn config(groups: Vec<Group>) -> Config {
         groups,
         default: DefaultRoute { upstream: GroupId(0), private_answers: PrivateAnswers::Auto },
         routes: Vec::new(),
+        built_in: Vec::new(),
         zones: Vec::new(),
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
         cache: Cache::NONE,
         views: Vec::new(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
+        requirements: Vec::new(),
     }
 }
 

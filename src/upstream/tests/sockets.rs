@@ -190,7 +190,7 @@ async fn tcp_servers_that_close_after_each_reply_still_answer_all() {
         vec![other, answer(query, 9)]
     });
     let mut group = group("g", &[server]);
-    group.servers[0].transport = UpstreamTransport::Tcp;
+    group.servers[0].rungs[0].transport = UpstreamTransport::Tcp;
     let (upstreams, _) = upstreams(vec![group], Clock::default(), Net::Real);
     for n in 0..5 {
         assert_eq!(octet(&asked(&upstreams, &format!("n{n}.example.org")).await.unwrap()), 9);
@@ -221,7 +221,7 @@ async fn a_tcp_connection_that_was_lost_without_a_word_is_opened_anew() {
         drop(first);
     });
     let mut group = group("g", &[server]);
-    group.servers[0].transport = UpstreamTransport::Tcp;
+    group.servers[0].rungs[0].transport = UpstreamTransport::Tcp;
     let (upstreams, _) = upstreams(vec![group], Clock::default(), Net::Real);
     assert_eq!(octet(&asked(&upstreams, "a.example.org").await.unwrap()), 9);
     let found = timeout(BOUND, async {
@@ -248,7 +248,7 @@ async fn a_burst_over_a_connection_that_opens_slowly_is_answered() {
         filling.push(stream);
     }
     let mut group = group("g", &[server]);
-    group.servers[0].transport = UpstreamTransport::Tcp;
+    group.servers[0].rungs[0].transport = UpstreamTransport::Tcp;
     let (upstreams, _) = upstreams(vec![group], Clock::default(), Net::Real);
     let upstreams = Arc::new(upstreams);
     let questions: Vec<_> = (0..100)

@@ -1,22 +1,49 @@
 //! How bytes reach an upstream and come back: real sockets, or an in-memory network for scenarios.
 //!
+//! ```text
+//! Channel ─▶ udp.rs     a socket for each query
+//!            ways.rs    one server: which links it has
+//!            link.rs    one of them: which connection carries a query, when another is opened
+//!            open.rs    opening one: dial.rs (proxy.rs, bootstrap.rs), then tls.rs, then
+//!                         stream.rs    messages with their lengths: TCP, TLS
+//!                         requests.rs  a stream for each query: https.rs, quic.rs
+//!            target.rs  where a connection leads, and its TLS rules
+//!            owed.rs    what a connection owes, and when its silence is suspect (pure)
+//!            jobs.rs    a query handed to a connection, and the promise of its reply
+//! ```
+//!
 //! A [`Channel`] carries exactly one query. It is polled, never boxed: the exchange waits on up to eight of them and
-//! one timer in a single place. Matching is not done here, except that a TCP connection shared by several queries
+//! one timer in a single place. Matching is not done here, except that a connection shared by several queries
 //! hands each message to the query it belongs to.
 
-pub(super) mod tcp;
+mod bootstrap;
+mod dial;
+mod https;
+mod jobs;
+mod link;
+mod open;
+mod owed;
+mod proxy;
+mod quic;
+mod requests;
+mod stream;
+mod target;
+mod tls;
 pub(super) mod udp;
+mod ways;
+
+pub(super) use ways::{Pool, Ways};
 
 use super::sockets::{Need, Sockets};
 use crate::config::UpstreamTransport;
+use link::Waiting;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// The network upstreams are reached through.
 #[derive(Debug, Clone, Default)]
@@ -94,7 +121,7 @@ pub(super) enum Way {
     /// In a datagram.
     Udp(udp::Slot),
     /// Over a shared connection; connections have a bound of their own.
-    Tcp,
+    Link(UpstreamTransport),
 }
 
 impl Way {
@@ -109,7 +136,7 @@ impl Way {
         match (net, transport) {
             (Net::Real, UpstreamTransport::Udp) => udp::Slot::find(server, sockets, need).map(Self::Udp),
             (Net::Simulated(_), UpstreamTransport::Udp) => udp::Slot::fresh(sockets, need).map(Self::Udp),
-            (_, UpstreamTransport::Tcp) => Some(Self::Tcp),
+            (_, transport) => Some(Self::Link(transport)),
         }
     }
 }
@@ -120,7 +147,7 @@ pub(super) enum Channel {
     /// A connected socket of its own.
     Udp(udp::Socket),
     /// A place on a shared connection.
-    Tcp(Option<oneshot::Receiver<io::Result<Vec<u8>>>>),
+    Link(Box<Waiting>),
     /// The simulated network, and the place a datagram's socket would have.
     Simulated(mpsc::UnboundedReceiver<NetEvent>, #[expect(dead_code, reason = "held")] Option<udp::Slot>),
 }
@@ -129,19 +156,22 @@ impl Channel {
     /// Opens the way to a server and sends a query on it.
     pub(super) fn open(
         net: &Net,
-        pool: &Arc<tcp::Pool>,
-        server: SocketAddr,
+        pool: &Pool,
+        (server, ways): (SocketAddr, &Ways),
         way: Way,
         query: &[u8],
     ) -> io::Result<Self> {
         match (net, way) {
             (Net::Real, Way::Udp(slot)) => Ok(Self::Udp(udp::Socket::send(slot, server, query)?)),
-            (Net::Real, Way::Tcp) => Ok(Self::Tcp(Some(pool.send(server, query)?))),
+            (Net::Real, Way::Link(transport)) => {
+                let link = ways.link(transport, pool).ok_or(io::ErrorKind::Unsupported)?;
+                Ok(Self::Link(Box::new(Waiting::send(Arc::clone(link), query)?)))
+            }
             (Net::Simulated(net), way) => {
                 let (sender, receiver) = mpsc::unbounded_channel();
                 let (transport, slot) = match way {
                     Way::Udp(slot) => (UpstreamTransport::Udp, Some(slot)),
-                    Way::Tcp => (UpstreamTransport::Tcp, None),
+                    Way::Link(transport) => (transport, None),
                 };
                 net.send(SimulatedQuery { server, transport, bytes: query.to_vec() }, SimulatedReplies(sender));
                 Ok(Self::Simulated(receiver, slot))
@@ -153,13 +183,7 @@ impl Channel {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
         match self {
             Self::Udp(socket) => socket.poll(cx),
-            Self::Tcp(place) => {
-                // One message is all a place on a connection gives.
-                let Some(receiver) = place else { return Poll::Pending };
-                let Poll::Ready(reply) = Pin::new(receiver).poll(cx) else { return Poll::Pending };
-                *place = None;
-                Poll::Ready(reply.unwrap_or_else(|_| Err(io::ErrorKind::ConnectionAborted.into())))
-            }
+            Self::Link(waiting) => waiting.poll(cx),
             Self::Simulated(receiver, _) => match receiver.poll_recv(cx) {
                 Poll::Ready(Some(NetEvent::Message(bytes))) => Poll::Ready(Ok(bytes)),
                 Poll::Ready(Some(NetEvent::Error(kind))) => Poll::Ready(Err(kind.into())),
@@ -171,6 +195,6 @@ impl Channel {
 
     /// Tells whether more may come after a message that did not match.
     pub(super) fn continues(&self) -> bool {
-        !matches!(self, Self::Tcp(_))
+        !matches!(self, Self::Link(_))
     }
 }

@@ -1,0 +1,197 @@
+//! The built-in upstream groups `trusted` and `near`, shipped as data files in `config/resolvers/`.
+//!
+//! Every server names its operator, where that is, and the operator's own page about the address with its date. A group
+//! of the same name in the configuration replaces one of these wholly.
+
+use super::model::{Floor, Upstream, UpstreamOptions};
+use super::server::{ServerText, parse_rung, parse_server, rung};
+use serde::Deserialize;
+use std::sync::{Arc, LazyLock};
+
+/// The group that believed answers come from.
+pub(crate) const TRUSTED_GROUP: &str = "trusted";
+
+/// A group that is there without being written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltIn {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub title: String,
+    /// Its servers, in order.
+    pub servers: Vec<BuiltInServer>,
+}
+
+/// One server of a built-in group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltInServer {
+    /// How it is asked.
+    pub upstream: Upstream,
+    /// Who runs it.
+    pub operator: String,
+    /// Where that is: a code of ISO 3166-1.
+    pub country: String,
+    /// The operator's own page about it, or its title.
+    pub source: String,
+    /// When that was looked up, as YYYY-MM-DD.
+    pub date: String,
+}
+
+/// Returns the built-in groups.
+#[must_use]
+pub fn all() -> &'static [BuiltIn] {
+    &ALL
+}
+
+/// Finds a built-in group.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static BuiltIn> {
+    all().iter().find(|group| group.name == name)
+}
+
+const FILES: &[(&str, &str)] = &[
+    (TRUSTED_GROUP, include_str!("../../config/resolvers/trusted.toml")),
+    ("near", include_str!("../../config/resolvers/near.toml")),
+];
+
+static ALL: LazyLock<Vec<BuiltIn>> = LazyLock::new(|| FILES.iter().map(|(name, text)| parse(name, text)).collect());
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    title: String,
+    server: Vec<FileServer>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileServer {
+    name: String,
+    address: String,
+    rungs: Vec<String>,
+    operator: String,
+    country: String,
+    source: String,
+    /// Whether the page could be read; for whoever looks after the file.
+    #[serde(rename = "page")]
+    _page: Page,
+    date: String,
+}
+
+#[derive(Deserialize)]
+enum Page {
+    #[serde(rename = "opened")]
+    Opened,
+    #[serde(rename = "not opened")]
+    NotOpened,
+}
+
+fn parse(name: &'static str, text: &str) -> BuiltIn {
+    let file: File = toml::from_str(text).expect("the shipped groups parse; a test reads every one");
+    let servers = file.server.into_iter().map(|server| built_in(name, server)).collect();
+    BuiltIn { name, title: file.title, servers }
+}
+
+fn built_in(group: &str, server: FileServer) -> BuiltInServer {
+    const GOOD: &str = "the shipped groups hold good addresses and rungs; a test reads every one";
+    let Ok(ServerText::At(address)) = parse_server(&server.address) else { panic!("{GOOD}") };
+    let rungs = server.rungs.iter().map(|text| {
+        let read = parse_rung(text).expect(GOOD);
+        rung(read.transport, read.port, read.path.as_deref())
+    });
+    let options = UpstreamOptions {
+        server_name: address.certificate_name.clone(),
+        floor: Floor::Encrypted,
+        ..UpstreamOptions::default()
+    };
+    BuiltInServer {
+        upstream: Upstream {
+            label: format!("{group}/{}", server.name),
+            host: address.host,
+            rungs: rungs.collect(),
+            options: Arc::new(options),
+        },
+        operator: server.operator,
+        country: server.country,
+        source: server.source,
+        date: server.date,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::UpstreamTransport;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_server_is_encrypted_and_known_by_address_and_name() {
+        for group in all() {
+            let mut labels = HashSet::new();
+            for server in &group.servers {
+                let upstream = &server.upstream;
+                let label = &upstream.label;
+                assert!(labels.insert(label), "{label}");
+                assert!(upstream.host.ip().is_some_and(|ip| !crate::dns::address::is_private(ip)), "{label}");
+                assert!(upstream.rungs.iter().all(|rung| rung.transport.is_encrypted()), "{label}");
+                // HTTP/3 is a cargo feature, and these must work in every build.
+                assert!(upstream.rungs.iter().all(|rung| rung.transport != UpstreamTransport::H3), "{label}");
+                assert!(upstream.options.server_name.as_ref().is_some_and(|name| name.contains('.')), "{label}");
+                assert_eq!((server.country.len(), server.date.len()), (2, 10), "{label}");
+                assert!(!server.operator.is_empty() && !server.source.is_empty(), "{label}");
+            }
+        }
+    }
+
+    #[test]
+    fn trusted_is_spread_and_not_in_a_censored_network() {
+        let trusted = &find(TRUSTED_GROUP).unwrap().servers;
+        let operators: HashSet<&str> = trusted.iter().map(|server| server.operator.as_str()).collect();
+        assert!(operators.len() >= 4, "{operators:?}");
+        for country in ["CN", "RU", "IR", "KP", "TM", "BY"] {
+            assert!(trusted.iter().all(|server| server.country != country), "{country}");
+        }
+        let first: HashSet<_> =
+            trusted.iter().map(|server| (server.upstream.transport(), server.upstream.rungs[0].port)).collect();
+        assert!(first.len() >= 3, "{first:?}");
+        for operator in operators {
+            let mut of = trusted.iter().filter(|server| server.operator == operator);
+            assert!(of.any(|server| server.upstream.host.ip().unwrap().is_ipv6()), "{operator} has IPv6");
+        }
+    }
+
+    #[test]
+    fn no_server_is_one_that_filters() {
+        // What the same operators give out for filtering: malware, advertisements, families.
+        let filtering = [
+            "9.9.9.9",
+            "149.112.112.112",
+            "9.9.9.11",
+            "2620:fe::fe",
+            "2620:fe::9",
+            "1.1.1.2",
+            "1.1.1.3",
+            "94.140.14.14",
+            "94.140.15.15",
+            "94.140.14.15",
+            "2a10:50c0::ad1:ff",
+            "2a10:50c0::bad1:ff",
+            "194.242.2.3",
+            "194.242.2.4",
+            "2a07:e340::3",
+            "208.67.222.123",
+        ];
+        let filtering: Vec<std::net::IpAddr> = filtering.iter().map(|ip| ip.parse().unwrap()).collect();
+        let mut all = all().iter().flat_map(|group| &group.servers);
+        assert!(all.all(|server| !filtering.contains(&server.upstream.host.ip().unwrap())));
+    }
+
+    #[test]
+    fn the_folder_and_the_list_agree() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/resolvers");
+        let stem = |entry: std::fs::DirEntry| entry.path().file_stem().unwrap().to_str().unwrap().to_owned();
+        let mut names: Vec<String> = std::fs::read_dir(folder).unwrap().map(|entry| stem(entry.unwrap())).collect();
+        names.sort_by(|a, b| b.cmp(a));
+        assert_eq!(names, all().iter().map(|group| group.name).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,101 @@
+//! Opening a connection by each transport, and what all of them can do once they are open.
+
+use super::jobs::{Command, Fault, Job};
+use super::owed::{Event, Owed};
+use super::target::{ENCRYPTED_IDLE, Target};
+use super::{dial, https, quic, requests, stream, tls};
+use crate::config::UpstreamTransport;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// A plain connection with nothing pending is closed after this (RFC 7766 section 6.2.3 asks for a few seconds).
+pub(super) const PLAIN_IDLE: Duration = Duration::from_secs(8);
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) enum Session {
+    Tcp(Box<stream::Session<TcpStream>>),
+    Tls(Box<stream::Session<TlsStream<TcpStream>>>),
+    Https(Box<requests::Session<https::Https>>),
+    Quic(Box<requests::Session<quic::Quic>>),
+}
+
+impl Session {
+    /// Takes a query that came while the connection was being opened.
+    pub(super) fn ask(&mut self, job: Job) {
+        match self {
+            Self::Tcp(session) => session.ask(job),
+            Self::Tls(session) => session.ask(job),
+            Self::Https(session) => session.ask(job),
+            Self::Quic(session) => session.ask(job),
+        }
+    }
+
+    /// Works until the link has to know something.
+    pub(super) async fn next(&mut self, jobs: &mut mpsc::Receiver<Command>) -> Event {
+        match self {
+            Self::Tcp(session) => session.next(jobs).await,
+            Self::Tls(session) => session.next(jobs).await,
+            Self::Https(session) => session.next(jobs).await,
+            Self::Quic(session) => session.next(jobs).await,
+        }
+    }
+}
+
+/// Opens a connection; `silence` is the shortest time that is suspect on it.
+pub(super) async fn open(target: &Target, silence: Duration) -> Result<Session, Fault> {
+    let opened = match target.transport {
+        UpstreamTransport::Udp | UpstreamTransport::Tcp => tcp(target, silence).await,
+        UpstreamTransport::Tls => dot(target, silence).await,
+        UpstreamTransport::Https => doh(target, silence).await,
+        UpstreamTransport::Quic => doq(target, silence).await,
+        UpstreamTransport::H3 => Err(Fault::told("HTTP/3 is not built in")),
+    };
+    if opened.is_err() {
+        target.forget();
+    }
+    opened
+}
+
+async fn tcp(target: &Target, silence: Duration) -> Result<Session, Fault> {
+    let (stream, rtt) = dialled(target).await?;
+    let owed = Owed::new(Instant::now(), rtt, silence, PLAIN_IDLE);
+    Ok(Session::Tcp(Box::new(stream::Session::new(stream, owed))))
+}
+
+async fn dot(target: &Target, silence: Duration) -> Result<Session, Fault> {
+    let (stream, rtt) = secured(target).await?;
+    let owed = Owed::new(Instant::now(), rtt, silence, ENCRYPTED_IDLE);
+    Ok(Session::Tls(Box::new(stream::Session::new(stream, owed))))
+}
+
+async fn doh(target: &Target, silence: Duration) -> Result<Session, Fault> {
+    let (stream, rtt) = secured(target).await?;
+    let protocol = https::Https::open(stream, target).await?;
+    let owed = Owed::new(Instant::now(), rtt, silence, ENCRYPTED_IDLE);
+    Ok(Session::Https(Box::new(requests::Session::new(protocol, owed))))
+}
+
+async fn doq(target: &Target, silence: Duration) -> Result<Session, Fault> {
+    let (protocol, rtt) = quic::Quic::open(target).await?;
+    let owed = Owed::new(Instant::now(), rtt, silence, ENCRYPTED_IDLE);
+    Ok(Session::Quic(Box::new(requests::Session::new(protocol, owed))))
+}
+
+/// Connects; returns the time of a round trip too.
+async fn dialled(target: &Target) -> Result<(TcpStream, Duration), Fault> {
+    let start = Instant::now();
+    let stream = dial::connect(target).await?;
+    Ok((stream, start.elapsed()))
+}
+
+async fn secured(target: &Target) -> Result<(TlsStream<TcpStream>, Duration), Fault> {
+    let (config, name) = (target.tls().await?, tls::server_name(target.server_name())?);
+    let (stream, rtt) = dialled(target).await?;
+    let stream = TlsConnector::from(config).connect(name, stream).await.map_err(tls::fault)?;
+    Ok((stream, rtt))
+}

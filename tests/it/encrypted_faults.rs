@@ -1,0 +1,238 @@
+//! What far ends and networks do to connections: no query fails while another server, or a fresh connection, can answer.
+
+use crate::support::encrypted::{Group1, Pki, Server, address, options, upstream};
+use crate::support::tls_fake::{Fake, answer, answer_all, body, read_query, respond, write_message};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use truename::config::UpstreamTransport::{Https, Tls};
+use truename::stats::Counter;
+
+/// The last octet of a good server's answers.
+const GOOD: u8 = 9;
+
+async fn good(pki: &Pki) -> Fake {
+    Fake::tls(pki.server().server_config(&[b"dot"]), |stream, _| answer_all(stream, GOOD)).await
+}
+
+/// A group of a bad server, asked first, and a good one.
+async fn beside_a_good_one(pki: &Pki, bad: &Fake, transport: truename::config::UpstreamTransport) -> (Group1, Fake) {
+    let good = good(pki).await;
+    let servers = vec![upstream(transport, bad.address, options(pki)), upstream(Tls, good.address, options(pki))];
+    (Group1::new(servers), good)
+}
+
+#[tokio::test]
+async fn bad_ends_of_a_connection_cost_no_answer_while_another_server_has_one() {
+    let pki = Pki::new();
+    let config = pki.server().server_config(&[b"dot"]);
+    let reset = Fake::tls(config.clone(), |mut stream, _| async move {
+        read_query(&mut stream).await;
+        stream.get_ref().0.set_zero_linger().unwrap();
+    });
+    let garbage = Fake::tls(config.clone(), |mut stream, _| async move {
+        while read_query(&mut stream).await.is_some() {
+            let _ = stream.write_all(&[0x5a; 300]).await;
+            let _ = stream.flush().await;
+        }
+    });
+    let silent =
+        Fake::tls(config.clone(), |mut stream, _| async move { while read_query(&mut stream).await.is_some() {} });
+    let others = Fake::tls(config.clone(), |mut stream, _| async move {
+        while let Some(mut query) = read_query(&mut stream).await {
+            query[13] ^= 1;
+            write_message(&mut stream, &answer(&query, 66)).await;
+        }
+    });
+    let no_tls = Fake::tls(config, |stream, _| async move { drop(stream.into_inner()) });
+    for (what, bad) in [
+        ("reset", reset.await),
+        ("garbage", garbage.await),
+        ("silent", silent.await),
+        ("others", others.await),
+        ("no tls", no_tls.await),
+    ] {
+        let (group, _good) = beside_a_good_one(&pki, &bad, Tls).await;
+        for n in 0..4 {
+            let reply = group.ask(&format!("n{n}.test")).await.unwrap_or_else(|failure| panic!("{what}: {failure}"));
+            assert_eq!(address(&reply).octets()[3], GOOD, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_http_costs_no_answer_while_another_server_has_one() {
+    let pki = Pki::new();
+    let cases: [(&str, u16, &str, usize); 5] = [
+        ("500", 500, "application/dns-message", 0),
+        ("403", 403, "application/dns-message", 0),
+        ("429", 429, "text/html", 0),
+        ("a page", 200, "text/html", 0),
+        ("endless", 200, "application/dns-message", 70_000),
+    ];
+    for (what, status, media, more) in cases {
+        let bad = Fake::http(pki.server().server_config(&[b"h2"]), move |(request, to)| async move {
+            let mut message = answer(&body(request).await, 66);
+            message.resize(message.len() + more, 0);
+            respond(to, status, media, message);
+        })
+        .await;
+        let (group, _good) = beside_a_good_one(&pki, &bad, Https).await;
+        for n in 0..4 {
+            let reply = group.ask(&format!("n{n}.test")).await.unwrap_or_else(|failure| panic!("{what}: {failure}"));
+            assert_eq!(address(&reply).octets()[3], GOOD, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_wrong_with_a_reply_is_said() {
+    let pki = Pki::new();
+    let bad = Fake::http(pki.server().server_config(&[b"h2"]), |(request, to)| async move {
+        respond(to, 503, "text/plain", answer(&body(request).await, 66));
+    })
+    .await;
+    let group = Group1::new(vec![upstream(Https, bad.address, options(&pki))]);
+    let said = group.ask("www.test").await.unwrap_err().summary;
+    assert!(said.contains("HTTP status 503"), "{said}");
+}
+
+#[tokio::test]
+async fn a_body_that_comes_slowly_is_waited_for_and_holds_up_nobody() {
+    let pki = Pki::new();
+    let fake = Fake::http(pki.server().server_config(&[b"h2"]), |(request, mut to)| async move {
+        let query = body(request).await;
+        let message = answer(&query, 7);
+        if !query.windows(4).any(|four| four == b"slow") {
+            return respond(to, 200, "application/dns-message", message);
+        }
+        let head = http::Response::builder().header("content-type", "application/dns-message").body(()).unwrap();
+        let mut stream = to.send_response(head, false).unwrap();
+        for octet in message {
+            let _ = stream.send_data(vec![octet].into(), false);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let _ = stream.send_data(bytes::Bytes::new(), true);
+    })
+    .await;
+    let group = Arc::new(Group1::new(vec![upstream(Https, fake.address, options(&pki))]));
+    let slow = tokio::spawn({
+        let group = Arc::clone(&group);
+        async move { group.address("slow.test").await }
+    });
+    for n in 0..10 {
+        assert_eq!(group.address(&format!("n{n}.test")).await.octets()[3], 7);
+    }
+    assert_eq!(slow.await.unwrap().octets()[3], 7);
+}
+
+#[tokio::test]
+async fn a_server_that_says_goodbye_is_asked_on_a_fresh_connection() {
+    let pki = Pki::new();
+    // Two requests a connection, then GOAWAY.
+    let fake = Fake::tls(pki.server().server_config(&[b"h2"]), |stream, _| async move {
+        let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+        let mut count = 0;
+        while let Some(Ok((request, to))) = connection.accept().await {
+            tokio::spawn(async move { respond(to, 200, "application/dns-message", answer(&body(request).await, 7)) });
+            count += 1;
+            if count == 2 {
+                connection.graceful_shutdown();
+            }
+        }
+    })
+    .await;
+    let group = Group1::new(vec![upstream(Https, fake.address, options(&pki))]);
+    for n in 0..10 {
+        assert_eq!(group.address(&format!("n{n}.test")).await.octets()[3], 7);
+    }
+    assert!(fake.connections() >= 4, "{}", fake.connections());
+    assert_eq!(group.stats.get(Counter::UpstreamErrors), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_closes_after_each_reply_answers_all() {
+    let pki = Pki::new();
+    let fake = Fake::tls(pki.server().server_config(&[b"dot"]), |mut stream, _| async move {
+        if let Some(query) = read_query(&mut stream).await {
+            write_message(&mut stream, &answer(&query, 7)).await;
+            let _ = stream.shutdown().await;
+        }
+    })
+    .await;
+    let group = Arc::new(Group1::new(vec![upstream(Tls, fake.address, options(&pki))]));
+    for n in 0..5 {
+        assert_eq!(group.address(&format!("n{n}.test")).await.octets()[3], 7);
+    }
+    // Many at once as well: each connection takes one of them off.
+    let asking: Vec<_> = (0..8)
+        .map(|n| {
+            let group = Arc::clone(&group);
+            tokio::spawn(async move { group.address(&format!("m{n}.test")).await })
+        })
+        .collect();
+    for question in asking {
+        assert_eq!(question.await.unwrap().octets()[3], 7);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_lost_without_a_word_costs_a_moment_and_no_query() {
+    let pki = Pki::new();
+    // The first connection answers once; then it is as if the machine had slept and the network were another.
+    let fake = Fake::tls(pki.server().server_config(&[b"dot"]), |mut stream, count| async move {
+        if count > 0 {
+            return answer_all(stream, 7).await;
+        }
+        if let Some(query) = read_query(&mut stream).await {
+            write_message(&mut stream, &answer(&query, 7)).await;
+        }
+        std::future::pending().await
+    })
+    .await;
+    let group = Group1::new(vec![upstream(Tls, fake.address, options(&pki))]);
+    for n in 0..5 {
+        assert_eq!(group.address(&format!("n{n}.test")).await.octets()[3], 7);
+    }
+    assert_eq!(fake.connections(), 2);
+    assert_eq!(group.stats.get(Counter::UpstreamSuspects), 1);
+    assert_eq!(group.stats.get(Counter::UpstreamErrors), 0);
+    group.upstreams.suspect_all();
+    assert_eq!(group.address("after.test").await.octets()[3], 7);
+    assert_eq!(fake.connections(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_server_costs_no_query_and_is_used_again_when_it_goes_on() {
+    let pki = Pki::new();
+    let identity = pki.server();
+    for transport in [Tls, Https] {
+        let Some(server) = Server::unbound(&identity) else { return };
+        let good = good(&pki).await;
+        let place = if transport == Tls { server.dot } else { server.doh };
+        let servers = vec![upstream(transport, place, options(&pki)), upstream(Tls, good.address, options(&pki))];
+        let group = Group1::new(servers);
+        answered_by(&group, "before", 7).await;
+        let process = Pid::from_raw(server.pid());
+        kill(process, Signal::SIGSTOP).unwrap();
+        for n in 0..10 {
+            assert_eq!(group.address(&format!("n{n}.test")).await.octets()[3], GOOD, "{transport}");
+        }
+        kill(process, Signal::SIGCONT).unwrap();
+        answered_by(&group, "after", 7).await;
+    }
+}
+
+/// Asks until the server with these answers is the one that gives them.
+async fn answered_by(group: &Group1, what: &str, last: u8) {
+    let found = async {
+        let mut n = 0;
+        while group.address(&format!("{what}{n}.test")).await.octets()[3] != last {
+            n += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), found).await.expect("that server answers");
+}
