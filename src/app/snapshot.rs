@@ -42,9 +42,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause; each is twice as long as the one before. A busy cache of the default size is 4 MB, so a disk
 /// sees half a gigabyte a day at most.
 const MAX_PAUSE: Duration = Duration::from_secs(600);
-/// How long the end of the daemon waits for the last writing, counted from 50 ms after SIGTERM: all must be over within a second
+/// How long the end of the daemon waits for the last writing, counted from SIGTERM: it must be over within a second
 /// (docs/promises.md 2), and the snapshot before is not lost by that.
-const LAST_WRITING_TIMEOUT: Duration = Duration::from_millis(850);
+const LAST_WRITING_TIMEOUT: Duration = Duration::from_millis(900);
 /// How many times the cache's own bound a file may be long: entries take less there than in memory, but the bound may
 /// have been lowered since.
 const MAX_FILE_SHARE: u64 = 2;

@@ -393,9 +393,8 @@ fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 
 /// Works on one question and hands its answer to its connection.
 async fn work<A: Answerer>(serving: Busy<A>, peer: Rc<Peer>, query: Box<Query>, permit: Permit) {
-    let answered = serving.work(query, &permit).await;
-    if !peer.push(&answered.bytes) {
+    let answer = serving.work(query, &permit).await;
+    if !peer.push(&answer) {
         serving.stats.count(Counter::SendFailed);
     }
-    serving.finish(answered.rest);
 }

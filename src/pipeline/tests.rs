@@ -320,27 +320,3 @@ async fn a_question_after_a_reload_does_not_wait_for_one_from_before_it() {
     assert_eq!((before.origin, after.origin), (Origin::Upstream, Origin::Zone));
     assert_eq!(ask(&pipeline).await.origin, Origin::Zone, "what was in flight is not kept");
 }
-
-#[tokio::test(start_paused = true)]
-async fn what_is_put_off_until_the_answer_is_sent_is_done_or_frees_who_waits() {
-    let (pipeline, net) = pipeline(10, Ipv4Addr::new(93, 184, 216, 34));
-    let query = Query::local(Name::parse("www.example.org").unwrap(), Rtype::A);
-    let (answer, rest) = pipeline.answer_first(&query).await;
-    assert_eq!(answer.rcode(), Rcode::NOERROR);
-    let waits = ask(&pipeline);
-    tokio::pin!(waits);
-    assert!(tokio::time::timeout(Duration::from_millis(100), &mut waits).await.is_err(), "it is not kept yet");
-    rest.unwrap().finish();
-    assert_eq!(waits.await.message, answer.message);
-    assert_eq!(ask(&pipeline).await.origin, Origin::Cache);
-    assert_eq!(net.asked.load(Ordering::Relaxed), 1);
-
-    let other = Query::local(Name::parse("other.example.org").unwrap(), Rtype::A);
-    let (_, rest) = pipeline.answer_first(&other).await;
-    let waits = ask_for(&pipeline, "other.example.org");
-    tokio::pin!(waits);
-    assert!(tokio::time::timeout(Duration::from_millis(100), &mut waits).await.is_err());
-    drop(rest);
-    assert_eq!(waits.await.rcode(), Rcode::NOERROR, "whoever waits asks anew");
-    assert_eq!(net.asked.load(Ordering::Relaxed), 3);
-}
