@@ -17,7 +17,7 @@ use truename::config;
 use truename::dns::encode::{self, ClientShape, MessageBuilder};
 use truename::dns::wire::{ParsedQuery, Section};
 use truename::dns::{Name, Origin, Query, Rcode, Record, Rtype, Transport};
-use truename::listen::{self, Answerer};
+use truename::listen::{self, Answered, Answerer};
 use truename::stats::Stats;
 
 /// Questions outstanding.
@@ -52,7 +52,7 @@ impl Answerer for Prepared {
         Some(Origin::Cache)
     }
 
-    async fn answer(self: Arc<Self>, _query: Query) -> (Origin, Vec<u8>) {
+    async fn answer(&self, _query: &Query) -> Answered {
         unreachable!("everything is answered from memory")
     }
 

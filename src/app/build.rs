@@ -246,9 +246,9 @@ fn group_is_private(group: &Group, machine: &[SocketAddr]) -> bool {
     all.peek().is_some() && all.all(|address| is_private(address.ip()))
 }
 
-/// Returns how many of the files this process may open can be upstream sockets.
-fn max_sockets() -> usize {
-    let limit = files::limit().map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+/// Returns how many of the files that this process may open can be upstream sockets.
+fn max_sockets(limit: Option<u64>) -> usize {
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     limit.saturating_sub(KEPT_FILES).max(limit / 4)
 }
 
@@ -267,7 +267,7 @@ pub(super) fn state(loaded: Loaded, clock: &Clock, stats: &Arc<Stats>, previous:
         previous.map(|previous| &previous.upstreams),
     );
     upstreams.set_own_addresses(&config.server.listen);
-    upstreams.set_max_sockets(max_sockets());
+    upstreams.set_max_sockets(max_sockets(files::limit()));
     State::new(Parts { config, zones: loaded.zones, routes: loaded.routes, upstreams, system: loaded.system, cache })
 }
 
@@ -275,6 +275,12 @@ pub(super) fn state(loaded: Loaded, clock: &Clock, stats: &Arc<Stats>, previous:
 mod tests {
     use super::*;
     use crate::config::Location;
+
+    #[test]
+    fn files_are_kept_for_all_else_as_far_as_there_are_enough() {
+        assert_eq!([Some(9472), Some(2000), Some(1600), Some(256), Some(0)].map(max_sockets), [8192, 720, 400, 64, 0]);
+        assert!(max_sockets(None) > 8192 && max_sockets(Some(u64::MAX)) > 8192);
+    }
 
     #[test]
     fn hosts_conflicts_are_listed_up_to_a_bound_and_the_rest_is_counted() {

@@ -22,6 +22,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// How long questions in flight may go on after SIGTERM (docs/promises.md 2: the rest gets SERVFAIL, exit within 1 s).
 const DRAIN: Duration = Duration::from_millis(800);
 
+/// How long the last writing of the cache waits for what is in work: an answer is kept a moment after it has been sent.
+const LAST_KEPT: Duration = Duration::from_millis(50);
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -73,7 +76,14 @@ async fn serve(options: &Options) -> Result<(), RunError> {
         }
     }
     tracing::info!("stopping");
-    let (drained, ()) = tokio::join!(daemon.running.drain(DRAIN), snapshot.finish());
+    let mut drain = pin!(daemon.running.drain(DRAIN));
+    let drained = match tokio::time::timeout(LAST_KEPT, &mut drain).await {
+        Ok(drained) => {
+            snapshot.finish().await;
+            drained
+        }
+        Err(_) => tokio::join!(drain, snapshot.finish()).0,
+    };
     logging.report();
     tracing::info!(in_flight = drained.in_flight, "stopped");
     Ok(())

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! No timer runs while nothing changes. Nothing here is fatal: without a snapshot the cache begins empty, as it does
-//! without `[cache] persist`. The file holds names that people looked up, so only its owner can read it.
+//! without `[cache] persist`. The file holds names that people looked up, so only its owner can read it. One daemon works
+//! in a folder at a time (`cache.lock`); the next one leaves what is there alone, and keeps nothing.
 
 use super::state_dir::state_dir;
 use crate::clock;
@@ -17,6 +18,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::cache::Cache;
 use crate::pipeline::cache::persist::{self, Fault, Moment, Restored};
 use crate::stats::{Counter, Stats};
+use crate::system::lock::{self, Claim, Lock};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::future::pending;
 use std::io::{self, BufReader, BufWriter, Seek, Write};
@@ -33,14 +35,16 @@ const FILE: &str = "cache.snapshot";
 const FILE_NEXT: &str = "cache.snapshot.next";
 /// What one is put aside as that cannot be used; the one before goes.
 const FILE_BAD: &str = "cache.snapshot.bad";
+/// Held by the daemon that these files belong to.
+const FILE_LOCK: &str = "cache.lock";
 /// The pause between the first change and its writing, after a start: what a machine that soon crashes keeps.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause; each is twice as long as the one before. A busy cache of the default size is 4 MB, so a disk
 /// sees half a gigabyte a day at most.
 const MAX_PAUSE: Duration = Duration::from_secs(600);
-/// How long the end of the daemon waits for the last writing, counted from SIGTERM: it must be over within a second
+/// How long the end of the daemon waits for the last writing, counted from 50 ms after SIGTERM: all must be over within a second
 /// (docs/promises.md 2), and the snapshot before is not lost by that.
-const LAST_WRITING_TIMEOUT: Duration = Duration::from_millis(900);
+const LAST_WRITING_TIMEOUT: Duration = Duration::from_millis(850);
 /// How many times the cache's own bound a file may be long: entries take less there than in memory, but the bound may
 /// have been lowered since.
 const MAX_FILE_SHARE: u64 = 2;
@@ -57,6 +61,10 @@ pub(super) struct Snapshot {
     /// What the cache of the last look was, to notice when a reload has made another.
     cache: Arc<Cache>,
     enabled: bool,
+    /// That the folder is ours; `None` where it is not, or where there are no locks.
+    lock: Option<Arc<Lock>>,
+    /// It has been said that the folder is another daemon's.
+    told: bool,
     changed: Arc<Notify>,
     due: Option<Instant>,
     pause: Duration,
@@ -79,6 +87,8 @@ impl Snapshot {
             pipeline: Arc::clone(pipeline),
             cache: Arc::clone(&state.cache),
             enabled: false,
+            lock: None,
+            told: false,
             changed: Arc::new(Notify::new()),
             due: None,
             pause: FIRST_PAUSE,
@@ -104,11 +114,46 @@ impl Snapshot {
     }
 
     fn apply(&mut self, policy: &config::Cache) {
-        self.enabled = policy.persist && policy.max_entries > 0 && self.folder.is_some();
-        if let Some(folder) = self.folder.as_ref().filter(|_| !policy.persist) {
-            // Whoever turns it off does not want the names to lie there.
-            forget(folder);
+        self.enabled = policy.persist && policy.max_entries > 0 && self.is_ours();
+        if let Some(folder) = self.folder.clone().filter(|_| !policy.persist) {
+            // Whoever turns it off does not want the names to lie there, unless they are another daemon's.
+            if is_something_in(&folder) && self.claim(&folder).is_ok() {
+                forget(&folder);
+            }
+            self.lock = None;
         }
+    }
+
+    /// Tells whether there is a folder that no other daemon works in, and says so when there is not.
+    fn is_ours(&mut self) -> bool {
+        let Some(folder) = self.folder.clone() else { return false };
+        let Err(pid) = self.claim(&folder) else {
+            self.told = false;
+            return true;
+        };
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                folder = %folder.display(), pid,
+                hint = "set another STATE_DIRECTORY or persist = false for one of them; SIGHUP tries again",
+                "another truename keeps its cache in this folder; this one's cache is not kept across restarts"
+            );
+        }
+        false
+    }
+
+    /// Claims the folder; an error is another daemon that has it, by its process id if that is known. Where nothing can be
+    /// locked there is nobody to make room for, or writing will say what is wrong.
+    fn claim(&mut self, folder: &Path) -> Result<(), Option<u32>> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        let claimed = create(folder).and_then(|()| lock::claim(&folder.join(FILE_LOCK)));
+        match claimed {
+            Ok(Claim::Ours(lock)) => self.lock = Some(Arc::new(lock)),
+            Ok(Claim::Taken(by)) => return Err(by),
+            Err(error) => tracing::debug!(folder = %folder.display(), %error, "the cache's folder cannot be locked"),
+        }
+        Ok(())
     }
 
     fn listen(&self) {
@@ -139,6 +184,10 @@ impl Snapshot {
     pub(super) fn write(&mut self) {
         self.due = None;
         let Some(folder) = self.folder.clone().filter(|_| self.enabled) else { return };
+        if !self.is_ours() {
+            self.enabled = false;
+            return;
+        }
         if !self.cache.take_changes() {
             return;
         }
@@ -177,8 +226,9 @@ impl Snapshot {
     /// Has a thread do something slow. Not tokio's pool: its runtime would wait for the thread at the end.
     fn spawn(&mut self, work: impl FnOnce() + Send + 'static) {
         let (ending, ended) = oneshot::channel::<()>();
+        let lock = self.lock.clone();
         let started = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
-            let _ending = ending;
+            let (_ending, _lock) = (ending, lock);
             work();
         });
         match started {
@@ -296,7 +346,7 @@ fn write_and_tell(folder: &Path, cache: &Cache, pipeline: &Pipeline) {
 
 /// Writes beside the file and puts it in its place only when all of it is on disk.
 fn write_file(folder: &Path, cache: &Cache, now: Moment) -> io::Result<u32> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    create(folder)?;
     let next = folder.join(FILE_NEXT);
     remove(&next)?;
     let written = write_beside(&next, cache, now).and_then(|entries| {
@@ -320,6 +370,15 @@ fn write_beside(next: &Path, cache: &Cache, now: Moment) -> io::Result<u32> {
     drop(buffered);
     file.sync_all()?;
     Ok(entries)
+}
+
+fn create(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Tells whether there is any snapshot.
+fn is_something_in(folder: &Path) -> bool {
+    [FILE, FILE_NEXT, FILE_BAD].iter().any(|name| fs::symlink_metadata(folder.join(name)).is_ok())
 }
 
 /// Removes every snapshot there may be.
@@ -414,10 +473,34 @@ mod tests {
         file.set_len(empty.state().config.cache.max_bytes * MAX_FILE_SHARE + 1).unwrap();
         restore_into(&empty, folder.path());
         assert!(!path.exists() && folder.path().join(FILE_BAD).exists());
+        // However small the cache is, a file of a mebibyte is looked at.
+        let tiny = config::Cache { max_bytes: 1000, ..empty.state().config.cache };
+        let read = |octets| {
+            File::create(&path).unwrap().set_len(octets).unwrap();
+            read_file(&path, &empty.state().cache, &tiny, &empty)
+        };
+        assert!(matches!(read(MIN_FILE_BOUND + 1), Err(Refusal::TooLarge { most: MIN_FILE_BOUND, .. })));
+        assert!(matches!(read(MIN_FILE_BOUND), Err(Refusal::Fault(Fault::Foreign))));
+        fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         restore_into(&empty, folder.path());
         assert!(!path.exists());
         assert_eq!((empty.stats().get(Counter::SnapshotsBad), empty.state().cache.len()), (2, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_does_not_wait_for_a_disk_that_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let busy = pipeline(folder.path(), 3);
+        let mut snapshot = Snapshot::start_in(Some(folder.path().to_owned()), &busy);
+        if let Some(reading) = snapshot.working.take() {
+            let _ended = reading.await;
+        }
+        let (_hangs, working) = oneshot::channel();
+        (snapshot.working, snapshot.reading) = (Some(working), false);
+        let start = Instant::now();
+        snapshot.finish().await;
+        assert_eq!(start.elapsed(), LAST_WRITING_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
@@ -430,7 +513,9 @@ mod tests {
             let _ended = reading.await;
         }
         assert!(timeout(Duration::from_secs(7 * 86_400), snapshot.due()).await.is_err());
-        for pause in [FIRST_PAUSE, FIRST_PAUSE * 2, FIRST_PAUSE * 4] {
+        let doubled = (0..).map(|times| FIRST_PAUSE * 2_u32.pow(times)).take_while(|pause| *pause < MAX_PAUSE);
+        let pauses: Vec<Duration> = doubled.chain([MAX_PAUSE, MAX_PAUSE]).collect();
+        for &pause in &pauses {
             put(&busy, 1);
             let start = Instant::now();
             // Given up again and again by whatever else the daemon waits for.
@@ -441,7 +526,7 @@ mod tests {
                 let _ended = writing.await;
             }
         }
-        assert_eq!(busy.stats().get(Counter::SnapshotsWritten), 3);
+        assert_eq!(busy.stats().get(Counter::SnapshotsWritten), u64::try_from(pauses.len()).unwrap());
     }
 
     #[tokio::test]

@@ -345,6 +345,35 @@ clients = ["10.1.2.3/8"]
     }
 
     #[test]
+    fn a_chain_of_fallbacks_that_no_question_follows_to_its_end_is_refused() {
+        let groups = |names: &[&str], fallbacks: &[(&str, &str)]| -> String {
+            let group = |name: &&str| {
+                let fallback = fallbacks.iter().find(|(from, _)| from == name);
+                let line = fallback.map_or(String::new(), |(_, to)| format!("fallback = \"{to}\"\n"));
+                format!("[upstream.{name}]\nservers = [\"auto\"]\n{line}")
+            };
+            names.iter().map(group).collect()
+        };
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let (abcd, de) = ([("a", "b"), ("b", "c"), ("c", "d")], ("d", "e"));
+        assert_eq!(problems(&groups(&names, &abcd)), Vec::<String>::new());
+        let five = groups(&names, &[abcd.as_slice(), &[de]].concat());
+        assert_eq!(problems(&five), ["3:12 fallback-chain upstream.a.fallback"]);
+        let found = &load_text("x.toml", &five).diagnostics[0];
+        assert_eq!(found.found, "a -> b -> c -> d -> e");
+        assert!(
+            found.is_error() && found.hint.as_ref().unwrap().contains("take out the fallback of \"d\""),
+            "{found:?}"
+        );
+        // Each chain is reported once, by its beginning, however many groups lie within it.
+        let two = groups(&names, &[abcd.as_slice(), &[de, ("f", "b")]].concat());
+        let both = ["3:12 fallback-chain upstream.a.fallback", "17:12 fallback-chain upstream.f.fallback"];
+        assert_eq!(problems(&two), both);
+        let into_a_ring = groups(&names, &[abcd.as_slice(), &[de, ("e", "c")]].concat());
+        assert_eq!(problems(&into_a_ring), ["9:12 fallback-cycle upstream.c.fallback"]);
+    }
+
+    #[test]
     fn patterns_that_something_else_takes_are_reported() {
         let route = |rest: &str| format!("[[route]]\nupstream = \"system\"\n{rest}\n");
         let view = "[[view]]\nname = \"v\"\nclients = [\"10.0.0.0/8\"]\n";

@@ -92,6 +92,10 @@ pub struct Server {
     pub allow: Vec<IpNet>,
 }
 
+/// Groups a question may go through, one standing in for the other: each is waited for before the next is asked, and
+/// with four of them the budget is spent.
+pub const MAX_CHAIN: usize = 4;
+
 /// `[upstream.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {

@@ -1,6 +1,7 @@
 //! Domain names as uncompressed wire labels (RFC 1035 section 3.1), compared without regard to ASCII case
 //! (RFC 4343).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -99,6 +100,17 @@ impl Name {
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.0.len() == 1
+    }
+
+    /// Returns the wire form in lower case, copied only when it is not.
+    #[must_use]
+    pub fn lower_wire(&self) -> Cow<'_, [u8]> {
+        // Length octets are at most 63, so they are never ASCII letters.
+        if self.0.iter().any(u8::is_ascii_uppercase) {
+            self.0.to_ascii_lowercase().into()
+        } else {
+            self.as_wire().into()
+        }
     }
 
     /// Counts the labels, the root not included.

@@ -229,6 +229,21 @@ mod tests {
     }
 
     #[test]
+    fn so_many_connections_wait_to_be_accepted_and_the_next_one_is_left_to_try_again() {
+        let bound = bind(ANY_PORT, 1, &|_, _| None).unwrap();
+        let in_time = std::time::Duration::from_secs(5);
+        // One whose client has closed it waits all the same; Linux keeps one more than it was told.
+        for n in 0..=TCP_BACKLOG {
+            std::net::TcpStream::connect_timeout(&bound.actual, in_time).unwrap_or_else(|error| panic!("{n}: {error}"));
+        }
+        let soon = std::time::Duration::from_millis(500);
+        let refused = std::net::TcpStream::connect_timeout(&bound.actual, soon).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+        bound.tcp[0].accept().unwrap();
+        std::net::TcpStream::connect_timeout(&bound.actual, in_time).unwrap();
+    }
+
+    #[test]
     fn a_port_in_use_is_an_error_even_when_its_holder_would_share_it() {
         let first = bind(ANY_PORT, 1, &|_, _| None).unwrap();
         let error = bind(first.actual, 1, &|_, _| Some("dnsmasq (pid 812)".into())).unwrap_err();

@@ -48,7 +48,11 @@ impl<A: Answerer> Direct<A> {
         match self.0.look(message, &arrival, self.0.answerer.now(), &mut out) {
             Sight::Silent => None,
             Sight::Answered(_) => Some(out),
-            Sight::Work(query, permit) => Some(self.0.work(query, &permit).await),
+            Sight::Work(query, permit) => {
+                let answered = self.0.work(query, &permit).await;
+                self.0.finish(answered.rest);
+                Some(answered.bytes)
+            }
         }
     }
 }

@@ -334,6 +334,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn one_to_give_way_is_looked_for_among_the_sixteen_oldest() {
+        let limits = Arc::new(Limits::new(&server(64)));
+        let elsewhere = |client: &IpAddr| limits.cell_of(*client) != limits.cell_of(CLIENT);
+        let mut others = (0..=255).map(other).filter(elsewhere).map(|client| limits.admit(client).unwrap());
+        let firm: Vec<Permit> = others.by_ref().take(32).collect();
+        let mut older: Vec<Permit> = others.by_ref().take(MAX_LOOKED_AT).collect();
+        let hog: Vec<Permit> = std::iter::from_fn(|| limits.admit(CLIENT).ok()).collect();
+        tokio::time::advance(GIVE_WAY_AFTER).await;
+        assert_eq!(limits.admit(CLIENT).unwrap_err(), Refusal::Share, "its own are not among them");
+        // The same number in work, but one of its own is the sixteenth.
+        older.remove(0);
+        let _newest = others.next().unwrap();
+        let _next = limits.admit(CLIENT).unwrap();
+        assert!(tokio::time::timeout(Duration::ZERO, hog[0].give_way()).await.is_ok());
+        drop(firm);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_client_over_its_share_pushes_out_only_its_own() {
         let limits = Arc::new(Limits::new(&server(64)));
         let firm: Vec<Permit> = (0..32).map(|number| limits.admit(other(number)).unwrap()).collect();

@@ -59,9 +59,9 @@ pub trait Answerer: Send + Sync + 'static {
         out: &mut Vec<u8>,
     ) -> Option<Origin>;
 
-    /// Works out an answer, fitted to the client, and returns where it came from and its bytes. Always answers within
-    /// its own budget. Runs on the worker's own thread, so the future need not be `Send`. May be dropped at any await.
-    fn answer(self: Arc<Self>, query: Query) -> impl Future<Output = (Origin, Vec<u8>)>;
+    /// Works out an answer, fitted to the client. Always answers within its own budget. Runs on the worker's own thread,
+    /// so the future need not be `Send`. May be dropped at any await.
+    fn answer(&self, query: &Query) -> impl Future<Output = Answered>;
 
     /// Tells whether this client may ask.
     fn allows(&self, client: IpAddr) -> bool;
@@ -71,6 +71,22 @@ pub trait Answerer: Send + Sync + 'static {
 
     /// Returns the largest datagram to send, which our OPT announces.
     fn udp_payload_bytes(&self) -> u16;
+}
+
+/// What became of a question that needed work.
+pub struct Answered {
+    /// Where the answer comes from.
+    pub origin: Origin,
+    /// The whole answer.
+    pub bytes: Vec<u8>,
+    /// What is to be done when it has been sent.
+    pub rest: Option<Box<dyn FnOnce()>>,
+}
+
+impl std::fmt::Debug for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answered").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 /// One address that is listened on.

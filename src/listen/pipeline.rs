@@ -1,12 +1,11 @@
 //! The pipeline as what knows the answers.
 
-use super::Answerer;
+use super::{Answered, Answerer};
 use crate::clock::Tick;
 use crate::dns::wire::ParsedQuery;
-use crate::dns::{Origin, Query, Trace, Transport};
+use crate::dns::{Origin, Query, Transport};
 use crate::pipeline::Pipeline;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 /// What an answer over UDP usually fits in; a longer one grows the buffer.
 const USUAL_ANSWER_BYTES: usize = 512;
@@ -24,12 +23,12 @@ impl Answerer for Pipeline {
         Self::answer_cached(self, parsed, client, local, transport, now, out)
     }
 
-    async fn answer(self: Arc<Self>, query: Query) -> (Origin, Vec<u8>) {
-        let mut trace = Trace::off();
-        let answer = Self::answer(&self, &query, &mut trace).await;
-        let mut out = Vec::with_capacity(USUAL_ANSWER_BYTES);
-        self.respond(&query, &answer, &mut out);
-        (answer.origin, out)
+    async fn answer(&self, query: &Query) -> Answered {
+        let (answer, rest) = self.answer_first(query).await;
+        let mut bytes = Vec::with_capacity(USUAL_ANSWER_BYTES);
+        self.respond(query, &answer, &mut bytes);
+        let rest = rest.map(|rest| Box::new(|| rest.finish()) as Box<dyn FnOnce()>);
+        Answered { origin: answer.origin, bytes, rest }
     }
 
     fn allows(&self, client: IpAddr) -> bool {

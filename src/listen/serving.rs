@@ -1,8 +1,8 @@
 //! What UDP and TCP have in common on one thread: who is answered on the spot, who is worked on, who is too late.
 
-use super::Answerer;
 use super::limits::{Limits, Permit, Refusal};
 use super::reply::{Reason, Replies};
+use super::{Answered, Answerer};
 use crate::clock::Tick;
 use crate::dns::wire::{self, Fault, ParsedQuery};
 use crate::dns::{Origin, Query, Rcode, Transport, encode};
@@ -185,12 +185,11 @@ impl<A: Answerer> Serving<A> {
         Sight::Answered(Origin::Own)
     }
 
-    /// Works out an answer. There always is one: a panic, the end of a drain and having to give way have theirs.
-    pub(super) async fn work(&self, query: Box<Query>, permit: &Permit) -> Vec<u8> {
-        let copy = query.clone();
-        let answerer = Arc::clone(&self.answerer);
+    /// Works out an answer. There always is one: a panic, the end of a drain and having to give way have theirs. What is
+    /// to be done when it has been sent is for [`Self::finish`].
+    pub(super) async fn work(&self, query: Box<Query>, permit: &Permit) -> Answered {
         // Boxed: some kilobytes that would otherwise be moved with the task, several times, before it first runs.
-        let answer = Box::pin(async move { answerer.answer(*query).await });
+        let answer = Box::pin(self.answerer.answer(&query));
         let result = tokio::select! {
             biased;
             result = caught(answer) => result.map_err(|Panicked| {
@@ -203,9 +202,22 @@ impl<A: Answerer> Serving<A> {
                 Err(Reason::GaveWay)
             }
         };
-        let (origin, bytes) = result.unwrap_or_else(|why| (Origin::Own, self.replies().to_query(&copy, why)));
-        self.stats.count(Counter::answers(origin));
-        bytes
+        let answered = result.unwrap_or_else(|why| Answered {
+            origin: Origin::Own,
+            bytes: self.replies().to_query(&query, why),
+            rest: None,
+        });
+        self.stats.count(Counter::answers(answered.origin));
+        answered
+    }
+
+    /// Does what was left for after the answer. A panic in it ends nothing else.
+    pub(super) fn finish(&self, rest: Option<Box<dyn FnOnce()>>) {
+        if let Some(rest) = rest
+            && catch_unwind(AssertUnwindSafe(rest)).is_err()
+        {
+            self.stats.count(Counter::PanicsCaught);
+        }
     }
 
     async fn given_up(&self) {

@@ -393,8 +393,9 @@ fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 
 /// Works on one question and hands its answer to its connection.
 async fn work<A: Answerer>(serving: Busy<A>, peer: Rc<Peer>, query: Box<Query>, permit: Permit) {
-    let answer = serving.work(query, &permit).await;
-    if !peer.push(&answer) {
+    let answered = serving.work(query, &permit).await;
+    if !peer.push(&answered.bytes) {
         serving.stats.count(Counter::SendFailed);
     }
+    serving.finish(answered.rest);
 }

@@ -4,9 +4,9 @@
 //! with another. Nothing is allocated on that way. What needs work becomes a task on the same thread; answers of
 //! tasks that end together leave together.
 
-use super::Answerer;
 use super::limits::Permit;
 use super::serving::{Arrival, Busy, Serving, Sight, Tally};
+use super::{Answered, Answerer};
 use crate::dns::{Query, Rcode, Transport};
 use crate::stats::{Counter, Stats};
 use nix::errno::Errno;
@@ -260,7 +260,7 @@ async fn work<A: Answerer>(
     peer: SockaddrStorage,
     permit: Permit,
 ) {
-    let answer = serving.work(query, &permit).await;
+    let Answered { bytes: answer, rest, .. } = serving.work(query, &permit).await;
     let first = {
         let mut waiting = socket.waiting.borrow_mut();
         waiting.push_back(Waiting { peer, answer, _permit: permit });
@@ -271,6 +271,7 @@ async fn work<A: Answerer>(
         next_turn().await;
         socket.send_waiting(&serving.stats);
     }
+    serving.finish(rest);
 }
 
 /// Lets every task that is ready run once. Unlike `yield_now` it does not go through the poller.

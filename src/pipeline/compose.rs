@@ -43,7 +43,8 @@ pub struct Composed {
     pub answer: Answer,
     /// The names of the alias chain behind the question's own name, in order.
     pub aliases: Vec<Name>,
-    /// The chain ends in a name for which the reply has neither records nor an SOA: ask for it.
+    /// The chain ends in a name for which the reply has neither records nor an SOA, or goes on behind the last alias
+    /// that is followed: ask for it.
     pub broken: bool,
     /// The chain comes back to one of its own names, and holds nothing else.
     pub loops: bool,
@@ -65,7 +66,7 @@ pub fn compose(
 ) -> Result<Composed, WireError> {
     let message = Message::parse(reply)?;
     message.validate()?;
-    let (chain, turns_back) = alias_chain(&message, question)?;
+    let (chain, chain_end) = alias_chain(&message, question)?;
     let last = chain.last().cloned().unwrap_or_else(|| question.qname.clone());
     let mut kept = Vec::new();
     let mut expanded = Vec::new();
@@ -105,10 +106,12 @@ pub fn compose(
     let mut bytes = if goes_on { reply[..end].to_vec() } else { rewritten(&message, question, &kept, counts.0)? };
     set_header(&mut bytes, &message, counts, keep_ad);
     let rcode = message.rcode();
-    let broken = !final_records && !soa && rcode == Rcode::NOERROR && !chain.is_empty();
+    let is_open = !final_records && !soa && rcode == Rcode::NOERROR && !chain.is_empty();
+    // Absence is said of where the reply's whole chain ends, not of where we stop following it.
+    let broken = is_open || chain_end == ChainEnd::Cut;
     let ede = message.edns().ok().flatten().and_then(|edns| Ede::from_option(edns.option(15)?));
     let answer = Answer { message: bytes.into(), origin: Origin::Upstream, ede };
-    let loops = turns_back && !final_records;
+    let loops = chain_end == ChainEnd::TurnsBack && !final_records;
     Ok(Composed { answer, aliases: chain, broken, loops, scrubbed })
 }
 
@@ -192,14 +195,24 @@ pub fn join(question: &QuestionKey, before: &[Record], last: &Answer, authentic_
     Answer { message: builder.finish(), origin: last.origin, ede: last.ede.clone() }
 }
 
-/// Follows CNAMEs (and the CNAMEs that DNAMEs make, RFC 6672 section 3.1) from the question's name, and tells whether
-/// they come back to a name before.
-fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<(Vec<Name>, bool), WireError> {
+/// Where a chain of aliases in a reply ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChainEnd {
+    /// At a name that is no alias in this reply.
+    Name,
+    /// At a name before.
+    TurnsBack,
+    /// Nowhere: it has more aliases than are followed.
+    Cut,
+}
+
+/// Follows CNAMEs (and the CNAMEs that DNAMEs make, RFC 6672 section 3.1) from the question's name.
+fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<(Vec<Name>, ChainEnd), WireError> {
     let mut chain: Vec<Name> = Vec::new();
     if matches!(question.qtype, Rtype::CNAME | Rtype::ANY) {
-        return Ok((chain, false));
+        return Ok((chain, ChainEnd::Name));
     }
-    while chain.len() < MAX_ALIASES {
+    loop {
         let current = chain.last().unwrap_or(&question.qname);
         let mut next = None;
         for at in message.section(Section::Answer).filter(|at| at.rtype == Rtype::CNAME && at.class == 1) {
@@ -209,12 +222,14 @@ fn alias_chain(message: &Message<'_>, question: &QuestionKey) -> Result<(Vec<Nam
             }
         }
         match next {
-            Some(target) if target != question.qname && !chain.contains(&target) => chain.push(target.to_lower()),
-            Some(_) => return Ok((chain, true)),
-            None => break,
+            Some(target) if target == question.qname || chain.contains(&target) => {
+                return Ok((chain, ChainEnd::TurnsBack));
+            }
+            Some(_) if chain.len() >= MAX_ALIASES => return Ok((chain, ChainEnd::Cut)),
+            Some(target) => chain.push(target.to_lower()),
+            None => return Ok((chain, ChainEnd::Name)),
         }
     }
-    Ok((chain, false))
 }
 
 /// Checks the names in a record's data: they must be whole without the records that are left out.
@@ -469,6 +484,19 @@ mod tests {
         let q = question("www.example.com", Rtype::A);
         let composed = compose(&q, &reply(&q, &[cname("www.example.com", "gone.cdn.net")], &[]), AUTO, false).unwrap();
         assert!(composed.broken);
+    }
+
+    #[test]
+    fn absence_behind_more_aliases_than_are_followed_is_not_said_of_the_last_one_followed() {
+        let q = question("h0.example", Rtype::A);
+        let aliases = |count: usize| -> Vec<Record> {
+            (0..count).map(|n| cname(&format!("h{n}.example"), &format!("h{}.example", n + 1))).collect()
+        };
+        let whole = compose(&q, &reply(&q, &aliases(MAX_ALIASES), &[soa("example")]), AUTO, false).unwrap();
+        assert!(!whole.broken);
+        let longer = compose(&q, &reply(&q, &aliases(MAX_ALIASES + 1), &[soa("example")]), AUTO, false).unwrap();
+        assert!(longer.broken && !longer.loops);
+        assert_eq!(longer.aliases.last(), Some(&name(&format!("h{MAX_ALIASES}.example"))));
     }
 
     #[test]

@@ -14,22 +14,25 @@ use std::sync::Arc;
 /// Networks are told apart later; until then there is one.
 pub(super) const PLACE: PlaceId = PlaceId(0);
 
-/// Puts an answer into the cache and lowers its TTLs to what it is kept for; returns how long that may be, and what
-/// became of it.
-pub(super) fn keep(
-    state: &State,
-    view: ViewId,
-    question: &QuestionKey,
-    answer: &mut Answer,
-    own_fingerprint: Option<u64>,
-    now: Tick,
-    stats: &Stats,
-) -> Option<(cache::Lifetime, Inserted)> {
-    let key = KeyBuf::of(PLACE, view, question);
+/// Says for how long an answer may be kept, and lowers its TTLs to that.
+pub(super) fn limit(state: &State, answer: &mut Answer) -> Option<cache::Lifetime> {
     let lifetime = cache::lifetime(answer, &state.config.cache);
     if let Some(cap_s) = cache::ttl_cap(lifetime, &state.config.cache) {
         cache::cap_ttls(&mut answer.message, cap_s);
     }
+    lifetime
+}
+
+/// Puts an answer that has its [`limit`] into the cache; returns how long it may be kept, and what became of it.
+pub(super) fn keep(
+    state: &State,
+    (view, question): (ViewId, &QuestionKey),
+    answer: &Answer,
+    own_fingerprint: Option<u64>,
+    (lifetime, now): (Option<cache::Lifetime>, Tick),
+    stats: &Stats,
+) -> Option<(cache::Lifetime, Inserted)> {
+    let key = KeyBuf::of(PLACE, view, question);
     let Some(lifetime) = lifetime else {
         // What was true before is not any more, so it must not come back as a stale answer (RFC 8767 section 4).
         if answer.origin == Origin::Upstream {
@@ -45,6 +48,9 @@ pub(super) fn keep(
     let inserted = state.cache.insert(&key, answer, &terms);
     stats.add(Counter::CacheInserted, u64::from(inserted.stored));
     stats.add(Counter::CacheEvicted, inserted.evicted);
+    if inserted.too_large {
+        stats.count_at_bound(Counter::CacheTooLarge);
+    }
     Some((lifetime, inserted))
 }
 
@@ -75,7 +81,7 @@ impl Late {
             return;
         }
         self.state.soften(self.view, &self.question, &mut composed);
-        let _kept =
-            keep(&self.state, self.view, &self.question, &mut composed.answer, None, self.clock.now(), &self.stats);
+        let limits = (limit(&self.state, &mut composed.answer), self.clock.now());
+        let _kept = keep(&self.state, (self.view, &self.question), &composed.answer, None, limits, &self.stats);
     }
 }

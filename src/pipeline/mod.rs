@@ -45,7 +45,7 @@ use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
 use arc_swap::ArcSwap;
 use cache::{Guard, KeyBuf, Lookup, Role, Serve, Staleness};
 use compose::AddressPolicy;
-use keep::{Late, PLACE, keep};
+use keep::{Late, PLACE, keep, limit};
 use refresh::{Background, StaleAnswer};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -122,6 +122,36 @@ struct Work<'a> {
     /// The fingerprint of the question's own name, when its way has shown it.
     own_fingerprint: Option<u64>,
     trace: &'a mut Trace,
+    /// That fingerprint is to be taken when the query is on its way.
+    fingerprint_due: bool,
+    /// What can wait until the answer is on its way is put into `rest`.
+    defers: bool,
+    rest: Option<Rest>,
+}
+
+/// What is left to do for a question when its answer is on its way: keeping it, and handing it to those who ask the same.
+/// Dropped, it leaves both undone, and whoever waits looks for another leader.
+#[derive(Debug)]
+#[must_use = "nothing is kept of an answer without it"]
+pub struct Rest {
+    lead: Guard<Waiter>,
+    state: Arc<State>,
+    stats: Arc<Stats>,
+    question: QuestionKey,
+    view: ViewId,
+    own_fingerprint: Option<u64>,
+    lifetime: Option<cache::Lifetime>,
+    now: Tick,
+    answer: Answer,
+}
+
+impl Rest {
+    /// Does it.
+    pub fn finish(self) {
+        let Self { lead, state, stats, question, view, own_fingerprint, lifetime, now, answer } = self;
+        let _kept = keep(&state, (view, &question), &answer, own_fingerprint, (lifetime, now), &stats);
+        hand_out(lead, &answer);
+    }
 }
 
 impl Work<'_> {
@@ -245,17 +275,37 @@ impl Pipeline {
 
     /// Decides one query, every stage in order, within [`BUDGET`]. Always returns an answer.
     pub async fn answer(&self, query: &Query, trace: &mut Trace) -> Answer {
-        let (qname, qtype, view) = (&query.qname, query.qtype, tracing::field::Empty);
-        let (client, transport) = (query.client, query.transport);
-        let span = tracing::debug_span!("query", %qname, %qtype, %client, %transport, view);
-        self.answer_in_span(query, trace).instrument(span).await
+        self.answer_in_span(query, trace, false).instrument(Self::span(query)).await.0
     }
 
-    async fn answer_in_span(&self, query: &Query, trace: &mut Trace) -> Answer {
+    /// Decides one query as [`answer`](Self::answer) does, and leaves to the caller what need not be done before the answer
+    /// is sent.
+    pub async fn answer_first(&self, query: &Query) -> (Answer, Option<Rest>) {
+        let mut trace = Trace::off();
+        let defers = !tracing::enabled!(Level::DEBUG);
+        self.answer_in_span(query, &mut trace, defers).instrument(Self::span(query)).await
+    }
+
+    fn span(query: &Query) -> tracing::Span {
+        let (qname, qtype, view) = (&query.qname, query.qtype, tracing::field::Empty);
+        let (client, transport) = (query.client, query.transport);
+        tracing::debug_span!("query", %qname, %qtype, %client, %transport, view)
+    }
+
+    async fn answer_in_span(&self, query: &Query, trace: &mut Trace, defers: bool) -> (Answer, Option<Rest>) {
         let started = Instant::now();
         let state = self.state.load_full();
-        let mut work =
-            Work { state: &state, view: ViewId(0), deadline: started + BUDGET, started, own_fingerprint: None, trace };
+        let mut work = Work {
+            state: &state,
+            view: ViewId(0),
+            deadline: started + BUDGET,
+            started,
+            own_fingerprint: None,
+            trace,
+            fingerprint_due: false,
+            defers,
+            rest: None,
+        };
         // No timer around the whole: the two awaits in it, the exchange and the wait for a leader, have the deadline.
         let answer = self.decide(query, &mut work).await;
         work.step(Stage::Respond, || {
@@ -265,7 +315,7 @@ impl Pipeline {
                 format!("{}, {} octets", origin_text(answer.origin), answer.message.len()),
             )
         });
-        answer
+        (answer, work.rest)
     }
 
     /// Appends the bytes of an answer for the client of `query`.
@@ -305,7 +355,8 @@ impl Pipeline {
             (asker(query), format!("view {view_name}"), why)
         });
         let question = query.question();
-        let stale = match self.cached(&question, work) {
+        let key = KeyBuf::of(PLACE, view, &question);
+        let stale = match self.cached(&question, &key, work) {
             Found::Fresh(answer) => return answer,
             Found::Stale(stale) if stale.staleness == Staleness::AtOnce => return stale.answer,
             Found::Stale(stale) => Some(stale),
@@ -318,14 +369,13 @@ impl Pipeline {
         work.state.upstreams.note_arrival(&question);
         match stale {
             Some(stale) => self.refreshed(&question, stale, work).await,
-            None => self.led(&question, work).await,
+            None => self.led(&question, &key, work).await,
         }
     }
 
     /// Stage 3: an answer from the cache, if the present state would still decide it the same way.
-    fn cached(&self, question: &QuestionKey, work: &mut Work<'_>) -> Found {
-        let key = KeyBuf::of(PLACE, work.view, question);
-        let Some(cached) = work.state.cache.get(&key, work.state.epoch, self.clock.now()) else {
+    fn cached(&self, question: &QuestionKey, key: &KeyBuf, work: &mut Work<'_>) -> Found {
+        let Some(cached) = work.state.cache.get(key, work.state.epoch, self.clock.now()) else {
             work.step(Stage::Cache, || {
                 (key_text(question), "miss", "nothing usable is stored under this name, type and view")
             });
@@ -333,7 +383,7 @@ impl Pipeline {
         };
         let valid = cached.current || {
             let fingerprint = work.state.fingerprint(work.view, &question.qname, &cached.answer);
-            work.state.cache.revalidate(&key, fingerprint, work.state.epoch)
+            work.state.cache.revalidate(key, fingerprint, work.state.epoch)
         };
         work.step(Stage::Cache, || {
             let (age_s, origin) = (cached.age.as_secs(), origin_text(cached.answer.origin));
@@ -372,15 +422,20 @@ impl Pipeline {
     }
 
     /// Works the question out, or waits for the one who does.
-    async fn led(&self, question: &QuestionKey, work: &mut Work<'_>) -> Answer {
-        let key = KeyBuf::of(PLACE, work.view, question);
+    async fn led(&self, question: &QuestionKey, key: &KeyBuf, work: &mut Work<'_>) -> Answer {
         for _ in 0..=LEADER_RETRIES {
             let (sender, receiver) = oneshot::channel();
-            match work.state.in_flight.join(&key, sender) {
+            match work.state.in_flight.join(key, sender) {
                 Role::Leader(lead, _) => {
                     let mut answer = self.resolve(question, work).await;
-                    self.store(question, &mut answer, work);
-                    hand_out(lead, &answer);
+                    let lifetime = limit(work.state, &mut answer);
+                    // What is not kept is not for somebody who asks after it has been sent either.
+                    if work.defers && lifetime.is_some() {
+                        work.rest = Some(self.rest(lead, question, &answer, lifetime, work));
+                    } else {
+                        self.store(question, &answer, lifetime, work);
+                        hand_out(lead, &answer);
+                    }
                     return answer;
                 }
                 Role::Follower => {
@@ -399,6 +454,28 @@ impl Pipeline {
         self.stats.count_at_bound(Counter::WaitersFull);
         let why = "too many wait for this question, or those who asked it were cut off";
         encode::servfail(&question.qname, question.qtype, Ede::new(ede::NOT_READY, why))
+    }
+
+    /// Puts off stage 9. The TTLs are those it is kept for already: the client is to see them.
+    fn rest(
+        &self,
+        lead: Guard<Waiter>,
+        question: &QuestionKey,
+        answer: &Answer,
+        lifetime: Option<cache::Lifetime>,
+        work: &Work<'_>,
+    ) -> Rest {
+        Rest {
+            lead,
+            state: Arc::clone(work.state),
+            stats: Arc::clone(&self.stats),
+            question: question.clone(),
+            view: work.view,
+            own_fingerprint: work.own_fingerprint,
+            lifetime,
+            now: self.clock.now(),
+            answer: answer.clone(),
+        }
     }
 
     fn out_of_time(&self, question: &QuestionKey) -> Answer {
@@ -459,7 +536,7 @@ impl Pipeline {
 
     /// Stages 3 to 8 for one name.
     async fn hop(&self, question: &QuestionKey, is_alias: bool, work: &mut Work<'_>) -> Hop {
-        if is_alias && let Found::Fresh(answer) = self.cached(question, work) {
+        if is_alias && let Found::Fresh(answer) = self.cached(question, &KeyBuf::of(PLACE, work.view, question), work) {
             return Hop::end(answer);
         }
         let system_only = match self.local(question, work) {
@@ -471,9 +548,7 @@ impl Pipeline {
             return Hop::end(special_types::minimal_any(&question.qname));
         }
         let way = work.state.way(work.view, question, system_only);
-        if !is_alias {
-            work.own_fingerprint = work.state.fingerprint_on(work.view, question, &way);
-        }
+        work.fingerprint_due = !is_alias;
         self.forward(question, way, work).await
     }
 
@@ -602,8 +677,12 @@ impl Pipeline {
             acceptable: &acceptable,
             heir: Some(&heir),
         };
-        work.trace.elapsed = work.started.elapsed();
-        let result = work.state.upstreams.ask(ask, work.trace).await;
+        if work.trace.is_on() {
+            work.trace.elapsed = work.started.elapsed();
+        }
+        let due = std::mem::take(&mut work.fingerprint_due);
+        let mut fingerprint = || work.own_fingerprint = state.fingerprint_on(view, question, way);
+        let result = meanwhile(state.upstreams.ask(ask, work.trace), || due.then(&mut fingerprint)).await;
         work.step(Stage::Exchange, || match &result {
             Ok(reply) => (
                 format!("{} of {}", key_text(question), reply.server),
@@ -618,20 +697,19 @@ impl Pipeline {
         })
     }
 
-    /// Stage 9: keeps the answer for as long as its records allow, and lowers its TTLs to that.
-    fn store(&self, question: &QuestionKey, answer: &mut Answer, work: &mut Work<'_>) {
+    /// Stage 9: keeps the answer for as long as its [`limit`] allows.
+    fn store(&self, question: &QuestionKey, answer: &Answer, lifetime: Option<cache::Lifetime>, work: &mut Work<'_>) {
         let (own, now) = (work.own_fingerprint, self.clock.now());
-        let kept = keep(work.state, work.view, question, answer, own, now, &self.stats);
+        let kept = keep(work.state, (work.view, question), answer, own, (lifetime, now), &self.stats);
         work.step(Stage::Store, || match kept {
             Some((lifetime, inserted)) if inserted.stored => (key_text(question), "kept", lifetime.to_string()),
             Some((_, inserted)) if inserted.better_stays => {
                 (key_text(question), "not kept", "a failure; the answer from before stays".to_owned())
             }
-            Some(_) => (
-                key_text(question),
-                "not kept",
-                "too large, or decided by a configuration that has been replaced".to_owned(),
-            ),
+            Some((_, inserted)) if inserted.too_large => {
+                (key_text(question), "not kept", "too many records, or octets, for the cache".to_owned())
+            }
+            Some(_) => (key_text(question), "not kept", "decided by a configuration that has been replaced".to_owned()),
             None => (
                 key_text(question),
                 "not kept",
@@ -639,6 +717,20 @@ impl Pipeline {
             ),
         });
     }
+}
+
+/// Waits for a future, and does something else when it has begun.
+async fn meanwhile<F: Future, T>(future: F, other: impl FnOnce() -> T) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let mut other = Some(other);
+    std::future::poll_fn(|context| {
+        let poll = future.as_mut().poll(context);
+        if let Some(other) = other.take() {
+            other();
+        }
+        poll
+    })
+    .await
 }
 
 /// Ends a question in flight: everybody who waits for it gets the answer.

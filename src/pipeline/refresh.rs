@@ -4,7 +4,7 @@
 //! undone: the answer goes out stale, or expires and is asked for by its next client.
 
 use super::cache::{self, Guard, KeyBuf, Role, Staleness};
-use super::keep::PLACE;
+use super::keep::{PLACE, limit};
 use super::state::State;
 use super::text::key_text;
 use super::{BUDGET, BUDGET_SLACK, Pipeline, Waiter, Work, hand_out};
@@ -130,14 +130,25 @@ impl Pipeline {
         let started = Instant::now();
         let work = async move {
             let deadline = started + BUDGET;
-            let mut work = Work { state: &state, view, deadline, started, own_fingerprint: None, trace: &mut trace };
+            let mut work = Work {
+                state: &state,
+                view,
+                deadline,
+                started,
+                own_fingerprint: None,
+                trace: &mut trace,
+                fingerprint_due: false,
+                defers: false,
+                rest: None,
+            };
             let resolved = timeout_at(deadline + BUDGET_SLACK, pipeline.resolve(&question, &mut work)).await;
             let mut answer = resolved.unwrap_or_else(|_| {
                 pipeline.stats.count(Counter::BudgetExceeded);
                 let why = Ede::new(ede::NO_REACHABLE_AUTHORITY, "the time budget is over");
                 encode::servfail(&question.qname, question.qtype, why)
             });
-            pipeline.store(&question, &mut answer, &mut work);
+            let lifetime = limit(&state, &mut answer);
+            pipeline.store(&question, &answer, lifetime, &mut work);
             hand_out(lead, &answer);
             (answer, trace)
         };

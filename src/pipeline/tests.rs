@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// One server that answers every question with the same address, after a delay.
+/// One server that answers every question with the same address, or says that there is no such name, after a delay.
 #[derive(Debug)]
 struct Slow {
     after_ms: AtomicU64,
     address: Ipv4Addr,
     asked: AtomicUsize,
     silent: AtomicBool,
+    knows_nothing: AtomicBool,
 }
 
 impl SimulatedNet for Slow {
@@ -34,9 +35,17 @@ impl SimulatedNet for Slow {
         if self.silent.load(Ordering::Relaxed) {
             return;
         }
-        let mut builder = MessageBuilder::response(&owner, message.qtype(), Rcode::NOERROR);
-        let rdata = self.address.octets().into();
-        builder.push(Section::Answer, &Record { owner, rtype: Rtype::A, class: 1, ttl: 60, rdata });
+        let knows_nothing = self.knows_nothing.load(Ordering::Relaxed);
+        let rcode = if knows_nothing { Rcode::NXDOMAIN } else { Rcode::NOERROR };
+        let mut builder = MessageBuilder::response(&owner, message.qtype(), rcode);
+        if knows_nothing {
+            // Two root names, then serial, refresh, retry, expire and minimum.
+            let rdata = [[0; 2].as_slice(), &[0, 0, 0, 60].repeat(5)].concat().into();
+            builder.push(Section::Authority, &Record { owner, rtype: Rtype::SOA, class: 1, ttl: 60, rdata });
+        } else {
+            let rdata = self.address.octets().into();
+            builder.push(Section::Answer, &Record { owner, rtype: Rtype::A, class: 1, ttl: 60, rdata });
+        }
         let mut bytes = builder.finish().into_vec();
         bytes[..2].copy_from_slice(&query.bytes[..2]);
         replies.message(Duration::from_millis(self.after_ms.load(Ordering::Relaxed)), bytes);
@@ -50,6 +59,7 @@ fn pipeline(after_ms: u64, address: Ipv4Addr) -> (Pipeline, Arc<Slow>) {
         address,
         asked: AtomicUsize::new(0),
         silent: AtomicBool::new(false),
+        knows_nothing: AtomicBool::new(false),
     });
     (Pipeline::new(state("", &net, clock.clone(), &stats, None), clock, stats), net)
 }
@@ -100,6 +110,90 @@ async fn a_late_reply_with_a_private_address_is_not_kept() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(pipeline.stats().get(Counter::PrivateDropped), 1);
     assert_eq!(ask(&pipeline).await.rcode(), Rcode::SERVFAIL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_nxdomain_about_a_name_that_exists_here_is_kept_as_nodata() {
+    let (pipeline, net) = pipeline(6_000, Ipv4Addr::new(93, 184, 216, 34));
+    let overlay = "[[zone]]\nname = \"example.org\"\nfallthrough = true\n\
+                   records = [{ name = \"nas\", type = \"A\", value = \"10.0.0.7\" }]\n";
+    reload(&pipeline, overlay, &net);
+    net.knows_nothing.store(true, Ordering::Relaxed);
+    for (name, late) in [("nas.example.org", Rcode::NOERROR), ("gone.example.org", Rcode::NXDOMAIN)] {
+        let query = Query::local(Name::parse(name).unwrap(), Rtype::MX);
+        assert_eq!(pipeline.answer(&query, &mut Trace::off()).await.rcode(), Rcode::SERVFAIL, "{name}");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let answer = pipeline.answer(&query, &mut Trace::off()).await;
+        assert_eq!((answer.rcode(), answer.origin), (late, Origin::Cache), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_later_than_ten_seconds_is_not_waited_for() {
+    let (pipeline, net) = pipeline(10_100, Ipv4Addr::new(93, 184, 216, 34));
+    assert_eq!(ask(&pipeline).await.rcode(), Rcode::SERVFAIL);
+    // Behind the replies to all repeats of its query.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let asked = net.asked.load(Ordering::Relaxed);
+    assert_eq!(ask(&pipeline).await.rcode(), Rcode::SERVFAIL);
+    assert!(net.asked.load(Ordering::Relaxed) > asked, "nothing has been kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_waits_little_longer_than_its_budget_for_one_that_came_later() {
+    let (pipeline, net) = pipeline(0, Ipv4Addr::new(93, 184, 216, 34));
+    net.silent.store(true, Ordering::Relaxed);
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        ask(&pipeline).await
+    };
+    let waiting = async {
+        let start = tokio::time::Instant::now();
+        let answer = ask(&pipeline).await;
+        (answer.rcode(), start.elapsed())
+    };
+    // Polled in this order: when the first is cut off, the one that came later leads.
+    let cut_off = tokio::time::timeout(Duration::from_millis(4_400), ask(&pipeline));
+    let (cut_off, later, waiting) = tokio::join!(biased; cut_off, later, waiting);
+    assert!(cut_off.is_err());
+    assert_eq!(waiting, (Rcode::SERVFAIL, super::BUDGET + super::BUDGET_SLACK));
+    assert_eq!((later.rcode(), pipeline.stats().get(Counter::BudgetExceeded)), (Rcode::SERVFAIL, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_whose_third_leader_is_cut_off_gets_servfail() {
+    let (pipeline, _) = pipeline(1_000, Ipv4Addr::new(93, 184, 216, 34));
+    let cut_off_after = |ms| tokio::time::timeout(Duration::from_millis(ms), ask(&pipeline));
+    // Polled in this order, so that the next of them leads.
+    let (first, second, third, last) =
+        tokio::join!(biased; cut_off_after(100), cut_off_after(200), cut_off_after(300), ask(&pipeline));
+    assert!(first.is_err() && second.is_err() && third.is_err());
+    assert_eq!(last.rcode(), Rcode::SERVFAIL);
+    assert_eq!(pipeline.stats().get(Counter::WaitersFull), 1);
+    assert!(pipeline.state().in_flight.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_too_large_for_the_cache_are_counted_and_given() {
+    let (pipeline, net) = pipeline(20, Ipv4Addr::new(93, 184, 216, 34));
+    // One shard, with room for no answer at all.
+    let mut tiny = pipeline.state().config.cache;
+    tiny.max_bytes = 64;
+    let loaded = state("", &net, pipeline.clock.clone(), pipeline.stats(), None);
+    let parts = Parts {
+        config: loaded.config,
+        zones: loaded.zones,
+        routes: loaded.routes,
+        upstreams: loaded.upstreams,
+        system: Vec::new(),
+        cache: Cache::new(&tiny).into(),
+    };
+    pipeline.replace(State::new(parts));
+    for asked in 1..=2 {
+        assert_eq!(ask(&pipeline).await.origin, Origin::Upstream);
+        assert_eq!(pipeline.stats().get(Counter::CacheTooLarge), asked);
+    }
+    assert_eq!(pipeline.stats().get(Counter::CacheInserted), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,4 +319,28 @@ async fn a_question_after_a_reload_does_not_wait_for_one_from_before_it() {
     let (before, after) = tokio::join!(before, after);
     assert_eq!((before.origin, after.origin), (Origin::Upstream, Origin::Zone));
     assert_eq!(ask(&pipeline).await.origin, Origin::Zone, "what was in flight is not kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_put_off_until_the_answer_is_sent_is_done_or_frees_who_waits() {
+    let (pipeline, net) = pipeline(10, Ipv4Addr::new(93, 184, 216, 34));
+    let query = Query::local(Name::parse("www.example.org").unwrap(), Rtype::A);
+    let (answer, rest) = pipeline.answer_first(&query).await;
+    assert_eq!(answer.rcode(), Rcode::NOERROR);
+    let waits = ask(&pipeline);
+    tokio::pin!(waits);
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut waits).await.is_err(), "it is not kept yet");
+    rest.unwrap().finish();
+    assert_eq!(waits.await.message, answer.message);
+    assert_eq!(ask(&pipeline).await.origin, Origin::Cache);
+    assert_eq!(net.asked.load(Ordering::Relaxed), 1);
+
+    let other = Query::local(Name::parse("other.example.org").unwrap(), Rtype::A);
+    let (_, rest) = pipeline.answer_first(&other).await;
+    let waits = ask_for(&pipeline, "other.example.org");
+    tokio::pin!(waits);
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut waits).await.is_err());
+    drop(rest);
+    assert_eq!(waits.await.rcode(), Rcode::NOERROR, "whoever waits asks anew");
+    assert_eq!(net.asked.load(Ordering::Relaxed), 3);
 }

@@ -52,6 +52,7 @@ counters! {
     WaitersFull "waiters_full_total" "Questions answered SERVFAIL because too many waited for an identical one in flight.",
     CacheInserted "cache_inserted_total" "Answers stored in the cache.",
     CacheEvicted "cache_evicted_total" "Answers put out of the cache by its bounds.",
+    CacheTooLarge "cache_too_large_total" "Answers not kept: too many records, or more octets than a part of the cache may hold.",
     Refreshes "refreshes_total" "Stale answers that upstreams were asked about in the background.",
     RefreshesFull "refreshes_full_total" "Stale answers not asked about because too many others were.",
     Prefetches "prefetches_total" "Popular answers asked for again before they expired.",
@@ -96,6 +97,7 @@ impl Counter {
         Self::LingerFull,
         Self::ProbesFull,
         Self::RefreshesFull,
+        Self::CacheTooLarge,
         Self::TcpEvicted,
         Self::AcceptErrors,
     ];

@@ -263,6 +263,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_never_comes_to_rest_is_reported_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let hosts = folder.path().join("hosts");
+        let mut changes = watching(&hosts);
+        let without_end = async {
+            loop {
+                std::fs::write(&hosts, "127.0.0.1 a\n").unwrap();
+                tokio::time::sleep(SETTLE / 10).await;
+            }
+        };
+        tokio::select! {
+            () = without_end => {}
+            found = noticed(&mut changes) => assert_eq!(found, std::slice::from_ref(&hosts)),
+        }
+    }
+
+    #[tokio::test]
     async fn folders_beyond_the_bound_are_told() {
         let root = tempfile::tempdir().unwrap();
         let files: Vec<PathBuf> = (0..MAX_WATCHES + 3)

@@ -1,7 +1,8 @@
 //! Other programs' files: what the machine already has, and when it changes. Read only; nothing is changed here but this
-//! process's own limits.
+//! process's own limits and locks.
 
 pub mod changes;
 pub mod files;
+pub mod lock;
 pub mod ports;
 pub mod resolvers;

@@ -3,7 +3,6 @@
 
 use super::reply::{Match, Poor, Sent, Worth, weigh};
 use super::servers::Server;
-use super::sockets::Place;
 use super::transport::{Channel, udp};
 use super::{Inner, Reply};
 use crate::clock::Tick;
@@ -14,6 +13,7 @@ use crate::stats::Counter;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Unmatched datagrams on one socket after which the question also goes over TCP, where a forger must see the path.
@@ -28,8 +28,6 @@ pub(super) struct Attempt {
     pub(super) transport: UpstreamTransport,
     pub(super) sent: Sent,
     pub(super) channel: Channel,
-    /// The socket's place; none over TCP, where connections are shared and have a bound of their own.
-    pub(super) _place: Option<Place>,
     pub(super) at: Instant,
     pub(super) unwanted: u32,
     /// A hedge was sent because of its silence.
@@ -109,10 +107,10 @@ impl Attempts {
 }
 
 /// Takes from a matched reply what it says about its server.
-pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick) -> Worth {
+pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick, rtt: Duration) -> Worth {
     let health = &attempt.server.health;
     let worth = Message::parse(bytes).map_or(Worth::Poor(Poor::Malformed), |message| weigh(&message));
-    health.replied(now, attempt.at.elapsed());
+    health.replied(now, rtt);
     health.judged(now, matches!(worth, Worth::Poor(_)));
     if attempt.sent.mixed_case && attempt.transport == UpstreamTransport::Udp {
         health.case_kept();
@@ -128,14 +126,14 @@ pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick) -> Worth {
 }
 
 /// Makes of a matched reply what the pipeline gets.
-pub(super) fn make_reply(attempt: &Attempt, mut bytes: Vec<u8>, sends: u32) -> Reply {
+pub(super) fn make_reply(attempt: &Attempt, mut bytes: Vec<u8>, rtt: Duration, sends: u32) -> Reply {
     attempt.sent.normalize(&mut bytes);
     Reply {
         message: bytes,
         server: Arc::clone(&attempt.server.info.label),
         address: attempt.server.info.address,
         transport: attempt.transport,
-        rtt: attempt.at.elapsed(),
+        rtt,
         sends,
     }
 }

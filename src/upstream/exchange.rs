@@ -12,7 +12,7 @@ use super::reply::{Poor, Sent, Worth};
 use super::seen::{Seen, poor_rank};
 use super::servers::{GroupState, Server};
 use super::sockets::Need;
-use super::transport::{Channel, udp};
+use super::transport::{Channel, Way, udp};
 use super::{Acceptance, Ask, Failure, Heir, Inner, Reply, linger};
 use crate::clock::Tick;
 use crate::config::{GroupId, UpstreamTransport};
@@ -108,7 +108,8 @@ impl Exchange<'_> {
             self.pass_by(id, state, &members, &order, now, sends_left);
             return None;
         }
-        let begun = self.start.elapsed();
+        let mut elapsed = self.start.elapsed();
+        let begun = elapsed;
         let left = self.ask.deadline.saturating_duration_since(self.start).saturating_sub(begun);
         let left = if has_fallback { left.mul_f64(FALLBACK_SHARE) } else { left };
         let setting = Setting {
@@ -123,7 +124,7 @@ impl Exchange<'_> {
         let climbed = loop {
             let tick = self.start_tick;
             let heard = || members.iter().any(|server| server.health.answered_since(tick));
-            match plan.next(self.start.elapsed().saturating_sub(begun), heard) {
+            match plan.next(elapsed.saturating_sub(begun), heard) {
                 Next::Send { server, why } => self.send(&members[server], (id, server), why, None, &mut plan),
                 Next::AllFailed => break None,
                 Next::TimedOut => {
@@ -136,7 +137,9 @@ impl Exchange<'_> {
                         Poll::Ready(event) => Poll::Ready(Some(event)),
                         Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
                     });
-                    match event.await {
+                    let event = event.await;
+                    elapsed = self.start.elapsed();
+                    match event {
                         Some((at, event)) => {
                             if let Some(reply) = self.arrived(at, event, id, &mut plan) {
                                 break Some(reply);
@@ -222,13 +225,10 @@ impl Exchange<'_> {
         let over_tcp = server.info.transport == UpstreamTransport::Tcp;
         let edns = habits.edns && (edns_wanted || over_tcp || !habits.edns_unproven);
         let (transport, edns) = how.unwrap_or((server.info.transport, edns));
-        let place = match transport {
-            UpstreamTransport::Udp => {
-                let need = if self.attempts.open.is_empty() { Need::Answer } else { Need::Speed };
-                let Some(place) = self.inner.sockets.take(need) else { return self.no_socket(server, need) };
-                Some(place)
-            }
-            UpstreamTransport::Tcp => None,
+        let need = if self.attempts.open.is_empty() { Need::Answer } else { Need::Speed };
+        let address = server.info.address;
+        let Some(way) = Way::reserve(&self.inner.net, address, transport, &self.inner.sockets, need) else {
+            return self.no_socket(server, need);
         };
         let sent = Sent::new(self.ask.question, edns, habits.mix_case);
         self.sends += 1;
@@ -238,7 +238,7 @@ impl Exchange<'_> {
             let plain = if edns { "" } else { ", without EDNS" };
             (server.info.label.to_string(), format!("ask over {}{plain}", word(transport)), why.as_str())
         });
-        match Channel::open(&self.inner.net, &self.inner.pool, server.info.address, transport, &sent.bytes) {
+        match Channel::open(&self.inner.net, &self.inner.pool, address, way, &sent.bytes) {
             Ok(channel) => {
                 let server = Arc::clone(server);
                 let at = Instant::now();
@@ -248,7 +248,6 @@ impl Exchange<'_> {
                     transport,
                     sent,
                     channel,
-                    _place: place,
                     at,
                     unwanted: 0,
                     late: false,
@@ -335,9 +334,10 @@ impl Exchange<'_> {
     /// Judges a matched reply; returns it when it is the answer.
     fn replied(&mut self, at: usize, bytes: Vec<u8>, now: Tick, id: GroupId, plan: &mut Plan) -> Option<Reply> {
         let attempt = self.attempts.open.swap_remove(at);
-        let worth = learn(&attempt, &bytes, now);
+        let rtt = attempt.at.elapsed();
+        let worth = learn(&attempt, &bytes, now, rtt);
         let server = Arc::clone(&attempt.server);
-        let reply = make_reply(&attempt, bytes, self.sends);
+        let reply = make_reply(&attempt, bytes, rtt, self.sends);
         if let Worth::Poor(Poor::Code(Rcode::FORMERR | Rcode::NOTIMP | Rcode::BADVERS)) = worth
             && attempt.sent.edns
             && server.health.habits(now).edns_unproven
@@ -427,7 +427,9 @@ impl Exchange<'_> {
     fn succeed(mut self, mut reply: Reply, under_way: UnderWay<'_>) -> Reply {
         drop(under_way);
         reply.sends = self.sends;
-        self.linger(Instant::now() + LINGER_ANSWERED, None);
+        if !self.attempts.open.is_empty() {
+            self.linger(Instant::now() + LINGER_ANSWERED, None);
+        }
         reply
     }
 

@@ -9,7 +9,7 @@
 //! ```
 
 use super::health::{Snapshot, Standing, UNKNOWN_RTT};
-use crate::config::Strategy;
+use crate::config::{MAX_CHAIN, Strategy};
 use std::time::Duration;
 
 /// Queries for one question over all servers, repeats, probes and TCP included: more would be a storm.
@@ -40,9 +40,8 @@ const NEAR_FACTOR: f64 = 4.0;
 /// ...and so many µs more, so that local servers do not differ by noise.
 const NEAR_EXTRA_US: f64 = 5_000.0;
 
-/// Groups tried for one question: the group and its chain of fallbacks. Configurations with longer chains exist only
-/// by mistake.
-pub(super) const MAX_GROUPS: usize = 4;
+/// Groups tried for one question: the group and its chain of fallbacks. The check of a configuration refuses longer ones.
+pub(super) const MAX_GROUPS: usize = MAX_CHAIN;
 
 /// Why a query is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

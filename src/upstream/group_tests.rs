@@ -77,6 +77,14 @@ fn hedge_is_never_earlier_than_15_ms() {
 }
 
 #[test]
+fn repeats_are_two_seconds_apart_at_most() {
+    let setting = Setting { alone: true, limit: Duration::from_secs(30), ..setting(Strategy::Fastest) };
+    let (sends, _) = silence(plan(&setting, &[known(5000)]), false);
+    let between: Vec<u128> = sends.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    assert_eq!(between, [2000; 7]);
+}
+
+#[test]
 fn a_single_server_is_waited_for_to_the_end() {
     let setting = Setting { alone: true, ..setting(Strategy::Fastest) };
     let (sends, end) = silence(plan(&setting, &[known(20)]), false);

@@ -349,6 +349,10 @@ impl Vitals {
     }
 
     fn failing_now(&self, now: Tick) -> f64 {
+        // Nearly every server has never failed.
+        if self.failing == 0.0 {
+            return 0.0;
+        }
         let half_lives = now.since(self.failing_at).as_secs_f64() / FAILURE_HALF_LIFE.as_secs_f64();
         self.failing * 0.5_f64.powf(half_lives)
     }

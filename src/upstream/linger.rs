@@ -45,10 +45,11 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
         match attempts.sort(at, event, &inner) {
             Arrival::Reply(bytes) => {
                 let attempt = attempts.open.swap_remove(at);
-                let worth = learn(&attempt, &bytes, now);
+                let rtt = attempt.at.elapsed();
+                let worth = learn(&attempt, &bytes, now, rtt);
                 attempts.close(&attempt.server);
                 if let Some(heir) = heir.take_if(|_| worth == Worth::Good) {
-                    heir(make_reply(&attempt, bytes, 1));
+                    heir(make_reply(&attempt, bytes, rtt, 1));
                 }
             }
             Arrival::Broken(error) => {

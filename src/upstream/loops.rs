@@ -10,7 +10,8 @@
 use super::Inner;
 use super::reply::Sent;
 use super::servers::Server;
-use super::transport::Channel;
+use super::sockets::Need;
+use super::transport::{Channel, Way};
 use crate::clock::Tick;
 use crate::config::GroupId;
 use crate::dns::{Name, QuestionKey, Rtype};
@@ -187,10 +188,14 @@ fn probe(inner: &Arc<Inner>, server: &Arc<Server>, under: &Name, now: Tick) {
     }
     let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
     let sent = Sent::new(&question, server.health.habits(now).edns, false);
+    let info = &server.info;
+    let Some(way) = Way::reserve(&inner.net, info.address, info.transport, &inner.sockets, Need::Speed) else {
+        inner.stats.count_at_bound(Counter::UpstreamSocketsFull);
+        return;
+    };
     inner.stats.count(Counter::UpstreamQueries);
     server.health.sent();
-    let info = &server.info;
-    if let Ok(mut channel) = Channel::open(&inner.net, &inner.pool, info.address, info.transport, &sent.bytes) {
+    if let Ok(mut channel) = Channel::open(&inner.net, &inner.pool, info.address, way, &sent.bytes) {
         // The socket stays open for the reply: a closed one would answer with an ICMP error, which confuses some servers.
         tokio::spawn(async move {
             let _ = tokio::time::timeout(PROBE_KEPT, poll_fn(|cx| channel.poll(cx))).await;
@@ -202,6 +207,36 @@ fn probe(inner: &Arc<Inner>, server: &Arc<Server>, under: &Name, now: Tick) {
 mod tests {
     use super::*;
     use crate::upstream::servers::ServerInfo;
+
+    #[test]
+    fn of_two_questions_in_one_cell_the_later_is_seen_and_the_other_only_missed() {
+        let loops = Loops::default();
+        let question = |n: usize| {
+            let qname = Name::parse(&format!("n{n}.test")).unwrap();
+            QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false }
+        };
+        let first = question(0);
+        let same_cell = |other: &QuestionKey| std::ptr::eq(loops.cell(other).0, loops.cell(&first).0);
+        let other = (1..100 * CELLS).map(question).find(same_cell).expect("one in 4,096 is in the same cell");
+        let first_under_way = loops.under_way(&first, GroupId(1), false);
+        assert_eq!((loops.suspects(&first), loops.suspects(&other)), (Some((GroupId(1), false)), None));
+        let other_under_way = loops.under_way(&other, GroupId(2), true);
+        assert_eq!((loops.suspects(&first), loops.suspects(&other)), (None, Some((GroupId(2), true))));
+        drop(first_under_way);
+        assert_eq!(loops.suspects(&other), Some((GroupId(2), true)), "the end of the one does not end the other");
+        drop(other_under_way);
+        assert_eq!(loops.suspects(&other), None);
+    }
+
+    #[test]
+    fn a_group_is_probed_now_and_then_whatever_others_are() {
+        let loops = Loops::default();
+        let start = Tick(1_000_000);
+        assert!(loops.claim(GroupId(1), start) && loops.claim(GroupId(2), start));
+        assert!(!loops.claim(GroupId(1), Tick(start.plus(PROBE_PAUSE).0 - 1)));
+        assert!(loops.claim(GroupId(1), start.plus(PROBE_PAUSE)));
+        assert_eq!(loops.probed.lock().unwrap().len(), 1, "what is over is forgotten");
+    }
 
     #[test]
     fn probes_under_way_have_a_bound_and_a_time() {

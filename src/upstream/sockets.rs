@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Sockets at once at most: two for each question of `max_in_flight`. Fewer when the process may open fewer files.
 pub(super) const MAX_SOCKETS: usize = 8192;
 
-/// The sockets in use, kept over reloads.
+/// The sockets there are, kept ones included; the count is kept over reloads.
 #[derive(Debug)]
 pub(super) struct Sockets {
     open: AtomicUsize,
@@ -17,6 +17,13 @@ pub(super) struct Sockets {
 /// A place for one socket, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Place(Arc<Sockets>);
+
+impl Place {
+    /// Tells whether so many are in use that none should be kept for later.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.0.are_scarce()
+    }
+}
 
 /// What a socket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -107,6 +107,39 @@ fn a_torn_or_foreign_snapshot_is_put_aside_and_said_so() {
 }
 
 #[test]
+fn a_second_daemon_in_the_same_folder_leaves_the_snapshot_alone_and_says_so() {
+    let fake = Fake::start(Habit::Address(TRUE_ADDRESS, 300));
+    let taken = "another truename keeps its cache in this folder; this one's cache is not kept across restarts";
+    let mut first = Daemon::start(&forward_to(&[fake.address]));
+    ask(first.address, "first.example.org");
+    eventually("the first one has written", || snapshot_of(&first).exists());
+    let written = std::fs::read(snapshot_of(&first)).unwrap();
+    let mut second = first.again();
+    eventually("the second one says so", || !second.events(taken).is_empty());
+    assert_eq!(second.events(taken)[0]["pid"], first.pid());
+    assert_eq!(ask(second.address, "second.example.org").addresses(), ["192.0.2.1"]);
+    assert!(second.events("cache restored from its snapshot").is_empty());
+    second.signal(Signal::SIGTERM);
+    assert_eq!(second.wait().code(), Some(0));
+    assert_eq!(std::fs::read(snapshot_of(&first)).unwrap(), written);
+    // Nor does one that keeps nothing take away what another keeps.
+    let config = std::fs::read_to_string(first.config_path()).unwrap();
+    std::fs::write(first.config_path(), format!("{config}[cache]\npersist = false\n")).unwrap();
+    let third = first.again();
+    assert_eq!(ask(third.address, "third.example.org").addresses(), ["192.0.2.1"]);
+    assert_eq!(std::fs::read(snapshot_of(&first)).unwrap(), written);
+    // When the first one is gone, a reload gives the folder to whoever asks for it.
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    third.reload(&config);
+    eventually("it is reloaded", || third.reloads() == 1);
+    ask(third.address, "fourth.example.org");
+    eventually("it is written by the other one", || {
+        std::fs::read(snapshot_of(&first)).is_ok_and(|found| found != written)
+    });
+}
+
+#[test]
 fn without_persist_nothing_is_left_on_disk() {
     let fake = Fake::start(Habit::Address(TRUE_ADDRESS, 300));
     let mut daemon = Daemon::start(&forward_to(&[fake.address]));

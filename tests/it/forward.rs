@@ -82,6 +82,16 @@ fn an_alias_loop_ends_in_an_answer() {
 }
 
 #[test]
+fn absence_behind_a_long_chain_comes_with_the_whole_chain() {
+    let fake = Fake::start(Habit::AliasChain(13));
+    let daemon = Daemon::start(&forward_to(&[fake.address]));
+    let response = ask(daemon.address, "h0.chain.example");
+    assert_eq!((response.rcode(), response.answers().len()), (Rcode::NOERROR, 13));
+    assert_eq!(response.answers()[12].target(), Some("h13.chain.example".parse().unwrap()));
+    assert_eq!(response.records(Section::Authority)[0].rtype, Rtype::SOA);
+}
+
+#[test]
 fn a_public_alias_into_a_local_zone_gets_the_local_address() {
     let fake = Fake::start(Habit::Alias("db.lab.example", Ipv4Addr::new(203, 0, 113, 9)));
     let zone = "[[zone]]\nname = \"lab.example\"\nrecords = [{ name = \"db\", type = \"A\", value = \"10.1.0.5\" }]\n";
@@ -109,13 +119,15 @@ fn client_subnets_are_stripped() {
 fn upstream_queries_differ_in_port_and_id() {
     let fake = Fake::address([192, 0, 2, 1]);
     let daemon = Daemon::start(&forward_to(&[fake.address]));
-    for n in 0..16 {
+    for n in 0..8 {
         ask(daemon.address, &format!("n{n}.example.org"));
+        // A port is used again only within a quarter of a second of having been drawn.
+        std::thread::sleep(Duration::from_millis(260));
     }
     let asked = fake.asked();
     let ports: std::collections::HashSet<_> = asked.iter().map(|asked| asked.from.port()).collect();
     let ids: std::collections::HashSet<_> = asked.iter().map(|asked| asked.bytes[..2].to_vec()).collect();
-    assert!(ports.len() > 12 && ids.len() > 12, "{} ports, {} ids", ports.len(), ids.len());
+    assert!(ports.len() >= 7 && ids.len() >= 7, "{} ports, {} ids", ports.len(), ids.len());
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub(crate) enum Habit {
     Alias(&'static str, Ipv4Addr),
     /// An alias to itself.
     AliasLoop,
+    /// So many aliases, `h0` to `h1` and so on, from the one asked for on; for the last name there is nothing.
+    AliasChain(u8),
     /// The records given.
     Records(Vec<Record>),
     /// Whatever this makes of the query's bytes; the flag tells whether it came over TCP.
@@ -279,6 +281,14 @@ fn act(habit: &Habit, query: &Message<'_>, qname: &Name, tcp: bool) -> Vec<Vec<u
             reply(Rcode::NOERROR, &[alias(qname, &target), a(&target, *ip, 300)], None)
         }
         Habit::AliasLoop => reply(Rcode::NOERROR, &[alias(qname, qname)], None),
+        Habit::AliasChain(count) => {
+            let text = qname.to_lower().to_string();
+            let (label, parent) = text.split_once('.').expect("a label and a parent");
+            let first: u8 = label.trim_start_matches('h').parse().expect("a number behind the h");
+            let name = |n: u8| Name::parse(&format!("h{n}.{parent}")).expect("a name");
+            let aliases: Vec<Record> = (first..*count).map(|n| alias(&name(n), &name(n + 1))).collect();
+            reply(Rcode::NOERROR, &aliases, Some(60))
+        }
         Habit::Records(records) => reply(Rcode::NOERROR, records, None),
     }
 }

@@ -4,18 +4,29 @@ use super::lab::{OURS, RECURSIVE, THEIRS};
 use super::question::Question;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// truename answers everything within 4.8 s; unbound tries an upstream that is slow for longer.
 const PATIENCE: Duration = Duration::from_secs(12);
 /// For messages that both are expected to pass over in silence.
 const SHORT: Duration = Duration::from_millis(500);
 
-/// Returns truename's and unbound's answer; `None` is silence.
-pub(super) fn both(question: &Question) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+/// What two servers say to one question; `None` is silence.
+pub(super) struct Heard {
+    pub(super) ours: Option<Vec<u8>>,
+    /// How long truename's answer took.
+    pub(super) took: Duration,
+    pub(super) theirs: Option<Vec<u8>>,
+}
+
+/// Asks unbound and then truename.
+#[expect(clippy::disallowed_methods, reason = "a harness measures by the clock at hand")]
+pub(super) fn both(question: &Question) -> Heard {
     let patience = if question.expects_silence { SHORT } else { PATIENCE };
     let theirs = ask(question, THEIRS, patience);
-    (ask(question, OURS, patience), theirs)
+    let begun = Instant::now();
+    let ours = ask(question, OURS, patience);
+    Heard { ours, took: begun.elapsed(), theirs }
 }
 
 /// Returns what the upstream of both says; `None` is silence.

@@ -67,9 +67,8 @@ fn main() -> ExitCode {
 /// Asks both, and again when they differ for no known reason: a server that was late once answers then.
 fn seen(question: &Question) -> Seen {
     let ask = || {
-        let (ours, theirs) = ask::both(question);
-        let seen = Seen::new(question, ours.as_deref(), theirs.as_deref());
-        (seen, ours)
+        let heard = ask::both(question);
+        (Seen::new(question, &heard), heard.ours)
     };
     let (mut seen, mut ours) = ask();
     let first = seen.differences.join("; ");
@@ -79,7 +78,9 @@ fn seen(question: &Question) -> Seen {
             break;
         }
         std::thread::sleep(PAUSE);
+        let before = seen;
         (seen, ours) = ask();
+        seen.keep_faults(before);
     }
     if seen.is_odd(question) {
         seen.hear_upstream(ours.as_deref(), ask::upstream(question).as_deref());

@@ -11,6 +11,8 @@ const TYPES: [u16; 40] = [
     1, 1, 1, 1, 1, 1, 28, 28, 28, 28, 5, 15, 16, 16, 6, 2, 12, 33, 39, 43, 65, 65, 64, 257, 65280, 35, 44, 52, 13, 256,
     17, 18, 29, 46, 47, 48, 99, 251, 255, 65281,
 ];
+/// Aliases that the recursive server and the authoritative one follow.
+const RECURSIVE_ALIASES: usize = 11;
 /// Questions in this many that are broken on purpose.
 const BROKEN_ONE_IN: u32 = 50;
 
@@ -26,6 +28,7 @@ pub(super) struct Question {
     /// The whole of it, for people.
     pub(super) text: String,
     pub(super) expects_silence: bool,
+    pub(super) qtype: u16,
     /// It asks for a type other than ANY in one of the made zones.
     pub(super) is_of_zones: bool,
     /// Offset behind the question.
@@ -90,7 +93,7 @@ impl Questions {
         }
         let is_of_zones = ["alpha.", "beta."].iter().any(|zone| text.ends_with(zone)) && qtype != 255;
         let text = format!("{text} {qtype} class {qclass} flags {flags:04x} {edns}{}", if tcp { " tcp" } else { "" });
-        Question { index, bytes, tcp, kind, text, expects_silence, is_of_zones, question_end, limit_bytes }
+        Question { index, bytes, tcp, kind, text, expects_silence, qtype, is_of_zones, question_end, limit_bytes }
     }
 }
 
@@ -108,7 +111,11 @@ fn name(rng: &mut StdRng) -> (&'static str, String) {
         47 => ("alias to a dead server", format!("out{n}")),
         48..50 => ("alias to no data", format!("nodata{n}")),
         50..53 => ("alias loop", format!("loop{n}")),
-        53..59 => ("alias chain", format!("chain{n}-{}", rng.random_range(0..=n % 16))),
+        53..59 => {
+            let first = rng.random_range(0..=n % 16);
+            let is_long = n % 16 - first + 1 > RECURSIVE_ALIASES;
+            (if is_long { "alias chain too long" } else { "alias chain" }, format!("chain{n}-{first}"))
+        }
         59..62 => ("DNAME to another zone", format!("a{}.d{n}", rng.random_range(0..NAMES))),
         62..64 => ("DNAME", format!("a.dd{n}")),
         64..66 => ("at a DNAME", format!("dd{n}")),

@@ -1,11 +1,11 @@
-//! `[upstream.NAME]`: servers with unique labels, fallbacks that end.
+//! `[upstream.NAME]`: servers with unique labels, fallbacks that end, and end soon.
 
 use crate::config::address::{ServerText, label};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::{Node, Table, Value};
 use crate::config::file::{STRATEGY, UPSTREAM};
 use crate::config::get;
-use crate::config::model::{Group, GroupId, Location, Upstream};
+use crate::config::model::{Group, GroupId, Location, MAX_CHAIN, Upstream};
 use crate::config::resolve::{Names, SYSTEM_GROUP, duplicate};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -39,6 +39,7 @@ pub(crate) fn check(
     }
     let groups: Vec<Group> = names.groups.iter().map(|name| group(tables, name, names, listen, diagnostics)).collect();
     report_fallback_cycles(tables, &groups, diagnostics);
+    report_long_chains(tables, &groups, diagnostics);
     groups
 }
 
@@ -160,5 +161,32 @@ fn report_fallback_cycles(tables: &Table, groups: &[Group], diagnostics: &mut Ve
             ring.push(to);
             at = to;
         }
+    }
+}
+
+/// Reports every chain of fallbacks that is longer than a question follows it, at the group it begins with. What leads
+/// into a ring is left to [`report_fallback_cycles`].
+fn report_long_chains(tables: &Table, groups: &[Group], diagnostics: &mut Vec<Diagnostic>) {
+    let next = |id: &usize| groups[*id].fallback.map(|GroupId(next)| usize::from(next));
+    for (start, group) in groups.iter().enumerate() {
+        if groups.iter().any(|other| other.fallback.is_some_and(|GroupId(to)| usize::from(to) == start)) {
+            continue;
+        }
+        // One more than there are groups shows a ring.
+        let chain: Vec<usize> = std::iter::successors(Some(start), next).take(groups.len() + 1).collect();
+        let Some(table) = tables.table(&group.name).filter(|_| (MAX_CHAIN + 1..=groups.len()).contains(&chain.len()))
+        else {
+            continue;
+        };
+        let name = |at: usize| groups[chain[at]].name.as_str();
+        let names: Vec<&str> = (0..chain.len()).map(name).collect();
+        let expected = format!("at most {MAX_CHAIN} groups, each the fallback of the one before");
+        let hint = format!(
+            "no question gets as far as {:?}: take out the fallback of {:?}, or write their servers into one group",
+            name(MAX_CHAIN),
+            name(MAX_CHAIN - 1)
+        );
+        let problem = Diagnostic::error("fallback-chain", table.at_of("fallback"), expected);
+        diagnostics.push(problem.key(table.path_of("fallback")).found(names.join(" -> ")).hint(hint));
     }
 }

@@ -67,7 +67,7 @@ impl Answerer for Names {
         Some(Origin::Cache)
     }
 
-    async fn answer(self: Arc<Self>, query: Query) -> (Origin, Vec<u8>) {
+    async fn answer(&self, query: &Query) -> Answered {
         match query.qname.labels().next().unwrap() {
             b"wait" | b"page" | b"bigpage" => self.released.acquire().await.unwrap().forget(),
             b"panic" => panic!("in the task"),
@@ -78,7 +78,7 @@ impl Answerer for Names {
             b"bigpage" => 60_000,
             _ => 4,
         };
-        (Origin::Upstream, Self::answer_bytes(&query, octets))
+        Answered { origin: Origin::Upstream, bytes: Self::answer_bytes(query, octets), rest: None }
     }
 
     fn allows(&self, client: IpAddr) -> bool {

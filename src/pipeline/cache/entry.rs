@@ -173,14 +173,28 @@ impl Head {
     }
 }
 
-/// Makes an entry; `None` when the answer is not one to the key's question, or is malformed, has an OPT, or has more
-/// records than an entry takes.
-pub(super) fn make(key: &KeyBuf, answer: &Answer, birth: &Birth) -> Option<(Slot, Head)> {
-    let view = Message::parse(&answer.message).ok()?;
-    if !view.qname().eq_ignore_ascii_case(key.qname()) || view.qtype() != key.qtype() {
-        return None;
+/// Why an answer becomes no entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// It is not one to the key's question, or is malformed, or has an OPT.
+    Foreign,
+    /// It has more records than an entry takes.
+    TooLarge,
+}
+
+impl From<WireError> for Unfit {
+    fn from(_: WireError) -> Self {
+        Self::Foreign
     }
-    let offsets = ttl_offsets(&view).ok().flatten()?;
+}
+
+/// Makes an entry.
+pub(super) fn make(key: &KeyBuf, answer: &Answer, birth: &Birth) -> Result<(Slot, Head), Unfit> {
+    let view = Message::parse(&answer.message)?;
+    if !view.qname().eq_ignore_ascii_case(key.qname()) || view.qtype() != key.qtype() {
+        return Err(Unfit::Foreign);
+    }
+    let offsets = ttl_offsets(&view)?;
     let ede = answer.ede.as_ref().map(|ede| (ede.code.to_be_bytes(), cut(&ede.text)));
     let ede_bytes = ede.map_or(0, |(code, text)| code.len() + text.len());
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + answer.message.len() + ede_bytes + offsets.len() * 2);
@@ -197,7 +211,7 @@ pub(super) fn make(key: &KeyBuf, answer: &Answer, birth: &Birth) -> Option<(Slot
     for at in offsets {
         bytes.extend_from_slice(&at.to_be_bytes());
     }
-    let origin = Origin::ALL.iter().position(|origin| *origin == answer.origin)?;
+    let origin = Origin::ALL.iter().position(|origin| *origin == answer.origin).ok_or(Unfit::Foreign)?;
     let born = birth.now.0.saturating_add(BIRTH_BIAS_MS).saturating_sub(birth.age_ms);
     let life_s = birth.life_s.map_or(LIFE_MASK, |life_s| life_s.min(LIFE_MASK - 1));
     let head = Head {
@@ -205,11 +219,11 @@ pub(super) fn make(key: &KeyBuf, answer: &Answer, birth: &Birth) -> Option<(Slot
         life: life_s | if birth.disputed { DISPUTED } else { 0 },
         epoch: birth.epoch,
         fingerprint: birth.fingerprint,
-        message_bytes: u16::try_from(answer.message.len()).ok()?,
-        ede_bytes: u8::try_from(ede_bytes).ok()?,
-        kind: u8::try_from(origin).ok()? | birth.failures.min(MAX_FAILURES) << ORIGIN_BITS,
+        message_bytes: u16::try_from(answer.message.len()).map_err(|_| Unfit::TooLarge)?,
+        ede_bytes: u8::try_from(ede_bytes).map_err(|_| Unfit::TooLarge)?,
+        kind: u8::try_from(origin).map_err(|_| Unfit::Foreign)? | birth.failures.min(MAX_FAILURES) << ORIGIN_BITS,
     };
-    Some((Slot(bytes.into()), head))
+    Ok((Slot(bytes.into()), head))
 }
 
 impl Slot {
@@ -302,18 +316,20 @@ impl Hash for Slot {
     }
 }
 
-/// Finds all TTLs; `Ok(None)` for a message with an OPT or too many records.
-fn ttl_offsets(view: &Message<'_>) -> Result<Option<Vec<u16>>, WireError> {
+/// Finds all TTLs.
+fn ttl_offsets(view: &Message<'_>) -> Result<Vec<u16>, Unfit> {
     let mut offsets = Vec::new();
     for record in view.records() {
         let record = record?;
-        let Ok(at) = u16::try_from(record.ttl_at) else { return Ok(None) };
-        if record.rtype == Rtype::OPT || offsets.len() == MAX_RECORDS {
-            return Ok(None);
+        if record.rtype == Rtype::OPT {
+            return Err(Unfit::Foreign);
         }
-        offsets.push(at);
+        if offsets.len() == MAX_RECORDS {
+            return Err(Unfit::TooLarge);
+        }
+        offsets.push(u16::try_from(record.ttl_at).map_err(|_| Unfit::TooLarge)?);
     }
-    Ok(Some(offsets))
+    Ok(offsets)
 }
 
 /// Cuts EDE text at a character's edge.

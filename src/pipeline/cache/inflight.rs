@@ -3,10 +3,9 @@
 //! A table and nothing more: who waits is the caller's type, usually the sending half of a channel. One query in
 //! flight per question is also what makes a birthday attack on ids pointless (CVE-2020-25686, RebirthDay).
 
-use super::key::{KeyBuf, Keyed};
-use hashbrown::HashMap;
-use std::borrow::Borrow;
-use std::hash::{BuildHasher, Hash, Hasher};
+use super::key::KeyBuf;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Parts of the table, each with a lock of its own: more than the workers there can be at most.
@@ -15,7 +14,15 @@ const SHARDS: usize = 16;
 /// all of it while its upstream is slow.
 pub const MAX_WAITERS: usize = 1024;
 
-type Shard<W> = Mutex<HashMap<Key, Vec<W>, foldhash::fast::RandomState>>;
+type Shard<W> = Mutex<HashTable<Asked<W>>>;
+
+/// One question in flight.
+#[derive(Debug)]
+struct Asked<W> {
+    key: Arc<[u8]>,
+    hash: u64,
+    waiters: Vec<W>,
+}
 
 /// The table. Clones share it.
 #[derive(Debug)]
@@ -40,32 +47,8 @@ pub enum Role<W> {
 #[derive(Debug)]
 pub struct Guard<W> {
     table: InFlight<W>,
-    key: Option<Key>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Key(Arc<[u8]>);
-
-impl Keyed for Key {
-    fn prefix(&self) -> &[u8] {
-        &self.0[..super::key::PREFIX_BYTES]
-    }
-
-    fn question(&self) -> &[u8] {
-        &self.0[super::key::PREFIX_BYTES..]
-    }
-}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self as &dyn Keyed).hash(state);
-    }
-}
-
-impl<'a> Borrow<dyn Keyed + 'a> for Key {
-    fn borrow(&self) -> &(dyn Keyed + 'a) {
-        self
-    }
+    key: Option<Arc<[u8]>>,
+    hash: u64,
 }
 
 impl<W> Clone for InFlight<W> {
@@ -84,18 +67,21 @@ impl<W> InFlight<W> {
     /// Joins those who wait for a question, or becomes the one who asks it.
     #[must_use]
     pub fn join(&self, key: &KeyBuf, waiter: W) -> Role<W> {
-        let mut shard = self.shard(key);
-        if let Some(waiters) = shard.get_mut(key as &dyn Keyed) {
-            if waiters.len() >= MAX_WAITERS {
+        let key = key.as_bytes();
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.shard(hash);
+        if let Some(asked) = shard.find_mut(hash, |asked| *asked.key == *key) {
+            if asked.waiters.len() >= MAX_WAITERS {
                 return Role::Full(waiter);
             }
-            waiters.push(waiter);
+            asked.waiters.push(waiter);
             return Role::Follower;
         }
-        let key = Key(key.as_bytes().into());
-        shard.insert(key.clone(), Vec::new());
+        let key: Arc<[u8]> = key.into();
+        let asked = Asked { key: Arc::clone(&key), hash, waiters: Vec::new() };
+        shard.insert_unique(hash, asked, |asked| asked.hash);
         drop(shard);
-        Role::Leader(Guard { table: self.clone(), key: Some(key) }, waiter)
+        Role::Leader(Guard { table: self.clone(), key: Some(key), hash }, waiter)
     }
 
     /// Counts the questions in flight.
@@ -110,9 +96,10 @@ impl<W> InFlight<W> {
         self.len() == 0
     }
 
-    fn shard(&self, key: &dyn Keyed) -> MutexGuard<'_, HashMap<Key, Vec<W>, foldhash::fast::RandomState>> {
-        let hash = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0);
-        lock(&self.shards[hash % SHARDS])
+    fn shard(&self, hash: u64) -> MutexGuard<'_, HashTable<Asked<W>>> {
+        // Not from the bits that the table of a shard goes by, its lowest and highest.
+        let middle = usize::try_from(hash >> 32 & 0xffff).unwrap_or(0);
+        lock(&self.shards[middle % SHARDS])
     }
 }
 
@@ -125,7 +112,9 @@ impl<W> Guard<W> {
 
     fn take(&mut self) -> Vec<W> {
         let Some(key) = self.key.take() else { return Vec::new() };
-        self.table.shard(&key).remove(&key).unwrap_or_default()
+        let mut shard = self.table.shard(self.hash);
+        let asked = shard.find_entry(self.hash, |asked| Arc::ptr_eq(&asked.key, &key));
+        asked.map(|asked| asked.remove().0.waiters).unwrap_or_default()
     }
 }
 

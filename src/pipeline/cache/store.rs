@@ -7,7 +7,7 @@
 //!
 //! A lock is held for a lookup and a copy, or for one insertion; never for a walk over more than one shard.
 
-use super::entry::{self, Birth, Head, Slot};
+use super::entry::{self, Birth, Head, Slot, Unfit};
 use super::key::{KeyBuf, Keyed};
 use super::prefetch;
 use super::stale::{self, Staleness};
@@ -128,6 +128,8 @@ pub struct Inserted {
     pub evicted: u64,
     /// It is a failure, and there is an answer that is better than it: that one stays.
     pub better_stays: bool,
+    /// It has more records than an entry takes, or more octets than its shard may hold.
+    pub too_large: bool,
 }
 
 /// What to remove.
@@ -285,8 +287,8 @@ impl Cache {
     }
 
     /// Stores an answer in place of the one there may be. Refused when the configuration has changed since
-    /// `terms.epoch`, when the answer is not one to the key's question, and when it alone is over the shard's budget; a
-    /// failure also when the answer that is there is fresh or may be served stale.
+    /// `terms.epoch`, when the answer is not one to the key's question, and when it is too large, in which case the one
+    /// that is there goes all the same; a failure also when that one is fresh or may be served stale.
     pub fn insert(&self, key: &KeyBuf, answer: &Answer, terms: &Terms) -> Inserted {
         if terms.epoch != self.epoch() {
             return Inserted::default();
@@ -317,8 +319,11 @@ impl Cache {
             ttl_cap_s,
             disputed: terms.disputed,
         };
-        let Some((slot, head)) = entry::make(key, answer, &birth) else { return Inserted::default() };
-        let inserted = self.shard(key).insert(slot, head);
+        let inserted = match entry::make(key, answer, &birth) {
+            Ok((slot, head)) => self.shard(key).insert(slot, head),
+            Err(Unfit::TooLarge) => self.shard(key).refuse_too_large(key),
+            Err(Unfit::Foreign) => return Inserted::default(),
+        };
         if matches!(terms.lifetime, Lifetime::Positive(_) | Lifetime::Negative(_)) {
             self.note_change();
         }
@@ -456,7 +461,9 @@ impl Shard {
         if let Some((slot, _)) = self.forwarded.pop_entry(key) {
             self.forwarded_bytes -= cost(&slot);
         }
-        if let Some((slot, _)) = self.local.pop_entry(key) {
+        if !self.local.is_empty()
+            && let Some((slot, _)) = self.local.pop_entry(key)
+        {
             self.local_bytes -= cost(&slot);
         }
     }
@@ -464,8 +471,7 @@ impl Shard {
     fn insert(&mut self, slot: Slot, head: Head) -> Inserted {
         let bytes = cost(&slot);
         if self.max_entries == 0 || bytes > self.max_bytes {
-            self.remove(&slot);
-            return Inserted::default();
+            return self.refuse_too_large(&slot);
         }
         self.remove(&slot);
         let mut evicted = 0;
@@ -482,7 +488,13 @@ impl Shard {
             self.forwarded_bytes += bytes;
             self.forwarded.put(slot, head);
         }
-        Inserted { stored: true, evicted, better_stays: false }
+        Inserted { stored: true, evicted, ..Inserted::default() }
+    }
+
+    /// Keeps nothing under a key: what was true before is not any more. A cache of nothing finds nothing too large.
+    fn refuse_too_large(&mut self, key: &dyn Keyed) -> Inserted {
+        self.remove(key);
+        Inserted { too_large: self.max_entries > 0 && self.max_bytes > 0, ..Inserted::default() }
     }
 
     /// Appends an entry as the oldest; returns false when there is one already, or no room.

@@ -253,7 +253,7 @@ fn the_oldest_goes_first_and_use_makes_young() {
     }
     assert!(hit(&cache, "a.example", START).is_some());
     let done = put(&cache, "d.example", &answer("d.example", &[60]), Lifetime::Positive(60), START);
-    assert_eq!(done, Inserted { stored: true, evicted: 1, better_stays: false });
+    assert_eq!(done, Inserted { stored: true, evicted: 1, ..Inserted::default() });
     assert!(hit(&cache, "b.example", START).is_none());
     assert!(hit(&cache, "a.example", START).is_some());
 }
@@ -296,14 +296,27 @@ fn an_answer_of_too_many_records_is_not_kept() {
     let cache = cache(10, 1 << 20);
     for (records, kept) in [(1024, true), (1025, false)] {
         let answer = answer("a.example", &vec![60; records]);
-        assert_eq!(put(&cache, "a.example", &answer, Lifetime::Positive(60), at(0)).stored, kept, "{records}");
+        let done = put(&cache, "a.example", &answer, Lifetime::Positive(60), at(0));
+        assert_eq!((done.stored, done.too_large), (kept, !kept), "{records}");
     }
+    assert!(hit(&cache, "a.example", at(0)).is_none(), "nor is the one before it, which is not true any more");
+}
+
+#[test]
+fn an_answer_over_the_share_of_its_shard_is_not_kept() {
+    let cache = cache(10, 1000);
+    let put =
+        |records| put(&cache, "a.example", &answer("a.example", &vec![60; records]), Lifetime::Positive(60), START);
+    assert_eq!(put(1), Inserted { stored: true, ..Inserted::default() });
+    assert_eq!(put(60), Inserted { too_large: true, ..Inserted::default() });
+    assert!(cache.is_empty(), "nor is the one before it");
 }
 
 #[test]
 fn a_cache_of_nothing_keeps_nothing() {
     for cache in [cache(0, 1 << 20), cache(100, 0)] {
-        assert!(!put(&cache, "a.example", &answer("a.example", &[60]), Lifetime::Positive(60), START).stored);
+        let done = put(&cache, "a.example", &answer("a.example", &[60]), Lifetime::Positive(60), START);
+        assert_eq!(done, Inserted::default(), "nor is anything too large for it");
         assert!(hit(&cache, "a.example", START).is_none());
     }
 }

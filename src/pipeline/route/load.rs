@@ -3,15 +3,15 @@
 use super::index::{Added, Index, RouteAt};
 use super::list::{self, Flow, Listed};
 use super::{Default, RouteInfo, Routes};
-use crate::config::{Config, Diagnostic, GroupId, Location, OnFailure, PrivateAnswers, Route, Scope, Tristate, ViewId};
+use crate::config::{
+    Config, Diagnostic, GroupId, Location, MAX_CHAIN, OnFailure, PrivateAnswers, Route, Scope, Tristate, ViewId,
+};
 use crate::dns::Name;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::path::Path;
 
 /// Routes there may be: an index of 16 bits.
 const MAX_ROUTES: usize = u16::MAX as usize;
-/// Fallbacks followed from one group to the next; `check` refuses circles, this ends them in any case.
-const MAX_FALLBACKS: usize = 16;
 /// Search domains taken: glibc since 2.26 has no limit, and a network that gives more is up to something.
 const MAX_SEARCH_DOMAINS: usize = 64;
 /// Single labels that networks name themselves by: RFC 6762 appendix G, `internal` (ICANN 2024) and what routers ship with.
@@ -140,7 +140,7 @@ fn add_patterns(index: &mut Index, at: RouteAt, route: &Route, diagnostics: &mut
 fn way_out(config: &Config, route: &Route, is_private: &dyn Fn(GroupId) -> bool) -> Option<Diagnostic> {
     let group = |id: GroupId| config.groups.get(usize::from(id.0));
     let fallbacks = std::iter::successors(group(route.upstream)?.fallback, |id| group(*id)?.fallback);
-    let public = fallbacks.take(MAX_FALLBACKS).find(|id| !is_private(*id))?;
+    let public = fallbacks.take(MAX_CHAIN).find(|id| !is_private(*id))?;
     let expected = "a group that falls back to private servers only: the names of this route are private";
     let warning = Diagnostic::warning("private-route-leaves", route.at.clone(), expected);
     let (own, public) = (&group(route.upstream)?.name, &group(public)?.name);
@@ -185,7 +185,7 @@ fn too_many(at: &Location) -> Diagnostic {
 /// long it may take, changes no answer.
 fn hash_group(config: &Config, group: GroupId, state: &mut impl Hasher) {
     let mut next = Some(group);
-    for _ in 0..MAX_FALLBACKS {
+    for _ in 0..MAX_CHAIN {
         let Some(group) = next.and_then(|id| config.groups.get(usize::from(id.0))) else { return };
         (&group.name, group.auto, group.servers.len()).hash(state);
         group.servers.iter().for_each(|server| (server.address, server.transport).hash(state));

@@ -8,7 +8,7 @@ use super::reverse;
 use super::soa;
 use super::store::service_host;
 use crate::config::{self, Diagnostic, Location, OnConflict};
-use crate::dns::{Name, NameBuf, Origin, Rcode, Record, Rtype};
+use crate::dns::{Name, Origin, Rcode, Record, Rtype};
 use hashbrown::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
@@ -215,9 +215,10 @@ impl Hosts {
     }
 
     fn entries(&self, name: &Name) -> &[Entry] {
-        let mut lower = NameBuf::default();
-        lower.set_lower(name.as_wire());
-        self.names.get(lower.as_wire()).map(Vec::as_slice).unwrap_or_default()
+        if self.names.is_empty() {
+            return &[];
+        }
+        self.names.get(name.lower_wire().as_ref()).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Tells whether a line has the name, or its address when it is a reverse name.
@@ -259,9 +260,10 @@ impl Hosts {
     }
 
     fn answer_reverse(&self, qname: &Name, qtype: Rtype) -> Said {
-        let mut lower = NameBuf::default();
-        lower.set_lower(qname.as_wire());
-        let Some((target, entry)) = self.reverse.get(lower.as_wire()) else { return Said::Nothing };
+        if self.reverse.is_empty() {
+            return Said::Nothing;
+        }
+        let Some((target, entry)) = self.reverse.get(qname.lower_wire().as_ref()) else { return Said::Nothing };
         if qtype != Rtype::PTR && qtype != Rtype::ANY {
             return Said::Exists;
         }
@@ -305,7 +307,10 @@ impl Hosts {
 
     /// Returns the target of the PTR record the files give a reverse name.
     pub(super) fn reverse_target(&self, qname: &Name) -> Option<&Name> {
-        self.reverse.get(qname.to_lower().as_wire()).map(|(target, _)| target)
+        if self.reverse.is_empty() {
+            return None;
+        }
+        self.reverse.get(qname.lower_wire().as_ref()).map(|(target, _)| target)
     }
 
     /// Counts the names.

@@ -13,6 +13,7 @@
 //! the routes. Without a route of their own, and with private addresses among their glue, they may go only to private
 //! servers of the group `system`, so that a zone behind private servers does not leak.
 
+mod by_suffix;
 mod draft;
 mod encoding;
 mod engine;
@@ -41,9 +42,8 @@ pub use hosts::HostsConflict;
 pub use outcome::{Context, LocalAnswer, Outcome};
 
 use crate::config::{Config, Diagnostic, Location, OnConflict, ViewId};
-use crate::dns::name::suffixes;
-use crate::dns::{Name, NameBuf, Origin, Rcode, Record, Rtype};
-use hashbrown::HashMap;
+use crate::dns::{Name, Origin, Rcode, Record, Rtype};
+use by_suffix::BySuffix;
 use hosts::{Hosts, Said};
 use load::LoadedZone;
 use reverse::Reverse;
@@ -60,7 +60,7 @@ pub struct Zones {
     hosts: Hosts,
     zones: Vec<LoadedZone>,
     /// Lower-cased apex to indices into `zones`, those with views first.
-    by_apex: HashMap<Box<[u8]>, Vec<usize>, foldhash::fast::RandomState>,
+    by_apex: BySuffix<Vec<usize>>,
     reverse: Reverse,
 }
 
@@ -88,9 +88,9 @@ impl Zones {
         let hosts = Hosts::load(&config.hosts, &mut diagnostics);
         let zones: Vec<LoadedZone> =
             config.zones.iter().map(|zone| load::load(zone, now_unix, &mut diagnostics)).collect();
-        let mut by_apex: HashMap<Box<[u8]>, Vec<usize>, foldhash::fast::RandomState> = HashMap::default();
+        let mut by_apex = BySuffix::<Vec<usize>>::default();
         for (at, zone) in zones.iter().enumerate() {
-            by_apex.entry(zone.store.apex.as_wire().into()).or_default().push(at);
+            by_apex.entry(&zone.store.apex).push(at);
         }
         for same in by_apex.values_mut() {
             same.sort_by_key(|&at| (zones[at].views.is_none(), at));
@@ -194,11 +194,11 @@ impl Zones {
     /// Returns the zones a name is in as a view sees them, the deciding one first; one without `fallthrough` ends
     /// the list.
     fn covering(&self, view: ViewId, qname: &Name) -> Vec<&LoadedZone> {
-        let mut lower = NameBuf::default();
-        lower.set_lower(qname.as_wire());
         let mut found = Vec::new();
-        for suffix in suffixes(lower.as_wire()) {
-            let same = self.by_apex.get(suffix).map(Vec::as_slice).unwrap_or_default();
+        if self.by_apex.is_empty() {
+            return found;
+        }
+        for (_, same) in self.by_apex.at_or_above(&qname.lower_wire()) {
             for zone in same.iter().map(|&at| &self.zones[at]).filter(|zone| zone.is_for(view)) {
                 found.push(zone);
                 if !zone.store.is_overlay() {
@@ -270,7 +270,7 @@ impl Zones {
         if name.label_count() < 2 || self.hosts.names_a_machine(name) || special::is_local_domain(name) {
             return false;
         }
-        let in_zone = suffixes(name.to_lower().as_wire()).any(|suffix| self.by_apex.contains_key(suffix));
+        let in_zone = self.by_apex.at_or_above(&name.lower_wire()).next().is_some();
         !special::is_special(name) && !in_zone && !context.private_route(name)
     }
 }

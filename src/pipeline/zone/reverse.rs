@@ -3,7 +3,7 @@
 use super::load::LoadedZone;
 use super::rdata::CLASS_IN;
 use crate::config::ViewId;
-use crate::dns::{Name, NameBuf, Record, Rtype};
+use crate::dns::{Name, Record, Rtype};
 use hashbrown::HashMap;
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
@@ -70,9 +70,10 @@ impl Reverse {
 
     /// Returns the records for a reverse name as a view sees them, and the apex of the first one's zone.
     pub(super) fn records(&self, zones: &[LoadedZone], view: ViewId, qname: &Name) -> Option<(Vec<Record>, Name)> {
-        let mut lower = NameBuf::default();
-        lower.set_lower(qname.as_wire());
-        let targets = self.0.get(lower.as_wire())?;
+        if self.0.is_empty() {
+            return None;
+        }
+        let targets = self.0.get(qname.lower_wire().as_ref())?;
         let seen = |target: &&Target| zones.get(target.zone).is_some_and(|zone| zone.is_for(view));
         let mut names: Vec<&Name> = Vec::new();
         let mut records = Vec::new();

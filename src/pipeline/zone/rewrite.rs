@@ -1,5 +1,6 @@
 //! `[[rewrite]]`: fixed answers for patterns of names.
 
+use super::by_suffix::BySuffix;
 use super::load::seconds;
 use super::master::excerpt;
 use super::outcome::LocalAnswer;
@@ -8,9 +9,7 @@ use super::rdata::{self, CLASS_IN};
 use super::soa;
 use super::store::service_host;
 use crate::config::{Diagnostic, Location, Rewrite, Scope, ViewId};
-use crate::dns::name::suffixes;
-use crate::dns::{Name, NameBuf, Origin, Rcode, Record, Rtype};
-use hashbrown::HashMap;
+use crate::dns::{Name, Origin, Rcode, Record, Rtype};
 use std::hash::{Hash, Hasher};
 
 /// One pattern of one rewrite.
@@ -26,7 +25,7 @@ struct Rule {
 
 /// All rewrites, by the lower-cased name of their pattern, in file order.
 #[derive(Debug, Default)]
-pub(super) struct Rewrites(HashMap<Box<[u8]>, Vec<Rule>, foldhash::fast::RandomState>);
+pub(super) struct Rewrites(BySuffix<Vec<Rule>>);
 
 impl Rewrites {
     /// Reads the answers.
@@ -63,7 +62,7 @@ impl Rewrites {
                     views: rewrite.views.clone(),
                     at: pattern.at.clone(),
                 };
-                all.0.entry(pattern.name.to_lower().as_wire().into()).or_default().push(rule);
+                all.0.entry(&pattern.name).push(rule);
             }
         }
         all
@@ -72,11 +71,11 @@ impl Rewrites {
     /// Finds the rules that decide a name: those of the pattern with the most labels, `=` before plain before `*`,
     /// ones for the view before ones for all. Several are left when the same pattern has several records.
     fn find(&self, view: ViewId, qname: &Name) -> Vec<&Rule> {
-        let mut lower = NameBuf::default();
-        lower.set_lower(qname.as_wire());
-        for suffix in suffixes(lower.as_wire()) {
-            let Some(rules) = self.0.get(suffix) else { continue };
-            let whole = suffix.len() == lower.as_wire().len();
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        for (suffix, rules) in self.0.at_or_above(&qname.lower_wire()) {
+            let whole = suffix.len() == qname.as_wire().len();
             let rank = |rule: &Rule| {
                 let scope = match (rule.scope, whole) {
                     (Scope::Only, true) => 0_u8,

@@ -3,14 +3,13 @@
 //! A route that the user wrote for such a name opens it; `mod.rs` asks for that before it asks here. `example.` and
 //! ipv4only.arpa are no entries on purpose: RFC 6761 section 6.5 and RFC 8880 section 7.1 want them looked up.
 
+use super::by_suffix::BySuffix;
 use super::outcome::LocalAnswer;
 use super::rdata::CLASS_IN;
 use super::reverse;
 use super::soa;
 use crate::dns::answer::ede;
-use crate::dns::name::suffixes;
-use crate::dns::{Ede, Name, NameBuf, Origin, Rcode, Record, Rtype};
-use hashbrown::HashMap;
+use crate::dns::{Ede, Name, Origin, Rcode, Record, Rtype};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
@@ -60,13 +59,13 @@ const ENTRIES: &[(&str, Rule, &str)] = &[
     ("8.b.d.0.1.0.0.2.ip6.arpa", Rule::Private, "RFC 6303 section 4.6"),
 ];
 
-type Table = HashMap<Box<[u8]>, (Rule, &'static str), foldhash::fast::RandomState>;
+type Table = BySuffix<Option<(Rule, &'static str)>>;
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let mut table = Table::default();
     let mut add = |name: &str, rule, source| {
         let name = Name::parse(name).expect("the table holds names");
-        table.insert(name.as_wire().into(), (rule, source));
+        *table.entry(&name) = Some((rule, source));
     };
     for (name, rule, source) in ENTRIES {
         add(name, *rule, *source);
@@ -80,7 +79,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     for zero in [Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST] {
         let name = reverse::name_of(zero.into());
         let rule = if zero.is_loopback() { Rule::LoopbackReverse } else { Rule::Absent };
-        table.insert(name.as_wire().into(), (rule, "RFC 6303 section 4.3"));
+        *table.entry(&name) = Some((rule, "RFC 6303 section 4.3"));
     }
     table
 });
@@ -166,10 +165,8 @@ fn negative(apex: &Name, qname: &Name, exists: bool, source: &'static str) -> Lo
 
 /// Finds the deepest entry a name is at or below.
 fn entry(name: &Name) -> Option<(Name, Rule, &'static str)> {
-    let mut lower = NameBuf::default();
-    lower.set_lower(name.as_wire());
-    suffixes(lower.as_wire()).find_map(|suffix| {
-        let (rule, source) = TABLE.get(suffix)?;
-        Some((Name::from_wire(suffix).ok()?, *rule, *source))
+    TABLE.at_or_above(&name.lower_wire()).find_map(|(suffix, found)| {
+        let (rule, source) = (*found)?;
+        Some((Name::from_wire(suffix).ok()?, rule, source))
     })
 }

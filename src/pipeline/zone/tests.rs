@@ -147,6 +147,21 @@ fn aliases_out_of_the_zone_are_left_to_the_pipeline() {
 }
 
 #[test]
+fn eleven_aliases_inside_a_zone_are_followed_and_twelve_are_too_many() {
+    let names: Vec<String> = (0..=12).map(|n| format!("a{n}")).collect();
+    let alias = |n: usize| (names[n].as_str(), "CNAME", names[n + 1].as_str());
+    let mut records: Vec<_> = (0..12).map(alias).collect();
+    records.push(("a12", "A", "10.1.0.1"));
+    let mut config = config();
+    config.zones = vec![zone("lab.example", &records)];
+    let zones = load(&config);
+    let eleven = local(&zones, "a1.lab.example", Rtype::A);
+    assert_eq!((eleven.rcode, eleven.answers.len()), (Rcode::NOERROR, 12));
+    let twelve = local(&zones, "a0.lab.example", Rtype::A);
+    assert_eq!((twelve.rcode, twelve.answers.len(), twelve.ede.is_some()), (Rcode::SERVFAIL, 0, true));
+}
+
+#[test]
 fn alias_circles_end_in_servfail_with_a_reason() {
     let answer = local(&lab(), "loop1.lab.example", Rtype::A);
     assert_eq!((answer.rcode, answer.answers.len()), (Rcode::SERVFAIL, 0));

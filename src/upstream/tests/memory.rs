@@ -77,6 +77,16 @@ async fn silence_of_all_ends_within_the_patience_and_a_single_one_within_the_bud
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_group_has_no_more_time_than_its_timeout() {
+    let mut hasty = group("hasty", &[address(1)]);
+    hasty.timeout = Duration::from_millis(700);
+    let (_, upstreams, stats) = play_with(vec![hasty]);
+    assert_eq!(timed(&upstreams, "a.example.org").await, (Err(FailureKind::Timeout), 700));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(stats.get(Counter::UpstreamTimeouts) > 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_upstream_still_answers_and_slow_ones_teach_patience() {
     let (slow, one, _) = play(&[1]);
     slow.healthy(1, 4000);
@@ -192,6 +202,22 @@ async fn a_fallback_group_answers_for_a_group_that_is_down_and_a_ring_of_them_en
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_group_of_the_longest_chain_is_asked() {
+    let mut groups: Vec<_> = (1..=5).map(|last| group(&format!("g{last}"), &[address(last)])).collect();
+    for (at, group) in (1..).zip(&mut groups[..4]) {
+        group.fallback = Some(GroupId(at));
+    }
+    let (play, upstreams, _) = play_with(groups);
+    (1..=3).for_each(|last| play.says(last, Rcode::REFUSED));
+    play.healthy(4, 5);
+    play.healthy(5, 5);
+    assert_eq!(timed(&upstreams, "a.example.org").await.0, Ok(4));
+    play.says(4, Rcode::REFUSED);
+    assert_eq!(timed(&upstreams, "b.example.org").await.0, Err(FailureKind::AllFailed));
+    assert_eq!(play.sent_to(5), 0, "a fifth group is no part of a chain");
+}
+
+#[tokio::test(start_paused = true)]
 async fn truncated_goes_to_tcp_and_wrong_case_to_lower_case() {
     let (play, upstreams, stats) = play(&[1]);
     play.set(1, |query, to| {
@@ -281,6 +307,22 @@ async fn a_loop_disables_the_looping_upstream_only() {
     play.servers.lock().unwrap().clear();
 }
 
+#[test]
+fn a_looping_server_is_looked_at_again_every_quarter_of_an_hour_at_least() {
+    let health = crate::upstream::health::Health::default();
+    let mut now = crate::clock::Tick(1_000_000);
+    let mut pauses_s = Vec::new();
+    for _ in 0..7 {
+        health.looped(now);
+        let start = now;
+        while health.snapshot(now).standing == Standing::Looping {
+            now = now.plus(Duration::from_secs(1));
+        }
+        pauses_s.push(now.since(start).as_secs());
+    }
+    assert_eq!(pauses_s, [60, 120, 240, 480, 900, 900, 900]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn own_addresses_are_never_asked_and_health_survives_a_reload() {
     let (play, upstreams, stats) = play(&[1, 2]);
@@ -309,6 +351,8 @@ async fn the_machines_resolvers_can_change_while_running() {
     assert_eq!(&*upstreams.servers(GroupId(0))[0].label, "system/10.0.0.1");
     assert_eq!(upstreams.servers(GroupId(0)).len(), 1);
     assert!(upstreams.group_is_private(GroupId(0)));
+    upstreams.set_system(&(1..=70).map(address).collect::<Vec<_>>());
+    assert_eq!(upstreams.servers(GroupId(0)).len(), 64, "further ones are left out");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@
 pub(super) mod tcp;
 pub(super) mod udp;
 
+use super::sockets::{Need, Sockets};
 use crate::config::UpstreamTransport;
 use std::fmt;
 use std::io;
@@ -87,6 +88,32 @@ impl SimulatedReplies {
     }
 }
 
+/// How a query is to travel, with what it needs for that.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// In a datagram.
+    Udp(udp::Slot),
+    /// Over a shared connection; connections have a bound of their own.
+    Tcp,
+}
+
+impl Way {
+    /// Reserves what a query to `server` needs; `None` when there are too many sockets.
+    pub(super) fn reserve(
+        net: &Net,
+        server: SocketAddr,
+        transport: UpstreamTransport,
+        sockets: &Arc<Sockets>,
+        need: Need,
+    ) -> Option<Self> {
+        match (net, transport) {
+            (Net::Real, UpstreamTransport::Udp) => udp::Slot::find(server, sockets, need).map(Self::Udp),
+            (Net::Simulated(_), UpstreamTransport::Udp) => udp::Slot::fresh(sockets, need).map(Self::Udp),
+            (_, UpstreamTransport::Tcp) => Some(Self::Tcp),
+        }
+    }
+}
+
 /// The way of one query.
 #[derive(Debug)]
 pub(super) enum Channel {
@@ -94,8 +121,8 @@ pub(super) enum Channel {
     Udp(udp::Socket),
     /// A place on a shared connection.
     Tcp(Option<oneshot::Receiver<io::Result<Vec<u8>>>>),
-    /// The simulated network.
-    Simulated(mpsc::UnboundedReceiver<NetEvent>),
+    /// The simulated network, and the place a datagram's socket would have.
+    Simulated(mpsc::UnboundedReceiver<NetEvent>, #[expect(dead_code, reason = "held")] Option<udp::Slot>),
 }
 
 impl Channel {
@@ -104,16 +131,20 @@ impl Channel {
         net: &Net,
         pool: &Arc<tcp::Pool>,
         server: SocketAddr,
-        transport: UpstreamTransport,
+        way: Way,
         query: &[u8],
     ) -> io::Result<Self> {
-        match (net, transport) {
-            (Net::Real, UpstreamTransport::Udp) => Ok(Self::Udp(udp::Socket::send(server, query)?)),
-            (Net::Real, UpstreamTransport::Tcp) => Ok(Self::Tcp(Some(pool.send(server, query)?))),
-            (Net::Simulated(net), _) => {
+        match (net, way) {
+            (Net::Real, Way::Udp(slot)) => Ok(Self::Udp(udp::Socket::send(slot, server, query)?)),
+            (Net::Real, Way::Tcp) => Ok(Self::Tcp(Some(pool.send(server, query)?))),
+            (Net::Simulated(net), way) => {
                 let (sender, receiver) = mpsc::unbounded_channel();
+                let (transport, slot) = match way {
+                    Way::Udp(slot) => (UpstreamTransport::Udp, Some(slot)),
+                    Way::Tcp => (UpstreamTransport::Tcp, None),
+                };
                 net.send(SimulatedQuery { server, transport, bytes: query.to_vec() }, SimulatedReplies(sender));
-                Ok(Self::Simulated(receiver))
+                Ok(Self::Simulated(receiver, slot))
             }
         }
     }
@@ -129,7 +160,7 @@ impl Channel {
                 *place = None;
                 Poll::Ready(reply.unwrap_or_else(|_| Err(io::ErrorKind::ConnectionAborted.into())))
             }
-            Self::Simulated(receiver) => match receiver.poll_recv(cx) {
+            Self::Simulated(receiver, _) => match receiver.poll_recv(cx) {
                 Poll::Ready(Some(NetEvent::Message(bytes))) => Poll::Ready(Ok(bytes)),
                 Poll::Ready(Some(NetEvent::Error(kind))) => Poll::Ready(Err(kind.into())),
                 // All senders dropped: silence.

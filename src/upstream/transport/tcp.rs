@@ -274,8 +274,10 @@ mod tests {
     use super::*;
     use tokio::net::TcpListener;
 
-    /// No test waits longer for anything.
+    /// No test waits longer for what comes at once.
     const BOUND: Duration = Duration::from_secs(10);
+    /// Nor so long for what comes after some time.
+    const SLOW_BOUND: Duration = Duration::from_secs(30);
     const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x00\x00\x01\x00\x01";
 
     async fn read_frame(stream: &mut TcpStream) -> Vec<u8> {
@@ -346,6 +348,76 @@ mod tests {
             timeout(BOUND, reply).await.unwrap().unwrap().unwrap_err();
         }
         pool.send(next, QUERY).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_open_is_given_up() {
+        // A full backlog makes the kernel drop every further handshake.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let (server, pool) = (listener.local_addr().unwrap(), Pool::default());
+        let mut filling = Vec::new();
+        while let Ok(stream) = timeout(Duration::from_millis(200), TcpStream::connect(server)).await {
+            filling.push(stream.unwrap());
+        }
+        let start = Instant::now();
+        let reply = pool.send(server, QUERY).unwrap();
+        let error = timeout(SLOW_BOUND, reply).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() >= CONNECT_TIMEOUT);
+        drop(listener);
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_queries_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (server, pool) = (listener.local_addr().unwrap(), Pool::default());
+        let reply = pool.send(server, QUERY).unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let query = read_frame(&mut stream).await;
+        let start = Instant::now();
+        write_frame(&mut stream, &query).await;
+        assert_eq!(timeout(BOUND, reply).await.unwrap().unwrap().unwrap(), QUERY);
+        assert_eq!(timeout(SLOW_BOUND, stream.read(&mut [0; 16])).await.unwrap().unwrap(), 0);
+        assert!(start.elapsed() >= IDLE_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_owes_replies_gets_no_more_queries_and_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (server, pool) = (listener.local_addr().unwrap(), Pool::default());
+        let start = Instant::now();
+        let reply = pool.send(server, QUERY).unwrap();
+        let (mut stalled, _) = listener.accept().await.unwrap();
+        read_frame(&mut stalled).await;
+        // A query that is sent when the stall has shown goes over a connection of its own.
+        let other = async {
+            loop {
+                let _given_up = pool.send(server, QUERY).unwrap();
+                if let Ok(accepted) = timeout(Duration::from_millis(200), listener.accept()).await {
+                    return accepted.unwrap();
+                }
+            }
+        };
+        let _other = timeout(SLOW_BOUND, other).await.unwrap();
+        assert!(start.elapsed() >= STALL);
+        assert!(timeout(SLOW_BOUND, reply).await.unwrap().is_err(), "nobody waits for it any more");
+        assert!(start.elapsed() >= REPLY_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_read_loses_its_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (server, pool) = (listener.local_addr().unwrap(), Pool::default());
+        // 16 MB: more than the sockets of two connections hold.
+        let long = [QUERY, &[0; 65_000]].concat();
+        let start = Instant::now();
+        let waiting: Vec<_> = (0..QUEUE).map(|_| pool.send(server, &long).unwrap()).collect();
+        let first = waiting.into_iter().next().unwrap();
+        assert_eq!(timeout(SLOW_BOUND, first).await.unwrap().unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        // Opened again once, as for any connection that breaks under its queries.
+        assert!(start.elapsed() >= 2 * WRITE_TIMEOUT);
     }
 
     #[tokio::test]

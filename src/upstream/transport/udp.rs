@@ -1,29 +1,43 @@
-//! Datagrams: a socket, connected to the server from a fresh random port, for every query.
+//! Datagrams: a connected socket with a random port, for one query at a time.
 //!
 //! The kernel draws a random source port at each connect (from `ip_local_port_range`, 28,000 by default) and takes
 //! datagrams only from the server's address and port. Nothing observable changes when unwanted datagrams arrive, which
 //! is what attacks that infer the port by side channels need (SAD DNS, CVE-2020-25705 and CVE-2021-20322).
 //!
-//! Making and closing a socket costs more than all else a query asks of the kernel. So one that has brought its reply is
-//! disconnected, which takes its port from it, emptied and kept for a later query, which connects it anew. One that met an
-//! error, or still owes a reply, is closed.
+//! Connecting costs as much as sending, and making a socket more than all else a query asks of the kernel. So one that
+//! has brought its reply is kept. For a moment ([`PORT_LIFE`]) the next query to the same server goes out from the port it
+//! has; later, or to another server, it is connected anew, which draws another port. A laptop's questions come further
+//! apart than that, so that each has a port of its own; under load a port serves several, one after the other. Whoever
+//! guesses gains nothing by it: a port never waits for more than one reply, and it lives shorter than the port of a
+//! single query that gets no reply, which is listened on for a second and a half (docs/decisions/0004).
+//!
+//! A socket that met an error, or still owes a reply, is closed.
 
+use crate::upstream::sockets::{Need, Place, Sockets};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Type};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
+use tokio::time::Instant;
 
 /// The largest datagram read: more than what is announced, because some servers do not keep to it.
 const RECEIVE_BYTES: usize = 4096;
-/// Sockets kept by a thread for each family, without a port: as many as replies usually come at once under load. They
-/// are file descriptors that nobody else can have, so no more than an eighth of the usual limit of 1024.
-const MAX_IDLE: usize = 128;
-/// Datagrams thrown away from a socket that is to be kept; with more it is closed.
+/// How long a port is used: less than the time for which any unanswered query keeps its own open.
+const PORT_LIFE: Duration = Duration::from_millis(250);
+/// How long a socket is kept that nobody uses. Looked at when another one is put away, so that there is no timer.
+const IDLE_LIFE: Duration = Duration::from_secs(10);
+/// Sockets kept by a thread for each family: as many as questions to servers 20 ms away are under way at 25,000 a second.
+/// All of them count among those there may be, and when these become scarce none is kept.
+pub(in crate::upstream) const MAX_IDLE: usize = 512;
+/// Datagrams thrown away from a socket that is to get another port; with more it is closed.
 const MAX_LEFT_OVER: usize = 8;
 
 thread_local! {
@@ -33,32 +47,59 @@ thread_local! {
     static IDLE: RefCell<Idle> = RefCell::default();
 }
 
-/// Sockets without a port, registered with one runtime.
+/// A socket registered with the runtime, and the port it has.
+#[derive(Debug)]
+pub(in crate::upstream) struct Bound {
+    socket: AsyncFd<UdpSocket>,
+    server: SocketAddr,
+    /// When it was connected, which is when its port was drawn.
+    connected: Instant,
+    /// When it was last sent on.
+    used: Instant,
+    /// The id of the query it has brought the reply to: a second copy of that reply is nobody's.
+    answered_id: Option<[u8; 2]>,
+    place: Place,
+}
+
+/// Sockets of this thread that owe nothing, registered with one runtime. The last one put away is the next to be used.
 #[derive(Default)]
 struct Idle {
     runtime: Option<Id>,
-    v4: Vec<AsyncFd<UdpSocket>>,
-    v6: Vec<AsyncFd<UdpSocket>>,
+    v4: VecDeque<Bound>,
+    v6: VecDeque<Bound>,
 }
 
 impl Idle {
     /// Returns the sockets of a family. Those of another runtime, which would never wake anybody, are closed.
-    fn of(&mut self, family: Family) -> &mut Vec<AsyncFd<UdpSocket>> {
+    fn of(&mut self, is_v4: bool) -> &mut VecDeque<Bound> {
         let runtime = Handle::try_current().ok().map(|handle| handle.id());
         if self.runtime != runtime {
             *self = Self { runtime, ..Self::default() };
         }
-        match family {
-            Family::V4 => &mut self.v4,
-            Family::V6 => &mut self.v6,
-        }
+        if is_v4 { &mut self.v4 } else { &mut self.v6 }
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Family {
-    V4,
-    V6,
+/// What a query can be sent on.
+#[derive(Debug)]
+pub(in crate::upstream) enum Slot {
+    /// A socket that was kept.
+    Kept(Bound),
+    /// None yet, and the place for one.
+    New(Place),
+}
+
+impl Slot {
+    /// Finds a kept socket, or else takes the place for a new one; `None` when there are as many as may be.
+    pub(in crate::upstream) fn find(server: SocketAddr, sockets: &Arc<Sockets>, need: Need) -> Option<Self> {
+        let kept = IDLE.with_borrow_mut(|idle| idle.of(server.is_ipv4()).pop_back());
+        kept.map(Self::Kept).or_else(|| Self::fresh(sockets, need))
+    }
+
+    /// Takes the place for a new socket.
+    pub(in crate::upstream) fn fresh(sockets: &Arc<Sockets>, need: Need) -> Option<Self> {
+        sockets.take(need).map(Self::New)
+    }
 }
 
 /// One query's socket.
@@ -69,8 +110,8 @@ enum Family {
 #[derive(Debug)]
 pub(in crate::upstream) struct Socket {
     /// `None` only while it is being dropped.
-    socket: Option<AsyncFd<UdpSocket>>,
-    family: Family,
+    bound: Option<Bound>,
+    id: [u8; 2],
     /// A datagram came.
     answered: bool,
     /// The error report was taken; it is never taken back, so it must not be looked at again.
@@ -78,34 +119,46 @@ pub(in crate::upstream) struct Socket {
 }
 
 impl Socket {
-    /// Connects a socket to `server` and sends `query`. Must be called inside a tokio runtime.
-    pub(in crate::upstream) fn send(server: SocketAddr, query: &[u8]) -> io::Result<Self> {
-        let family = if server.is_ipv4() { Family::V4 } else { Family::V6 };
-        let kept = IDLE.with_borrow_mut(|idle| idle.of(family).pop());
-        let socket = match kept {
-            Some(socket) => {
-                socket.get_ref().connect(server)?;
-                socket.get_ref().send(query)?;
-                socket
-            }
-            None => open(server, query)?,
+    /// Sends `query` to `server` from a random port. Must be called inside a tokio runtime.
+    pub(in crate::upstream) fn send(slot: Slot, server: SocketAddr, query: &[u8]) -> io::Result<Self> {
+        let bound = match slot {
+            Slot::Kept(mut bound) => match bound.send(server, query) {
+                Ok(()) => bound,
+                // An error may be about what it did before.
+                Err(_) => Bound::open(bound.place, server, query)?,
+            },
+            Slot::New(place) => Bound::open(place, server, query)?,
         };
-        Ok(Self { socket: Some(socket), family, answered: false, error_taken: false })
+        let id = query.first_chunk().copied().unwrap_or_default();
+        Ok(Self { bound: Some(bound), id, answered: false, error_taken: false })
     }
 
     /// Waits for the next datagram from the server or error about it.
     pub(in crate::upstream) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
-        let Some(socket) = &self.socket else { return Poll::Pending };
+        let Some(Bound { socket, answered_id, .. }) = &self.bound else { return Poll::Pending };
+        let is_old = |bytes: &[u8]| {
+            let id = bytes.first_chunk();
+            id.is_some() && id == answered_id.as_ref() && id != Some(&self.id)
+        };
         while let Poll::Ready(guard) = socket.poll_read_ready(cx) {
             let received = SCRATCH.with_borrow_mut(|scratch| {
                 guard.map(|mut guard| {
-                    guard.try_io(|socket| socket.get_ref().recv(scratch).map(|len| scratch[..len].to_vec()))
+                    guard.try_io(|socket| {
+                        let received = socket.get_ref().recv(scratch)?;
+                        Ok((!is_old(&scratch[..received])).then(|| scratch[..received].to_vec()))
+                    })
                 })
             });
-            if let Ok(received) = received? {
-                self.answered |= received.is_ok();
-                self.error_taken |= received.is_err();
-                return Poll::Ready(received);
+            match received? {
+                Ok(Ok(Some(bytes))) => {
+                    self.answered = true;
+                    return Poll::Ready(Ok(bytes));
+                }
+                Ok(Ok(None)) | Err(_) => {}
+                Ok(Err(error)) => {
+                    self.error_taken = true;
+                    return Poll::Ready(Err(error));
+                }
             }
         }
         if !self.error_taken && socket.poll_write_ready(cx).is_ready() {
@@ -120,16 +173,54 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let Some(socket) = self.socket.take().filter(|_| self.answered && !self.error_taken) else { return };
-        if is_blank(&socket) {
-            // A thread that ends has no use for it.
-            let _ = IDLE.try_with(|idle| {
-                let mut idle = idle.borrow_mut();
-                let same = idle.of(self.family);
-                if same.len() < MAX_IDLE {
-                    same.push(socket);
-                }
-            });
+        let Some(mut bound) = self.bound.take().filter(|_| self.answered && !self.error_taken) else { return };
+        if bound.place.is_scarce() {
+            return;
+        }
+        bound.rest();
+        bound.answered_id = Some(self.id);
+        // A thread that ends has no use for it.
+        let _ = IDLE.try_with(|idle| {
+            let mut idle = idle.borrow_mut();
+            let same = idle.of(bound.server.is_ipv4());
+            if same.front().is_some_and(|oldest| bound.used.saturating_duration_since(oldest.used) > IDLE_LIFE) {
+                same.pop_front();
+            }
+            if same.len() < MAX_IDLE {
+                same.push_back(bound);
+            }
+        });
+    }
+}
+
+impl Bound {
+    /// Makes a socket, connects it and sends.
+    fn open(place: Place, server: SocketAddr, query: &[u8]) -> io::Result<Self> {
+        let (socket, now) = (open(server, query)?, Instant::now());
+        Ok(Self { socket, server, connected: now, used: now, answered_id: None, place })
+    }
+
+    /// Sends from the port it has or, when that has lived long enough or is for another server, from a new one.
+    fn send(&mut self, server: SocketAddr, query: &[u8]) -> io::Result<()> {
+        let socket = self.socket.get_ref();
+        self.used = Instant::now();
+        if self.server != server || self.used.saturating_duration_since(self.connected) >= PORT_LIFE {
+            // The kernel draws a port only for a socket that has none.
+            rustix::net::connect_unspec(socket)?;
+            if !is_emptied(socket) {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            socket.connect(server)?;
+            (self.server, self.connected, self.answered_id) = (server, self.used, None);
+        }
+        socket.send(query).map(drop)
+    }
+
+    /// Makes the reactor report the next datagram only. What is there already is not looked for, which would be a system
+    /// call; if there is anything, it is found with the next reply.
+    fn rest(&self) {
+        if let Poll::Ready(Ok(mut guard)) = self.socket.poll_read_ready(&mut Context::from_waker(Waker::noop())) {
+            guard.clear_ready();
         }
     }
 }
@@ -158,20 +249,12 @@ fn open(server: SocketAddr, query: &[u8]) -> io::Result<AsyncFd<UdpSocket>> {
     AsyncFd::with_interest(UdpSocket::from(socket), Interest::READABLE)
 }
 
-/// Takes peer and port from a socket, then what came for them; tells whether it is as good as new. The last read finds
-/// nothing, which is also what makes the reactor wait for the next datagram.
-fn is_blank(socket: &AsyncFd<UdpSocket>) -> bool {
-    if rustix::net::connect_unspec(socket.get_ref()).is_err() {
-        return false;
-    }
-    for _ in 0..MAX_LEFT_OVER {
-        match socket.try_io(Interest::READABLE, |socket| socket.recv(&mut [0; 1])) {
-            Ok(_) => {}
-            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
-        }
-    }
-    false
+/// Throws away what has come for the peer before; tells whether that was possible.
+fn is_emptied(socket: &UdpSocket) -> bool {
+    let mut reads = (0..MAX_LEFT_OVER).map(|_| socket.recv(&mut [0; 1]));
+    reads.any(|read| read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
 }
+
 /// Tells whether an error says something about the server or the way to it; the others are about one datagram
 /// (EMSGSIZE) or about us.
 pub(in crate::upstream) fn is_definite(error: &io::Error) -> bool {

@@ -24,7 +24,7 @@ const CHUNK_HEAD_BYTES: usize = 12;
 /// Octets of a chunk's body after which another is begun: what one reading costs in memory.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Octets of the largest body: one entry, of 65,535 octets and some, may begin right before the limit.
-const MAX_CHUNK_BYTES: usize = CHUNK_BYTES + (128 << 10);
+pub(super) const MAX_CHUNK_BYTES: usize = CHUNK_BYTES + (128 << 10);
 
 /// Why a snapshot cannot be used.
 #[derive(Debug, thiserror::Error)]

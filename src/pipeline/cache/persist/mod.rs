@@ -164,7 +164,7 @@ fn read_entry(bytes: &[u8], policy: &config::Cache, epoch: u32, written_ms: u64,
         ttl_cap_s,
         disputed: false,
     };
-    entry::make(&key, &answer, &birth)
+    entry::make(&key, &answer, &birth).ok()
 }
 
 /// Checks an answer's octets as if they had just come in; nothing else may be assumed of a file.

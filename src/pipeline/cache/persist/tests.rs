@@ -198,6 +198,19 @@ fn another_file_a_later_format_and_an_empty_one_are_told_apart() {
 }
 
 #[test]
+fn a_chunk_that_claims_to_be_longer_than_any_is_not_read() {
+    let most = u32::try_from(format::MAX_CHUNK_BYTES).unwrap();
+    let claiming = |octets: u32| {
+        let mut whole = one();
+        whole[format::HEADER_BYTES..][..4].copy_from_slice(&octets.to_be_bytes());
+        check(whole.as_slice())
+    };
+    assert!(matches!(claiming(most + 1), Err(Fault::Damaged { what: "a chunk is longer than any is written", .. })));
+    assert!(matches!(claiming(u32::MAX), Err(Fault::Damaged { .. })));
+    assert!(matches!(claiming(most), Err(Fault::Torn)), "that one is read as far as there is anything");
+}
+
+#[test]
 fn a_file_torn_anywhere_is_no_snapshot() {
     let whole = one();
     for len in 0..whole.len() {
