@@ -29,7 +29,7 @@ pub fn config(text: &str) -> Config {
 /// What every run of a target has in common: nothing in it changes, so it is made once.
 pub struct World {
     pub config: Arc<Config>,
-    zones: Arc<Zones>,
+    pub zones: Arc<Zones>,
     routes: Arc<Routes>,
 }
 

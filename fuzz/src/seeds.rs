@@ -190,6 +190,8 @@ fn replies() -> Vec<Seed> {
             "alias-behind-its-data",
             Recipe::answer(0, 1, vec![record("lab.example", 1, &public), to(WWW, 5, "lab.example")]),
         ),
+        ("alias-inside-asked-soa", Recipe::answer(0, 6, vec![to(WWW, 5, "lab.example")])),
+        ("alias-inside-asked-ns", Recipe::answer(0, 2, vec![to(WWW, 5, "lab.example")])),
         ("alias-to-corp", Recipe::answer(0, 1, vec![to(WWW, 5, "a.corp.example")])),
         ("alias-loop", Recipe::answer(0, 1, loops)),
         ("alias-chain", Recipe::answer(0, 1, chain)),
