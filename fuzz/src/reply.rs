@@ -26,6 +26,8 @@ pub const RAW: u8 = 0x20;
 const MAX_TTL_S: u32 = 86_400;
 /// Aliases there may be between a question and its answer.
 const MAX_ALIASES: usize = 11;
+/// The zone served here.
+const LAB: &[u8] = b"\x03lab\x07example\0";
 const CNAME: u16 = 5;
 const DNAME: u16 = 39;
 const RRSIG: u16 = 46;
@@ -144,6 +146,9 @@ fn check_chain(qname: &Name, qtype: u16, dnssec_ok: bool, walked: &Walked, answe
     assert!(chain.len() <= MAX_ALIASES + 1, "{} aliases", chain.len() - 1);
     for record in walked.section(0) {
         assert_eq!(record.class, 1, "another class");
+        // Whoever brings the alias: what the zone holds here is what is said about its names, and nothing else.
+        let ours = record.rtype == 1 && record.owner == LAB && answer[record.data.clone()] == [10, 1, 0, 5];
+        assert!(ours || !is_below(&record.owner, LAB), "an upstream's record for a name of the zone");
         let covered = match record.rtype {
             RRSIG if record.data.len() >= 2 => {
                 u16::from_be_bytes([answer[record.data.start], answer[record.data.start + 1]])
@@ -186,8 +191,7 @@ fn check_data(record: &Record, answer: &[u8]) {
                 1 => IpAddr::from(<[u8; 4]>::try_from(data).expect("an address has four octets")),
                 _ => IpAddr::from(<[u8; 16]>::try_from(data).expect("an address has sixteen octets")),
             };
-            let inside =
-                is_below(&record.owner, b"\x04corp\x07example\0") || is_below(&record.owner, b"\x03lab\x07example\0");
+            let inside = is_below(&record.owner, b"\x04corp\x07example\0") || is_below(&record.owner, LAB);
             match kind(address) {
                 AddressKind::Public => {}
                 AddressKind::Private => assert!(inside, "a public server gave {address}"),

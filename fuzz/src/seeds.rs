@@ -186,6 +186,10 @@ fn replies() -> Vec<Seed> {
         ("alias", Recipe::answer(0, 1, vec![to(WWW, 5, "b.example.net"), record("b.example.net", 1, &public)])),
         ("alias-alone", Recipe::answer(0, 1, vec![to(WWW, 5, "b.example.net")])),
         ("alias-inside", Recipe::answer(0, 1, vec![to(WWW, 5, "lab.example"), record("lab.example", 1, &public)])),
+        (
+            "alias-behind-its-data",
+            Recipe::answer(0, 1, vec![record("lab.example", 1, &public), to(WWW, 5, "lab.example")]),
+        ),
         ("alias-to-corp", Recipe::answer(0, 1, vec![to(WWW, 5, "a.corp.example")])),
         ("alias-loop", Recipe::answer(0, 1, loops)),
         ("alias-chain", Recipe::answer(0, 1, chain)),

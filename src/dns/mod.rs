@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod answer;
+pub mod borrowed;
 pub mod encode;
 pub mod name;
 pub mod query;

@@ -98,8 +98,10 @@ pub fn skip_name(bytes: &[u8], mut at: usize) -> Result<usize, WireError> {
 
 /// Decompresses the name at `at` into a buffer and returns it with where it ends in the message.
 ///
-/// Each pointer must point before the place it was reached from, so the walk ends, and not into the header, which is
-/// no place of names: id and flags change on the way to a client, and a name read from them with them.
+/// Each pointer must point before the part of the name it stands in, so the walk ends, and not into the header, which is
+/// no place of names: id and flags change on the way to a client, and a name read from them with them. What it points to is
+/// a prior occurrence (RFC 1035 section 4.1.4), so it ends before that part begins: a label that reaches over the pointer
+/// may reach over the records that are kept as well.
 ///
 /// # Errors
 /// When the name is malformed.
@@ -107,27 +109,28 @@ pub fn read_name(bytes: &[u8], at: usize) -> Result<(NameBuf, usize), WireError>
     let mut buf = NameBuf::default();
     let mut end = None;
     let mut pos = at;
-    let mut limit = at;
+    // Where the part begins that is being read, and where it must end.
+    let (mut start, mut stop) = (at, bytes.len());
     loop {
-        let len = *bytes.get(pos).ok_or(WireError::Short)?;
+        let rest = bytes.get(pos..stop).unwrap_or_default();
+        let len = *rest.first().ok_or(WireError::Short)?;
         match len {
             0 => {
                 buf.push(&[0]).map_err(|_| WireError::Name)?;
                 return Ok((buf, end.unwrap_or(pos + 1)));
             }
             1..=63 => {
-                let label = bytes.get(pos..=pos + usize::from(len)).ok_or(WireError::Short)?;
+                let label = rest.get(..=usize::from(len)).ok_or(WireError::Short)?;
                 buf.push(label).map_err(|_| WireError::Name)?;
                 pos += label.len();
             }
             192.. => {
-                let target = usize::from(u16_at(bytes, pos).ok_or(WireError::Short)? & 0x3fff);
+                let target = usize::from(u16_at(rest, 0).ok_or(WireError::Short)? & 0x3fff);
                 end.get_or_insert(pos + 2);
-                if !(HEADER_BYTES..limit).contains(&target) {
+                if !(HEADER_BYTES..start).contains(&target) {
                     return Err(WireError::Name);
                 }
-                limit = target;
-                pos = target;
+                (start, stop, pos) = (target, start, target);
             }
             _ => return Err(WireError::Name),
         }
@@ -538,25 +541,7 @@ pub fn parse_query(bytes: &[u8]) -> Result<ParsedQuery<'_>, Fault> {
 pub fn expand_rdata(message: &Message<'_>, record: &RecordAt, out: &mut Vec<u8>) -> Result<(), WireError> {
     let bytes = message.bytes();
     let range = record.rdata.clone();
-    let (before, names) = match record.rtype {
-        Rtype::NS
-        | Rtype::MD
-        | Rtype::MF
-        | Rtype::CNAME
-        | Rtype::MB
-        | Rtype::MG
-        | Rtype::MR
-        | Rtype::PTR
-        | Rtype::DNAME
-        | Rtype::NXT => (0, 1),
-        Rtype::SOA | Rtype::MINFO | Rtype::RP => (0, 2),
-        Rtype::MX | Rtype::AFSDB | Rtype::RT | Rtype::KX => (2, 1),
-        Rtype::PX => (2, 2),
-        Rtype::SRV => (6, 1),
-        Rtype::SIG => (18, 1),
-        Rtype::NAPTR => (naptr_strings(message.rdata(record))?, 1),
-        _ => (range.len(), 0),
-    };
+    let (before, names) = names_in(message, record)?;
     let mut at = range.start + before;
     out.extend_from_slice(bytes.get(range.start..at).filter(|_| at <= range.end).ok_or(WireError::Short)?);
     for _ in 0..names {
@@ -578,6 +563,29 @@ pub fn expand_rdata(message: &Message<'_>, record: &RecordAt, out: &mut Vec<u8>)
     }
     out.extend_from_slice(bytes.get(at..range.end).ok_or(WireError::Short)?);
     Ok(())
+}
+
+/// Returns how many octets of a record's data stand before its names, and how many names there are.
+pub(super) fn names_in(message: &Message<'_>, record: &RecordAt) -> Result<(usize, usize), WireError> {
+    Ok(match record.rtype {
+        Rtype::NS
+        | Rtype::MD
+        | Rtype::MF
+        | Rtype::CNAME
+        | Rtype::MB
+        | Rtype::MG
+        | Rtype::MR
+        | Rtype::PTR
+        | Rtype::DNAME
+        | Rtype::NXT => (0, 1),
+        Rtype::SOA | Rtype::MINFO | Rtype::RP => (0, 2),
+        Rtype::MX | Rtype::AFSDB | Rtype::RT | Rtype::KX => (2, 1),
+        Rtype::PX => (2, 2),
+        Rtype::SRV => (6, 1),
+        Rtype::SIG => (18, 1),
+        Rtype::NAPTR => (naptr_strings(message.rdata(record))?, 1),
+        _ => (record.rdata.len(), 0),
+    })
 }
 
 /// Returns how many octets of a NAPTR's RDATA stand before its name: order, preference, three strings.
@@ -639,15 +647,30 @@ mod tests {
         assert_eq!(code(&edns1), Rcode::BADVERS);
     }
 
+    fn after_header(rest: &[u8]) -> Vec<u8> {
+        [&[0; HEADER_BYTES], rest].concat()
+    }
+
     #[test]
     fn pointers_must_point_backwards() {
-        let after_header = |rest: &[u8]| [&[0; HEADER_BYTES], rest].concat();
         // A pointer to itself, and two that point at each other.
         assert_eq!(read_name(&after_header(b"\xc0\x0c"), 12).unwrap_err(), WireError::Name);
         assert_eq!(read_name(&after_header(b"\xc0\x0e\xc0\x0c"), 14).unwrap_err(), WireError::Name);
         let message = after_header(b"\x01a\x00\x01b\xc0\x0c");
         let (name, end) = read_name(&message, 15).unwrap();
         assert_eq!((name.as_wire(), end), (&b"\x01b\x01a\x00"[..], 19));
+    }
+
+    #[test]
+    fn what_a_pointer_leads_to_ends_before_the_name_begins() {
+        // Five octets in front, then a name: label "a" and a pointer to what was in front.
+        let with = |front: &[u8; 5]| after_header(&[&front[..], b"\x01a\xc0\x0c", b"bcdefgh\0"].concat());
+        assert_eq!(read_name(&with(b"\x03end\0"), 17).unwrap().0.to_name().to_string(), "a.end.");
+        // A label that ends within the name, and one that reaches over it into what follows.
+        assert_eq!(read_name(&with(b"\x06endx"), 17).unwrap_err(), WireError::Short);
+        assert_eq!(read_name(&with(b"\x0fendx"), 17).unwrap_err(), WireError::Short);
+        // A label that ends where the name begins, without the root's.
+        assert_eq!(read_name(&with(b"\x04endx"), 17).unwrap_err(), WireError::Short);
     }
 
     #[test]

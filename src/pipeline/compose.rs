@@ -3,10 +3,11 @@
 //! Only records on the alias chain from the question are believed (cache poisoning by extra records), the
 //! additional section never is, and private addresses are taken out where the policy says so. A reply that needs no
 //! change goes on as the bytes it came in, so that unknown types and signatures survive; only a reply that loses
-//! records is written anew.
+//! records, or that has names made of what changes on the way, is written anew.
 
 use crate::config::PrivateAnswers;
 use crate::dns::address::{self, AddressKind};
+use crate::dns::borrowed::names_stay;
 use crate::dns::encode::MessageBuilder;
 use crate::dns::wire::{Message, RecordAt, Section, WireError, expand_rdata, flag, u16_at};
 use crate::dns::{Answer, Ede, Name, NameBuf, Origin, QuestionKey, Rcode, Record, Rtype, name};
@@ -101,8 +102,8 @@ pub fn compose(
     }
     let in_order = kept.len() == answers || !authority_dropped;
     let counts = (answers, kept.len() - answers);
-    let mut bytes =
-        if scrubbed || !in_order { rewritten(&message, question, &kept, counts.0)? } else { reply[..end].to_vec() };
+    let goes_on = !scrubbed && in_order && names_stay(&message, &kept);
+    let mut bytes = if goes_on { reply[..end].to_vec() } else { rewritten(&message, question, &kept, counts.0)? };
     set_header(&mut bytes, &message, counts, keep_ad);
     let rcode = message.rcode();
     let is_open = !final_records && !soa && rcode == Rcode::NOERROR && !chain.is_empty();
