@@ -1,11 +1,16 @@
 //! DoT, DoH and DoQ with the servers other people use.
 
+use crate::support::client::{exchange, query};
+use crate::support::daemon::Daemon;
 use crate::support::encrypted::{ADDRESS, Group1, Identity, NAME, Pki, Quic, Server, address, options, upstream};
-use crate::support::tls_fake::doq;
+use crate::support::fake::{Fake as Plain, Habit};
+use crate::support::tls_fake::{Fake, answer, doq, read_query, write_message};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use truename::config::UpstreamOptions;
 use truename::config::UpstreamTransport::{self, Https, Quic as DoQ, Tls};
+use truename::dns::Rtype;
+use truename::dns::wire::flag;
 use truename::stats::Counter;
 
 type Start = fn(&Identity) -> Option<Server>;
@@ -127,7 +132,43 @@ fn the_daemon_asks_encrypted_servers_as_its_configuration_says() {
             "[upstream.corp]\nservers = [\"{scheme}://{place}{path}#{NAME}\"]\nca_file = \"{}\"\n\n[default]\nupstream = \"corp\"\n",
             pki.ca_file().display()
         );
-        let daemon = crate::support::daemon::Daemon::start(&config);
+        let daemon = Daemon::start(&config);
         assert_eq!(crate::support::client::ask(daemon.address, "www.example.org").addresses(), [ADDRESS.to_string()]);
+    }
+}
+
+/// Answers as a validating resolver does.
+fn authentic(query: &[u8]) -> Vec<u8> {
+    let mut message = answer(query, 7);
+    message[3] |= 0x20;
+    message
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ad_bit_is_kept_from_authenticated_servers_only() {
+    let pki = Pki::new();
+    let tls = Fake::tls(pki.server().server_config(&[b"dot"]), move |mut stream, _| async move {
+        while let Some(query) = read_query(&mut stream).await {
+            write_message(&mut stream, &authentic(&query)).await;
+        }
+    })
+    .await;
+    let plain = Plain::start(Habit::Custom(|query, _| vec![authentic(query)]));
+    let mut question = query("www.example.org", Rtype::A, 7);
+    // AD in a query asks for AD in its answer (RFC 6840 section 5.7).
+    question[3] |= 0x20;
+    for (server, expected) in [(format!("tls://{}#{NAME}", tls.address), true), (plain.address.to_string(), false)] {
+        let config = format!(
+            "[upstream.corp]\nservers = [\"{server}\"]\nca_file = \"{}\"\n\n[default]\nupstream = \"corp\"\n",
+            pki.ca_file().display()
+        );
+        let question = question.clone();
+        let asking = move || {
+            let daemon = Daemon::start(&config);
+            exchange(daemon.address, &question).unwrap()
+        };
+        let response = tokio::task::spawn_blocking(asking).await.unwrap();
+        assert_eq!(response.addresses(), ["192.0.2.7"], "{server}");
+        assert_eq!(response.view().has(flag::AD), expected, "{server}");
     }
 }

@@ -48,7 +48,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub(super) async fn next(&mut self, jobs: &mut mpsc::Receiver<Command>) -> Event {
         loop {
             if self.closing && self.owed.is_empty() {
-                return self.bye().await;
+                return self.bye(jobs).await;
             }
             if self.owed.len() >= MAX_PENDING {
                 // Questions that were given up on must not keep the others waiting.
@@ -67,7 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 () = timer => self.rung(Instant::now()),
             };
             match event {
-                Some(Event::Over(jobs)) if jobs.is_empty() && self.owed.is_empty() => return self.bye().await,
+                Some(Event::Over(back)) if back.is_empty() && self.owed.is_empty() => return self.bye(jobs).await,
                 Some(event) => return event,
                 None => {}
             }
@@ -88,14 +88,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
             }
             // What is queued goes out in one piece.
-            let room = self.owed.len() < MAX_PENDING && self.out.len() < MAX_UNWRITTEN_BYTES;
+            if self.owed.len() >= MAX_PENDING || self.out.len() >= MAX_UNWRITTEN_BYTES {
+                return None;
+            }
             match jobs.try_recv() {
-                Ok(more) if room => next = Some(more),
-                Ok(Command::Ask(job)) => {
-                    self.ask(job);
-                    return None;
-                }
-                Ok(Command::Suspect) => return Some(Event::Suspect(self.owed.suspect())),
+                Ok(more) => next = Some(more),
                 Err(_) => return None,
             }
         }
@@ -146,8 +143,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         event
     }
 
-    /// Closes in good form; whether the server listens does not matter.
-    async fn bye(&mut self) -> Event {
+    /// Closes in good form; whether the server listens does not matter. Queries open another connection meanwhile.
+    async fn bye(&mut self, jobs: &mut mpsc::Receiver<Command>) -> Event {
+        jobs.close();
         let _ = timeout(CLOSE_TIMEOUT, self.stream.shutdown()).await;
         Event::Over(Vec::new())
     }
