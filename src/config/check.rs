@@ -39,7 +39,7 @@ pub(crate) fn check(root: &Table, built_in: bool, diagnostics: &mut Vec<Diagnost
     let views = views::check(root, &names, default, &server.listen, diagnostics);
     let zones = zones::zones(root, &names, diagnostics);
     let routes = routes::check(root, &names, &zones, diagnostics);
-    let built_in = built_in::routes(root, &names, default, &views, built_in, diagnostics);
+    let built_in = built_in::routes(root, &names, built_in, diagnostics);
     let rewrites = zones::rewrites(root, &names, diagnostics);
     let (hosts, cache, log) = (hosts(root), cache(root, diagnostics), log(root));
     Config { server, groups, default, routes, built_in, zones, hosts, rewrites, cache, views, log, requirements }

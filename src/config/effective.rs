@@ -256,7 +256,8 @@ mod tests {
         let text = include_str!("../../config/examples/proxy.toml");
         let shown = effective(&load_text_with("x.toml", text, true).config.unwrap());
         assert!(shown.contains("socks5://anna:hidden@10.0.0.1:1080") && !shown.contains("s3cret"), "{shown}");
-        let shown = effective(&load_text_with("x.toml", "", true).config.unwrap());
+        let with_git = "[default]\ntrusted_presets = [\"git\"]\n";
+        let shown = effective(&load_text_with("x.toml", with_git, true).config.unwrap());
         for part in
             ["[upstream.trusted]", "[upstream.near]", "9.9.9.10#dns10.quad9.net", "trusted-presets", "\"github.com\""]
         {

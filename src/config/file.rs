@@ -53,10 +53,6 @@ const PATTERNS: Kind = Kind::List(&Kind::Pattern);
 const IDENTIFIERS: Kind = Kind::List(&Kind::Identifier);
 const VIEWS_DOC: &str = "The views it is for; absent: all.";
 
-/// What module and git clients download from. Not the packages of distributions: those are signed, and their names lead
-/// to a mirror near the resolver that is asked.
-const TRUSTED_PRESETS: &str = r#"["conda", "containers", "crates", "dart", "docker", "elixir", "git", "go", "gradle", "haskell", "homebrew", "maven", "npm", "nuget", "php", "pypi", "rubygems"]"#;
-
 /// The whole file.
 pub static ROOT: TableDef = TableDef {
     doc: "Every line is optional; an empty file is a good configuration.",
@@ -148,10 +144,9 @@ static DEFAULT: TableDef = TableDef {
         Key {
             name: "trusted_presets",
             kind: IDENTIFIERS,
-            presence: Default(TRUSTED_PRESETS),
+            presence: Default("[]"),
             doc: "Presets whose names go to the group `trusted` when no route takes them, and to the default's group when \
-                  `trusted` is down; [] for none. They stay with the default's group when `upstream` here, or in the \
-                  view's default, is another one than `system`, unless this key is written.",
+                  `trusted` is down.",
         },
         Key { name: "guard", kind: Kind::Word(&["off"]), presence: Default("\"off\""), doc: GUARD_DOC },
         Key {

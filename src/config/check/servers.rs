@@ -22,8 +22,6 @@ const MAX_SERVERS: usize = 64;
 const MAX_BOOTSTRAP: usize = 8;
 /// Keys of a server at most: the one in use, the next one, and some that were.
 const MAX_PINS: usize = 16;
-/// HTTP/3 is in this build.
-const HAS_H3: bool = cfg!(feature = "h3");
 /// Keys that only encrypted rungs have a use for.
 const FOR_ENCRYPTED: &[&str] = &["sni", "pins", "ca_file", "client_certificate", "client_key"];
 
@@ -295,8 +293,8 @@ impl Reader<'_> {
                 "floor = \"encrypted\" leaves no way to ask it: write tls://, https:// or quic://, or floor = \"any\"";
             report("nothing-above-floor", "at least one encrypted rung", found, hint);
         }
-        if !HAS_H3 && rungs.iter().any(|rung| rung.transport == UpstreamTransport::H3) {
-            let hint = "write https://, or take a build with the cargo feature `h3`";
+        if rungs.iter().any(|rung| rung.transport == UpstreamTransport::H3) {
+            let hint = "write https:// or quic://: HTTP/3 is not built in";
             report("no-h3", "a transport of this build: udp, tcp, tls, https or quic", shown.to_owned(), hint);
         }
     }

@@ -41,7 +41,7 @@ impl Ways {
     pub(in crate::upstream) fn new(server: &Upstream) -> Option<Self> {
         let allowed = |rung: &&Rung| {
             let transport = rung.transport;
-            let built = transport != UpstreamTransport::H3 || cfg!(feature = "h3");
+            let built = transport != UpstreamTransport::H3;
             built && (transport.is_encrypted() || server.options.floor == Floor::Any)
         };
         let rungs: Vec<Rung> = server.rungs.iter().filter(allowed).cloned().collect();
