@@ -304,6 +304,30 @@ fn distinct(values: impl Iterator<Item = u16>) -> usize {
     values.collect::<std::collections::HashSet<_>>().len()
 }
 
+/// Asks `count` questions at once of a server that answers when all of them have come; returns the port of each query.
+async fn ports_of_questions_at_once(count: usize) -> Vec<u16> {
+    let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (upstreams, _) = real(&[server.local_addr().unwrap()]);
+    let upstreams = Arc::new(upstreams);
+    let mut asking = tokio::task::JoinSet::new();
+    for n in 0..count {
+        let upstreams = Arc::clone(&upstreams);
+        asking.spawn(async move { asked(&upstreams, &format!("n{n}.example.org")).await.is_ok() });
+    }
+    // Nobody gets a reply before every name has been asked for.
+    let (mut held, mut names, mut buf) = (Vec::new(), std::collections::HashSet::new(), [0; 4096]);
+    while names.len() < count {
+        let (len, from) = server.recv_from(&mut buf).await.unwrap();
+        names.insert(buf[12..len].to_ascii_lowercase());
+        held.push((from, buf[..len].to_vec()));
+    }
+    for (from, query) in &held {
+        server.send_to(&answer(query, 9), from).await.unwrap();
+    }
+    assert!(asking.join_all().await.into_iter().all(|answered| answered));
+    held.iter().map(|(from, _)| from.port()).collect()
+}
+
 #[tokio::test]
 async fn queries_a_moment_apart_share_neither_port_nor_id_although_the_socket_is_kept() {
     let (seen, stats) = ports_and_ids(12, Duration::from_millis(260)).await;
@@ -325,26 +349,8 @@ async fn queries_at_once_have_a_port_each_and_a_port_in_quick_use_changes_with_t
     // On a busy machine a copy may be later than the next query is done.
     assert!(stats.get(Counter::UpstreamUnmatched) < 100, "copies of replies are nobody's");
 
-    let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let (upstreams, _) = real(&[server.local_addr().unwrap()]);
-    let upstreams = Arc::new(upstreams);
-    let mut asking = tokio::task::JoinSet::new();
-    for n in 0..40 {
-        let upstreams = Arc::clone(&upstreams);
-        asking.spawn(async move { asked(&upstreams, &format!("n{n}.example.org")).await.is_ok() });
-    }
-    // Nobody gets a reply before every name has been asked for.
-    let (mut held, mut names, mut buf) = (Vec::new(), std::collections::HashSet::new(), [0; 4096]);
-    while names.len() < 40 {
-        let (len, from) = server.recv_from(&mut buf).await.unwrap();
-        names.insert(buf[12..len].to_ascii_lowercase());
-        held.push((from, buf[..len].to_vec()));
-    }
-    for (from, query) in &held {
-        server.send_to(&answer(query, 9), from).await.unwrap();
-    }
-    assert!(asking.join_all().await.into_iter().all(|answered| answered));
-    assert_eq!(distinct(held.iter().map(|(from, _)| from.port())), held.len(), "all of them were owed at once");
+    let held = ports_of_questions_at_once(40).await;
+    assert_eq!(distinct(held.iter().copied()), held.len(), "all of them were owed at once");
 }
 
 #[tokio::test]
@@ -360,24 +366,7 @@ async fn a_socket_that_met_an_error_or_owes_a_reply_is_not_kept() {
 
 #[tokio::test]
 async fn kept_sockets_have_a_bound() {
-    let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let (upstreams, _) = real(&[server.local_addr().unwrap()]);
-    let upstreams = Arc::new(upstreams);
     let most = super::super::transport::udp::MAX_IDLE;
-    let mut asking = tokio::task::JoinSet::new();
-    for n in 0..most + 40 {
-        let upstreams = Arc::clone(&upstreams);
-        asking.spawn(async move { asked(&upstreams, &format!("n{n}.example.org")).await.is_ok() });
-    }
-    let (mut held, mut names, mut buf) = (Vec::new(), std::collections::HashSet::new(), [0; 4096]);
-    while names.len() < most + 40 {
-        let (len, from) = server.recv_from(&mut buf).await.unwrap();
-        names.insert(buf[12..len].to_ascii_lowercase());
-        held.push((from, buf[..len].to_vec()));
-    }
-    for (from, query) in &held {
-        server.send_to(&answer(query, 9), from).await.unwrap();
-    }
-    assert!(asking.join_all().await.into_iter().all(|answered| answered));
+    ports_of_questions_at_once(most + 40).await;
     assert_eq!(super::super::transport::udp::idle_sockets(), (most, 0));
 }

@@ -17,16 +17,17 @@ pub(super) const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(1200);
 /// Connects to a server.
 pub(super) async fn connect(target: &Target) -> Result<TcpStream, Fault> {
     let options = &target.options;
+    let connect = |address| one(address, options);
     let stream = match proxy::choose(options, target)? {
-        Proxy::None | Proxy::Env => first(&target.addresses().await?, options).await?,
+        Proxy::None | Proxy::Env => first(&target.addresses().await?, connect).await?,
         Proxy::Socks5(server) => {
-            let stream = first(&target.proxy_addresses(&server).await?, options)
+            let stream = first(&target.proxy_addresses(&server).await?, connect)
                 .await
                 .map_err(|fault| fault.of_proxy(&server))?;
             proxy::socks5(stream, &server, destination(target)).await?
         }
         Proxy::Http(server) => {
-            let stream = first(&target.proxy_addresses(&server).await?, options)
+            let stream = first(&target.proxy_addresses(&server).await?, connect)
                 .await
                 .map_err(|fault| fault.of_proxy(&server))?;
             proxy::http(stream, &server, destination(target)).await?
@@ -48,18 +49,21 @@ fn destination(target: &Target) -> Destination {
     }
 }
 
-/// Connects to the first address that takes it.
-async fn first(addresses: &[SocketAddr], options: &UpstreamOptions) -> Result<TcpStream, Fault> {
+/// Connects to the first address that takes it: each but the last has a moment before the next is tried.
+pub(super) async fn first<T, F: Future<Output = Result<T, Fault>>>(
+    addresses: &[SocketAddr],
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<T, Fault> {
     let mut last = Fault::told("it has no address");
     for (at, address) in addresses.iter().enumerate() {
-        let connecting = one(*address, options);
+        let connecting = connect(*address);
         let connected = if at + 1 == addresses.len() {
             connecting.await
         } else {
             timeout(NEXT_ADDRESS_AFTER, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         };
         match connected {
-            Ok(stream) => return Ok(stream),
+            Ok(connected) => return Ok(connected),
             Err(fault) => last = fault,
         }
     }

@@ -173,7 +173,7 @@ impl<K: Hash + Eq + Copy> Owed<K> {
     }
 
     /// Says what is due at `now`.
-    pub(super) fn due(&mut self, now: Instant) -> Due<K> {
+    fn due(&mut self, now: Instant) -> Due<K> {
         if self.pending.is_empty() {
             return if now >= self.heard + self.idle { Due::Idle } else { Due::Nothing };
         }
@@ -193,6 +193,21 @@ impl<K: Hash + Eq + Copy> Owed<K> {
             return Due::Suspect(self.suspect());
         }
         Due::Nothing
+    }
+
+    /// Does what is due at `now` and returns what the link has to know; `forget` is told which queries have expired.
+    pub(super) fn rung(&mut self, now: Instant, forget: impl FnOnce(&[K])) -> Option<Event> {
+        match self.due(now) {
+            Due::Nothing => None,
+            Due::Idle => Some(Event::Over(Vec::new())),
+            // Nothing at all for longer than any question lasts.
+            Due::Gone(_) if self.is_empty() => Some(Event::Over(self.end(&Fault::of(std::io::ErrorKind::TimedOut)))),
+            Due::Gone(gone) => {
+                forget(&gone);
+                None
+            }
+            Due::Suspect(jobs) => Some(Event::Suspect(jobs)),
+        }
     }
 
     /// Makes the connection suspect and returns clones of what it has; the next reply is news again.
@@ -223,7 +238,7 @@ impl<K: Hash + Eq + Copy> Owed<K> {
 
 /// What time has brought.
 #[derive(Debug)]
-pub(super) enum Due<K> {
+enum Due<K> {
     /// Nothing.
     Nothing,
     /// Nothing was asked for long enough: close.

@@ -1,6 +1,6 @@
 //! DNS over QUIC (RFC 9250): one stream for each query.
 
-use super::dial::{self, NEXT_ADDRESS_AFTER};
+use super::dial;
 use super::jobs::Fault;
 use super::requests::{Asked, Asking, MAX_REPLY_BYTES, Protocol};
 use super::target::{ENCRYPTED_IDLE, Target};
@@ -18,7 +18,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// What the server may send on one stream before we have read: a whole message with its length.
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
@@ -72,24 +71,11 @@ pub(super) async fn connect(target: &Target) -> Result<(Endpoint, quinn::Connect
         .stream_receive_window(STREAM_WINDOW_BYTES.into())
         .receive_window(CONNECTION_WINDOW_BYTES.into())
         .datagram_receive_buffer_size(None);
-    // Servers have nothing to ask us. HTTP/3 needs its control streams.
+    // Servers have nothing to ask us.
     transport.max_concurrent_bidi_streams(0_u8.into());
     config.transport_config(Arc::new(transport));
-    let mut last = Fault::told("it has no address");
     let addresses = target.addresses().await?;
-    for (at, address) in addresses.iter().enumerate() {
-        let connecting = connect_to(*address, config.clone(), target);
-        let connected = if at + 1 == addresses.len() {
-            connecting.await
-        } else {
-            timeout(NEXT_ADDRESS_AFTER, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        };
-        match connected {
-            Ok(connected) => return Ok(connected),
-            Err(fault) => last = fault,
-        }
-    }
-    Err(last)
+    dial::first(&addresses, |address| connect_to(address, config.clone(), target)).await
 }
 
 async fn connect_to(

@@ -1,7 +1,7 @@
 //! Connections on which every query has a stream of its own: HTTP/2, QUIC, HTTP/3.
 
 use super::jobs::{Command, Fault, Job};
-use super::owed::{Due, Event, MAX_PENDING, Owed};
+use super::owed::{Event, MAX_PENDING, Owed};
 use super::stream::same_question;
 use crate::dns::wire::u16_at;
 use futures_util::future::{AbortHandle, Abortable, Aborted};
@@ -9,7 +9,6 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
@@ -87,7 +86,7 @@ impl<P: Protocol> Session<P> {
             if self.owed.len() >= MAX_PENDING {
                 // Questions that were given up on must not keep the others waiting.
                 let gone = self.owed.forget_unwanted();
-                self.abort(&gone);
+                abort(&mut self.aborts, &gone);
             }
             let wake_at = self.owed.wake_at();
             if self.timer.deadline() > wake_at {
@@ -145,27 +144,17 @@ impl<P: Protocol> Session<P> {
     }
 
     fn rung(&mut self, now: Instant) -> Option<Event> {
-        let event = match self.owed.due(now) {
-            Due::Nothing => None,
-            Due::Idle => Some(Event::Over(Vec::new())),
-            // Nothing at all for longer than any question lasts.
-            Due::Gone(_) if self.owed.is_empty() => {
-                Some(Event::Over(self.owed.end(&Fault::of(io::ErrorKind::TimedOut))))
-            }
-            Due::Gone(gone) => {
-                self.abort(&gone);
-                None
-            }
-            Due::Suspect(jobs) => Some(Event::Suspect(jobs)),
-        };
+        let aborts = &mut self.aborts;
+        let event = self.owed.rung(now, |gone| abort(aborts, gone));
         let wake_at = self.owed.wake_at();
         self.timer.as_mut().reset(wake_at);
         event
     }
+}
 
-    fn abort(&mut self, gone: &[u64]) {
-        for abort in gone.iter().filter_map(|key| self.aborts.remove(key)) {
-            abort.abort();
-        }
+/// Gives up requests that nobody waits for.
+fn abort(aborts: &mut HashMap<u64, AbortHandle>, gone: &[u64]) {
+    for abort in gone.iter().filter_map(|key| aborts.remove(key)) {
+        abort.abort();
     }
 }

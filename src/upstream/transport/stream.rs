@@ -5,7 +5,7 @@
 //! side: a server that waits for its replies to be read must not make us wait for it to read.
 
 use super::jobs::{Command, Fault, Job};
-use super::owed::{Due, Event, MAX_PENDING, Owed};
+use super::owed::{Event, MAX_PENDING, Owed};
 use crate::dns::wire::{HEADER_BYTES, u16_at};
 use std::future::poll_fn;
 use std::io;
@@ -128,16 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn rung(&mut self, now: Instant) -> Option<Event> {
-        let event = match self.owed.due(now) {
-            Due::Nothing => None,
-            Due::Idle => Some(Event::Over(Vec::new())),
-            // Nothing at all for longer than any question lasts.
-            Due::Gone(_) if self.owed.is_empty() => {
-                Some(Event::Over(self.owed.end(&Fault::of(io::ErrorKind::TimedOut))))
-            }
-            Due::Gone(_) => None,
-            Due::Suspect(jobs) => Some(Event::Suspect(jobs)),
-        };
+        let event = self.owed.rung(now, |_| {});
         let wake_at = self.owed.wake_at();
         self.timer.as_mut().reset(wake_at);
         event

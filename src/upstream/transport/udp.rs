@@ -249,10 +249,11 @@ fn open(server: SocketAddr, query: &[u8]) -> io::Result<AsyncFd<UdpSocket>> {
     AsyncFd::with_interest(UdpSocket::from(socket), Interest::READABLE)
 }
 
-/// Throws away what has come for the peer before; tells whether that was possible.
+/// Throws away what has come for the peer before; tells whether that was possible. A socket with an error is not as good as
+/// new: the reactor never takes its report back.
 fn is_emptied(socket: &UdpSocket) -> bool {
     let mut reads = (0..MAX_LEFT_OVER).map(|_| socket.recv(&mut [0; 1]));
-    reads.any(|read| read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
+    reads.find_map(Result::err).is_some_and(|end| end.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Tells whether an error says something about the server or the way to it; the others are about one datagram
