@@ -28,10 +28,9 @@ static AUTO_WORKERS: LazyLock<usize> =
 /// Addresses listened on at most: each costs two files a worker.
 const MAX_LISTEN: usize = 64;
 
-/// Makes the configuration, as good as it can be, and reports what is wrong with it. `built_in` says whether there are
-/// groups and routes that nobody wrote, beside `system`.
-pub(crate) fn check(root: &Table, built_in: bool, diagnostics: &mut Vec<Diagnostic>) -> Config {
-    let names = Names { groups: groups::names(root, built_in), views: views::names(root) };
+/// Makes the configuration, as good as it can be, and reports what is wrong with it.
+pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
+    let names = Names { groups: groups::names(root), views: views::names(root) };
     let server = server(root, diagnostics);
     let mut requirements = Vec::new();
     let groups = groups::check(root, &names, &server.listen, &mut requirements, diagnostics);
@@ -39,7 +38,7 @@ pub(crate) fn check(root: &Table, built_in: bool, diagnostics: &mut Vec<Diagnost
     let views = views::check(root, &names, default, &server.listen, diagnostics);
     let zones = zones::zones(root, &names, diagnostics);
     let routes = routes::check(root, &names, &zones, diagnostics);
-    let built_in = built_in::routes(root, &names, built_in, diagnostics);
+    let built_in = built_in::routes(root, &names, diagnostics);
     let rewrites = zones::rewrites(root, &names, diagnostics);
     let (hosts, cache, log) = (hosts(root), cache(root, diagnostics), log(root));
     Config { server, groups, default, routes, built_in, zones, hosts, rewrites, cache, views, log, requirements }
@@ -164,7 +163,6 @@ fn log(root: &Table) -> Log {
 #[cfg(test)]
 mod tests {
     use crate::config::diagnostic::human;
-    use crate::config::load::load_text_with;
     use crate::config::{Loaded, Strategy, UpstreamTransport, ViewId, load_text};
 
     fn problems(text: &str) -> Vec<String> {
@@ -226,7 +224,7 @@ clients = ["10.1.2.3/8"]
     #[test]
     fn messages_say_what_to_do() {
         let text = "[upstream.public]\nservers = [\"10.0.0.53:5e\"]\n[cache]\nmax_entires = 1\n[[route]]\nnames = [\"a.example\"]\nupstream = \"pubilc\"\n";
-        insta::assert_snapshot!(human(&load_text_with("truename.toml", text, false).diagnostics), @r#"
+        insta::assert_snapshot!(human(&load_text("truename.toml", text).diagnostics), @r#"
         error: truename.toml:2:12: upstream.public.servers[0]
           found     "10.0.0.53:5e"
           expected  a server, such as "10.0.0.53", "tcp://[fd00::53]:53", "tls://9.9.9.10#dns10.quad9.net" or "https://1.1.1.1/dns-query", or "auto"; or a table with name, address, rungs, floor, sni, pins, ca_file, client_certificate, …
@@ -237,7 +235,7 @@ clients = ["10.1.2.3/8"]
           hint      did you mean `max_entries`?
         error: truename.toml:7:12: route[0].upstream
           found     "pubilc"
-          expected  an upstream group that exists: system, public
+          expected  an upstream group that exists: system, public, trusted, near
           hint      did you mean "public"?
         3 errors, 0 warnings
         "#);

@@ -5,7 +5,7 @@ use super::diagnostic::Diagnostic;
 use super::document::{Entry, Table, Value};
 use super::file::ROOT;
 use super::keys::Kind;
-use super::model::{Config, ENCRYPTED_UPSTREAMS, Location};
+use super::model::{Config, Location};
 use super::paths::beside;
 use super::read::{missing_keys, read};
 use super::source::Source;
@@ -51,13 +51,8 @@ pub fn load(path: Option<&Path>) -> Loaded {
 /// Loads a text as if it stood in a file of that name; files it includes are read.
 #[must_use]
 pub fn load_text(file_name: &str, text: &str) -> Loaded {
-    load_text_with(file_name, text, ENCRYPTED_UPSTREAMS)
-}
-
-/// Loads a text with or without the groups and routes that nobody wrote.
-pub(crate) fn load_text_with(file_name: &str, text: &str, built_in: bool) -> Loaded {
     let path = Path::new(file_name);
-    let mut loader = Loader { built_in, ..Loader::new(path) };
+    let mut loader = Loader::new(path);
     loader.files.push(path.to_owned());
     loader.take_text(path, text.to_owned(), 0);
     loader.finish()
@@ -80,8 +75,6 @@ struct Loader {
     known: HashSet<PathBuf>,
     /// Some text was no TOML, so references may point to what was lost.
     is_broken: bool,
-    /// There are groups and routes that nobody wrote.
-    built_in: bool,
 }
 
 impl Loader {
@@ -93,14 +86,13 @@ impl Loader {
             bytes: 0,
             known: HashSet::new(),
             is_broken: false,
-            built_in: ENCRYPTED_UPSTREAMS,
         }
     }
 
     fn finish(mut self) -> Loaded {
         missing_keys(&self.root, &mut self.diagnostics);
         let read = self.diagnostics.len();
-        let config = check(&self.root, self.built_in, &mut self.diagnostics);
+        let config = check(&self.root, &mut self.diagnostics);
         if self.is_broken {
             // What a reference points to may stand in the text that was lost.
             let mut at = 0;

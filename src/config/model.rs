@@ -14,9 +14,6 @@ pub use upstream::{
     UpstreamOptions, UpstreamTransport,
 };
 
-/// Encrypted upstreams are asked: the built-in routes to the group `trusted` stand on it.
-pub const ENCRYPTED_UPSTREAMS: bool = true;
-
 /// The whole configuration. Every reference across tables is an index that is known to be good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {

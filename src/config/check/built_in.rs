@@ -15,7 +15,7 @@ const KEY: &str = "trusted_presets";
 const NAME: &str = "trusted-presets";
 
 /// Makes the route, if it is for anybody.
-pub(crate) fn routes(root: &Table, names: &Names, built_in: bool, diagnostics: &mut Vec<Diagnostic>) -> Vec<Route> {
+pub(crate) fn routes(root: &Table, names: &Names, diagnostics: &mut Vec<Diagnostic>) -> Vec<Route> {
     let table = root.always("default");
     let at = Location::file(Path::new("built in"));
     let place = |pattern: Pattern| Pattern { at: at.clone(), ..pattern };
@@ -24,7 +24,7 @@ pub(crate) fn routes(root: &Table, names: &Names, built_in: bool, diagnostics: &
     let group = |name: &str| {
         names.groups.iter().position(|group| group == name).and_then(|at| u16::try_from(at).ok()).map(GroupId)
     };
-    let Some(upstream) = group(TRUSTED_GROUP).filter(|_| built_in && !patterns.is_empty()) else { return Vec::new() };
+    let Some(upstream) = group(TRUSTED_GROUP).filter(|_| !patterns.is_empty()) else { return Vec::new() };
     vec![Route {
         name: NAME.to_owned(),
         patterns,
@@ -42,10 +42,10 @@ pub(crate) fn routes(root: &Table, names: &Names, built_in: bool, diagnostics: &
 #[cfg(test)]
 mod tests {
     use crate::config::Config;
-    use crate::config::load::load_text_with;
+    use crate::config::load_text;
 
     fn config(text: &str) -> Config {
-        let loaded = load_text_with("x.toml", text, true);
+        let loaded = load_text("x.toml", text);
         assert_eq!(loaded.diagnostics, [], "{text}");
         loaded.config.unwrap()
     }
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn an_unknown_preset_is_said_so() {
-        let unknown = load_text_with("x.toml", "[default]\ntrusted_presets = [\"gti\"]", true).diagnostics;
+        let unknown = load_text("x.toml", "[default]\ntrusted_presets = [\"gti\"]").diagnostics;
         assert_eq!((unknown[0].code, unknown[0].key.as_str()), ("unknown-preset", "default.trusted_presets[0]"));
     }
 

@@ -15,13 +15,13 @@ pub(super) const MAX_GROUPS: usize = 1000;
 
 /// Returns the names of all groups by their [`GroupId`]: `system` is put first when it is not written, the built-in
 /// groups last.
-pub(crate) fn names(root: &Table, built_in: bool) -> Vec<String> {
+pub(crate) fn names(root: &Table) -> Vec<String> {
     let written = root.always("upstream").entries.iter().map(|entry| entry.name.to_string());
     let mut names: Vec<String> = written.take(MAX_GROUPS).collect();
     if !names.iter().any(|name| name == SYSTEM_GROUP) {
         names.insert(0, SYSTEM_GROUP.to_owned());
     }
-    for group in resolvers::all().iter().filter(|_| built_in) {
+    for group in resolvers::all() {
         if !names.iter().any(|name| name == group.name) {
             names.push(group.name.to_owned());
         }
