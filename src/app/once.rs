@@ -76,6 +76,7 @@ pub fn ask_server(server: SocketAddr, qname: &Name, qtype: Rtype) -> Result<Aske
             question: &question,
             deadline: started + BUDGET,
             only_private: false,
+            resort: false,
             acceptable: &|_, _| Acceptance::Accept,
             heir: None,
         };

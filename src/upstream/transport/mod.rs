@@ -193,6 +193,11 @@ impl Channel {
         }
     }
 
+    /// Returns how long the reply took over an open connection; nothing when it came in a datagram.
+    pub(super) fn took(&self) -> Option<Duration> {
+        if let Self::Link(waiting) = self { waiting.took() } else { None }
+    }
+
     /// Tells whether more may come after a message that did not match.
     pub(super) fn continues(&self) -> bool {
         !matches!(self, Self::Link(_))
