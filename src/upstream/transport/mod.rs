@@ -7,6 +7,7 @@
 //!            open.rs    opening one: dial.rs (proxy.rs, bootstrap.rs), then tls.rs, then
 //!                         stream.rs    messages with their lengths: TCP, TLS
 //!                         requests.rs  a stream for each query: https.rs, quic.rs
+//!            refused.rs a socket for QUIC that notices when nobody listens
 //!            target.rs  where a connection leads, and its TLS rules
 //!            owed.rs    what a connection owes, and when its silence is suspect (pure)
 //!            jobs.rs    a query handed to a connection, and the promise of its reply
@@ -25,6 +26,7 @@ mod open;
 mod owed;
 mod proxy;
 mod quic;
+mod refused;
 mod requests;
 mod stream;
 mod target;
