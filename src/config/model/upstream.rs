@@ -187,6 +187,14 @@ impl Upstream {
     }
 }
 
+impl UpstreamOptions {
+    /// Tells whether its sockets need more than an address to send to: a source, an interface or a mark.
+    #[must_use]
+    pub fn bind_sockets(&self) -> bool {
+        self.source.is_some() || self.interface.is_some() || self.mark.is_some()
+    }
+}
+
 impl UpstreamHost {
     /// Returns the place of an address.
     #[must_use]
