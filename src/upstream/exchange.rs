@@ -250,7 +250,8 @@ impl Exchange<'_> {
         let (transport, edns) = how.unwrap_or((server.info.transport, edns));
         let need = if self.attempts.open.is_empty() { Need::Answer } else { Need::Speed };
         let address = server.info.address;
-        let Some(way) = Way::reserve(&self.inner.net, address, transport, &self.inner.sockets, need) else {
+        let to = (address, &*server.ways);
+        let Some(way) = Way::reserve(&self.inner.net, to, transport, &self.inner.sockets, need) else {
             return self.no_socket(server, need);
         };
         let encrypted = transport.is_encrypted();
@@ -263,7 +264,7 @@ impl Exchange<'_> {
             let plain = if edns { "" } else { ", without EDNS" };
             (server.info.label.to_string(), format!("ask over {}{plain}", word(transport)), why.as_str())
         });
-        match Channel::open(&self.inner.net, &self.inner.pool, (address, &server.ways), way, &sent.bytes) {
+        match Channel::open(&self.inner.net, &self.inner.pool, to, way, &sent.bytes) {
             Ok(channel) => {
                 let server = Arc::clone(server);
                 let at = Instant::now();
