@@ -19,6 +19,7 @@ mod classes_resources;
 mod commands;
 mod encrypted_certificates;
 mod encrypted_faults;
+mod encrypted_networks;
 mod encrypted_proxies;
 mod encrypted_servers;
 mod faults;

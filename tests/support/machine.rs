@@ -3,6 +3,7 @@
 
 use super::daemon::{Daemon, binary, run_with};
 use super::eventually;
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -64,6 +65,11 @@ impl Machine {
 
     /// Returns a command that runs the binary under test on the machine.
     fn command(&self) -> Command {
+        self.command_of(binary().get_program())
+    }
+
+    /// Returns a command that runs a program on the machine.
+    pub(crate) fn command_of(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.args([
             "--target",
@@ -73,8 +79,7 @@ impl Machine {
             "--mount",
             "--net",
         ]);
-        let binary = binary();
-        command.arg("--").arg(binary.get_program()).env_clear().stdin(Stdio::null());
+        command.arg("--").arg(program).env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LANG", "C").env("NO_COLOR", "1");
         command
     }
@@ -89,6 +94,11 @@ impl Machine {
         let output: Output = run_with(self.command(), &["query", name, &format!("@{server}"), "--json"]);
         let said = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said} {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Tells whether a server of the machine answers anything.
+    pub(crate) fn answers(&self, server: &str) -> bool {
+        run_with(self.command(), &["query", "ready.example", &format!("@{server}"), "--json"]).status.success()
     }
 
     /// Asks a server from the machine for addresses.
