@@ -1,7 +1,7 @@
 //! Networks that let encrypted DNS out or not: real servers, nftables between them and us, on machines made up for it.
 //!
 //! The figures in docs/performance.md are what these tests print:
-//! `cargo nextest run --no-capture --run-ignored all encrypted_networks`.
+//! `cargo test --test it encrypted_networks -- --include-ignored --nocapture`.
 
 use crate::support::daemon::Daemon;
 use crate::support::encrypted::{Identity, NAME, Pki, installed};
@@ -216,7 +216,55 @@ fn a_group_that_a_network_lets_nobody_reach_gives_way_to_the_default_and_comes_b
 fn after_a_long_time_too_a_ladder_and_a_group_come_back_within_a_minute() {
     let pki = Pki::new();
     let (what, rules) = WAYS[0];
-    let lasts = Duration::from_secs(95);
-    ladder(&pki, what, rules, lasts);
-    group(&pki, what, rules, lasts);
+    for lasts in [95, 110].map(Duration::from_secs) {
+        ladder(&pki, what, rules, lasts);
+        group(&pki, what, rules, lasts);
+    }
+}
+
+#[test]
+fn with_nothing_configured_hosts_of_git_go_to_trusted_and_to_the_systems_resolvers_when_that_is_out_of_reach() {
+    if installed("unbound", &["/usr/sbin/unbound"]).is_none() || installed("nft", &["/usr/sbin/nft"]).is_none() {
+        return;
+    }
+    let shipped = truename::config::resolvers::find("trusted").unwrap();
+    let ips: Vec<String> =
+        shipped.servers.iter().map(|server| server.upstream.host.ip().unwrap().to_string()).collect();
+    let names: Vec<&str> =
+        shipped.servers.iter().filter_map(|server| server.upstream.options.server_name.as_deref()).collect();
+    let width = |ip: &str| if ip.contains(':') { 128 } else { 32 };
+    let places: Vec<String> =
+        ips.iter().map(|ip| format!("{ip}/{}", width(ip))).chain([format!("{PLAIN}/32")]).collect();
+    // Their addresses, on a network that leads nowhere else.
+    let Some(machine) = Machine::make(&places.iter().map(String::as_str).collect::<Vec<_>>()) else { return };
+    let pki = Pki::new();
+    machine.write("/etc/ssl/certs/ca-certificates.crt", &std::fs::read_to_string(pki.ca_file()).unwrap());
+    machine.write("/etc/resolv.conf", &format!("nameserver {PLAIN}\n"));
+    let all: Vec<&str> = ips.iter().map(String::as_str).collect();
+    let _trusted = unbound(&machine, &all, ENCRYPTED, Some(&pki.issue(&names, |_| {})));
+    let _plain = unbound(&machine, &[PLAIN], IN_THE_CLEAR, None);
+    let _daemon = machine.daemon("", &[US]);
+    assert_eq!(machine.addresses(US, "www.example.org"), [IN_THE_CLEAR]);
+    assert_eq!(machine.addresses(US, "github.com"), [ENCRYPTED]);
+    firewall(&machine, WAYS[0].1);
+    for n in 0..5 {
+        assert_eq!(machine.addresses(US, &format!("n{n}.github.com")), [IN_THE_CLEAR]);
+    }
+    firewall(&machine, "");
+    let mut n = 5;
+    let mut ask_git = || {
+        n += 1;
+        machine.addresses(US, &format!("n{n}.github.com")) == [ENCRYPTED]
+    };
+    eventually_within(AGAIN, "it is used again", &mut ask_git);
+}
+
+/// Waits until a condition holds, looking twice a second.
+#[allow(clippy::disallowed_methods, reason = "real sockets, real time")]
+fn eventually_within(bound: Duration, what: &str, holds: &mut dyn FnMut() -> bool) {
+    let end = Instant::now() + bound;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {bound:?}: {what}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }
