@@ -64,6 +64,7 @@ pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> 
         sends: 0,
         seen: Seen::default(),
     };
+    inner.notice_sleep(exchange.start, exchange.start_tick);
     let mut under_way = inner.loops.under_way(ask.question, ask.group, ask.only_private);
     let mut timer = pin!(tokio::time::sleep_until(ask.deadline));
     let mut sends_left = group::MAX_SENDS;

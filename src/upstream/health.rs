@@ -105,7 +105,7 @@ struct Vitals {
 }
 
 /// One server's health. Shared by all threads; the lock is held for a few arithmetic steps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Health(Mutex<Vitals>);
 
 /// What the plan needs to know about a server, read in one go.
@@ -128,9 +128,9 @@ pub(super) struct Habits {
     pub(super) edns_unproven: bool,
 }
 
-impl Default for Health {
+impl Default for Vitals {
     fn default() -> Self {
-        Self(Mutex::new(Vitals {
+        Self {
             srtt_us: None,
             rttvar_us: 0.0,
             measured: Tick(0),
@@ -149,7 +149,7 @@ impl Default for Health {
             loop_until: None,
             loop_pause: LOOP_FIRST,
             sums: Sums::default(),
-        }))
+        }
     }
 }
 
@@ -218,6 +218,12 @@ impl Health {
         vitals.probe_at = now.plus(vitals.probe_pause);
         vitals.probe_pause = (vitals.probe_pause * 2).min(PROBE_MAX);
         true
+    }
+
+    /// The network is another one: forgets everything but the sums. A server of the same address may be another one too.
+    pub(super) fn forget(&self) {
+        let mut vitals = self.vitals();
+        *vitals = Vitals { sums: vitals.sums, ..Vitals::default() };
     }
 
     /// A query was sent.
@@ -454,6 +460,20 @@ mod tests {
         assert_eq!(health.snapshot(later(20)).slowest_recent, Some(Duration::from_millis(1800)));
         assert_eq!(health.snapshot(later(301)).slowest_recent, None);
         assert!(health.answered_since(later(10)) && !health.answered_since(later(11)));
+    }
+
+    #[test]
+    fn on_another_network_nothing_is_known_but_what_was_counted() {
+        let health = Health::default();
+        health.replied(START, Duration::from_millis(20));
+        (0..DEAD_AFTER_ERRORS).for_each(|_| health.errored(START));
+        health.looped(START);
+        health.edns_broken(START);
+        health.forget();
+        let snapshot = health.snapshot(START);
+        assert_eq!((snapshot.standing, snapshot.srtt), (Standing::Unknown, None));
+        assert!(health.habits(START).edns && health.claim_probe(START));
+        assert_eq!((health.sums().replies, health.sums().errors), (1, DEAD_AFTER_ERRORS.into()));
     }
 
     #[test]

@@ -152,6 +152,11 @@ impl Groups {
         self.get(id).map(|group| group.members.load_full()).unwrap_or_default()
     }
 
+    /// Does something with every server.
+    pub(super) fn for_each(&self, does: impl Fn(&Server)) {
+        self.all.iter().for_each(|group| group.members.load().iter().for_each(|server| does(server)));
+    }
+
     pub(super) fn set_system(&self, system: &[SocketAddr]) {
         for group in self.all.iter().filter(|group| group.auto) {
             let before = group.members.load_full();

@@ -92,7 +92,16 @@ pub(in crate::upstream) enum Slot {
 impl Slot {
     /// Finds a kept socket, or else takes the place for a new one; `None` when there are as many as may be.
     pub(in crate::upstream) fn find(server: SocketAddr, sockets: &Arc<Sockets>, need: Need) -> Option<Self> {
-        let kept = IDLE.with_borrow_mut(|idle| idle.of(server.is_ipv4()).pop_back());
+        let kept = IDLE.with_borrow_mut(|idle| {
+            let same = idle.of(server.is_ipv4());
+            let last = same.pop_back()?;
+            // The others were put away before it.
+            if last.place.is_of_another_network() {
+                same.clear();
+                return None;
+            }
+            Some(last)
+        });
         kept.map(Self::Kept).or_else(|| Self::fresh(sockets, need))
     }
 
@@ -174,7 +183,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let Some(mut bound) = self.bound.take().filter(|_| self.answered && !self.error_taken) else { return };
-        if bound.place.is_scarce() {
+        if bound.place.is_scarce() || bound.place.is_of_another_network() {
             return;
         }
         bound.rest();
