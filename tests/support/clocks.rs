@@ -62,11 +62,6 @@ impl Clocks {
         self.sleep(time);
     }
 
-    /// Sets the wall clock so much off, in seconds.
-    pub(crate) fn set_wall_off(&self, seconds: i64) {
-        self.set(Which::Wall, seconds * 1000);
-    }
-
     fn add(&self, which: Which, ms: i64) {
         let mut bytes = [0; 8];
         self.offsets.read_exact_at(&mut bytes, which as u64 * 8).unwrap();
