@@ -26,6 +26,7 @@ mod forward;
 mod interop;
 mod life;
 mod limits;
+mod network_changes;
 mod promises_document;
 mod promises_load;
 mod promises_privacy;
