@@ -13,7 +13,7 @@ use super::seen::{Seen, poor_rank};
 use super::servers::{GroupState, Server};
 use super::sockets::Need;
 use super::transport::{Channel, Way, udp};
-use super::{Acceptance, Ask, Failure, Heir, Inner, Reply, linger};
+use super::{Acceptance, Ask, Failure, Heir, Inner, Net, Reply, awake, linger};
 use crate::clock::Tick;
 use crate::config::{GroupId, UpstreamTransport};
 use crate::dns::wire::Message;
@@ -121,6 +121,7 @@ impl Exchange<'_> {
         };
         let kept_back = *sends_left - setting.sends_left;
         let mut plan = Plan::new(&setting, &order, &snapshots, probes);
+        let mut awake = self.patience_awake(&members[order[0]], snapshots[order[0]].srtt);
         let climbed = loop {
             let tick = self.start_tick;
             let heard = || members.iter().any(|server| server.health.answered_since(tick));
@@ -132,12 +133,14 @@ impl Exchange<'_> {
                     break None;
                 }
                 Next::Wait { until } => {
-                    timer.as_mut().reset(self.start + begun + until);
-                    let event = poll_fn(|cx| match self.attempts.poll(cx) {
-                        Poll::Ready(event) => Poll::Ready(Some(event)),
-                        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
-                    });
-                    let event = event.await;
+                    let near = match awake.take() {
+                        Some(patience) => awake::wait(&mut self.attempts, patience).await,
+                        None => None,
+                    };
+                    let event = match near {
+                        Some(event) => Some(event),
+                        None => self.wait(self.start + begun + until, timer.as_mut()).await,
+                    };
                     elapsed = self.start.elapsed();
                     match event {
                         Some((at, event)) => {
@@ -152,6 +155,22 @@ impl Exchange<'_> {
         };
         *sends_left = plan.sends_left() + kept_back;
         climbed
+    }
+
+    /// Waits for anything on any channel, at most until then.
+    async fn wait(&mut self, until: Instant, mut timer: Pin<&mut Sleep>) -> Option<(usize, io::Result<Vec<u8>>)> {
+        timer.as_mut().reset(until);
+        let event = poll_fn(|cx| match self.attempts.poll(cx) {
+            Poll::Ready(event) => Poll::Ready(Some(event)),
+            Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+        });
+        event.await
+    }
+
+    /// Returns how long the first server's reply is waited for without sleeping. Played networks have no time for that.
+    fn patience_awake(&self, first: &Server, srtt: Option<Duration>) -> Option<Duration> {
+        let is_played = matches!(self.inner.net, Net::Simulated(_));
+        if is_played || first.info.transport != UpstreamTransport::Udp { None } else { awake::patience(srtt) }
     }
 
     /// Returns the servers of a group that may be asked this question.
@@ -231,7 +250,8 @@ impl Exchange<'_> {
         let (transport, edns) = how.unwrap_or((server.info.transport, edns));
         let need = if self.attempts.open.is_empty() { Need::Answer } else { Need::Speed };
         let address = server.info.address;
-        let Some(way) = Way::reserve(&self.inner.net, address, transport, &self.inner.sockets, need) else {
+        let to = (address, &*server.ways);
+        let Some(way) = Way::reserve(&self.inner.net, to, transport, &self.inner.sockets, need) else {
             return self.no_socket(server, need);
         };
         let encrypted = transport.is_encrypted();
@@ -244,7 +264,7 @@ impl Exchange<'_> {
             let plain = if edns { "" } else { ", without EDNS" };
             (server.info.label.to_string(), format!("ask over {}{plain}", word(transport)), why.as_str())
         });
-        match Channel::open(&self.inner.net, &self.inner.pool, (address, &server.ways), way, &sent.bytes) {
+        match Channel::open(&self.inner.net, &self.inner.pool, to, way, &sent.bytes) {
             Ok(channel) => {
                 let server = Arc::clone(server);
                 let at = Instant::now();

@@ -190,13 +190,14 @@ fn probe(inner: &Arc<Inner>, server: &Arc<Server>, under: &Name, now: Tick) {
     let info = &server.info;
     let padded = info.transport.is_encrypted();
     let sent = Sent::new(&question, Shape { edns: server.health.habits(now).edns, mixed_case: false, padded });
-    let Some(way) = Way::reserve(&inner.net, info.address, info.transport, &inner.sockets, Need::Speed) else {
+    let to = (info.address, &*server.ways);
+    let Some(way) = Way::reserve(&inner.net, to, info.transport, &inner.sockets, Need::Speed) else {
         inner.stats.count_at_bound(Counter::UpstreamSocketsFull);
         return;
     };
     inner.stats.count(Counter::UpstreamQueries);
     server.health.sent();
-    if let Ok(mut channel) = Channel::open(&inner.net, &inner.pool, (info.address, &server.ways), way, &sent.bytes) {
+    if let Ok(mut channel) = Channel::open(&inner.net, &inner.pool, to, way, &sent.bytes) {
         // The socket stays open for the reply: a closed one would answer with an ICMP error, which confuses some servers.
         tokio::spawn(async move {
             let _ = tokio::time::timeout(PROBE_KEPT, poll_fn(|cx| channel.poll(cx))).await;

@@ -5,6 +5,7 @@
 //!                         health.rs    what is known about each server (pure)
 //!                         exchange.rs  runs the plan over up to eight channels and one timer
 //!                         attempts.rs  those channels: what arrives on which, and what it teaches
+//!                         awake.rs     does not sleep while a server at hand answers
 //!                         seen.rs      what the question met, and what its failure is called (pure)
 //!                         linger.rs    replies that come too late: learnt from, and handed on
 //!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
@@ -17,6 +18,7 @@
 //! lower case. Nothing is sent while nobody asks: probes of dead servers ride on questions.
 
 mod attempts;
+mod awake;
 mod exchange;
 mod group;
 mod health;

@@ -13,8 +13,6 @@ use std::time::Duration;
 
 /// Servers of a group at most; more are left out. No plan asks more than eight.
 const MAX_SERVERS: usize = 64;
-/// The port of DNS, not written in labels.
-const DNS_PORT: u16 = 53;
 
 /// Which server something came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,14 +220,11 @@ fn given_infos<'a>(
     let named = move |address: &SocketAddr| fixed.iter().any(|server| server.info.address == *address);
     let repeated = |at: usize, address: &SocketAddr| system[..at].contains(address);
     system.iter().enumerate().filter(move |(at, address)| !named(address) && !repeated(*at, address)).map(
-        move |(_, &address)| {
-            let text = if address.port() == DNS_PORT { address.ip().to_string() } else { address.to_string() };
-            ServerInfo {
-                label: format!("{group}/{text}").into(),
-                address,
-                transport: UpstreamTransport::Udp,
-                private: is_private(address.ip()),
-            }
+        move |(_, &address)| ServerInfo {
+            label: Upstream::given(group, address).label.into(),
+            address,
+            transport: UpstreamTransport::Udp,
+            private: is_private(address.ip()),
         },
     )
 }

@@ -125,16 +125,18 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// Reserves what a query to `server` needs; `None` when there are too many sockets.
+    /// Reserves what a query to a server needs; `None` when there are too many sockets.
     pub(super) fn reserve(
         net: &Net,
-        server: SocketAddr,
+        (server, ways): (SocketAddr, &Ways),
         transport: UpstreamTransport,
         sockets: &Arc<Sockets>,
         need: Need,
     ) -> Option<Self> {
         match (net, transport) {
-            (Net::Real, UpstreamTransport::Udp) => udp::Slot::find(server, sockets, need).map(Self::Udp),
+            (Net::Real, UpstreamTransport::Udp) => {
+                udp::Slot::find(server, ways.options(), sockets, need).map(Self::Udp)
+            }
             (Net::Simulated(_), UpstreamTransport::Udp) => udp::Slot::fresh(sockets, need).map(Self::Udp),
             (_, transport) => Some(Self::Link(transport)),
         }
@@ -162,7 +164,7 @@ impl Channel {
         query: &[u8],
     ) -> io::Result<Self> {
         match (net, way) {
-            (Net::Real, Way::Udp(slot)) => Ok(Self::Udp(udp::Socket::send(slot, server, query)?)),
+            (Net::Real, Way::Udp(slot)) => Ok(Self::Udp(udp::Socket::send(slot, server, ways.options(), query)?)),
             (Net::Real, Way::Link(transport)) => {
                 let link = ways.link(transport, pool).ok_or(io::ErrorKind::Unsupported)?;
                 Ok(Self::Link(Box::new(Waiting::send(Arc::clone(link), query)?)))

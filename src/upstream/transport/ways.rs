@@ -77,6 +77,11 @@ impl Ways {
         }
     }
 
+    /// Returns what its connections and sockets need.
+    pub(super) fn options(&self) -> &UpstreamOptions {
+        &self.options
+    }
+
     /// Tells whether others lead to the same place in the same manner, so that their connections can be kept.
     pub(in crate::upstream) fn are_like(&self, other: &Self) -> bool {
         self.host == other.host && self.rungs == other.rungs && self.options == other.options
