@@ -1,7 +1,7 @@
 //! Builds every task from a configuration; reloads, drains and stops them.
 //!
 //! The one place that knows all parts at once. [`run`] is the daemon; [`check`], [`ask_ourselves`] and
-//! [`ask_server`] build as much of it as a command needs, in process and without listeners.
+//! [`ask_upstream`] build as much of it as a command needs, in process and without listeners.
 
 mod build;
 mod daemon;
@@ -11,10 +11,11 @@ mod requirements;
 mod snapshot;
 mod state_dir;
 mod watch;
+mod watchdog;
 
 pub use build::{Checked, check, effective};
 pub use daemon::run;
-pub use once::{Asked, ask_ourselves, ask_server};
+pub use once::{Asked, Whom, ask_ourselves, ask_upstream};
 
 use crate::config::Diagnostic;
 use crate::listen::BindError;
@@ -50,6 +51,9 @@ pub enum RunError {
         /// What it said.
         source: std::io::Error,
     },
+    /// No group and no server of the configuration has this name.
+    #[error("no upstream group and no server of the configuration is called `{}`; a server is written as an address, or with a transport before its name: tls://NAME", .0.escape_debug())]
+    UnknownUpstream(String),
     /// No answer came.
     #[error("{0}")]
     NoAnswer(String),
@@ -68,7 +72,7 @@ impl RunError {
         let source = match self {
             Self::Bind(error) => &error.source,
             Self::System { source, .. } => source,
-            Self::Config(_) | Self::NoAnswer(_) => return false,
+            Self::Config(_) | Self::NoAnswer(_) | Self::UnknownUpstream(_) => return false,
         };
         source.kind() == std::io::ErrorKind::PermissionDenied
     }

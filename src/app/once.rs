@@ -1,13 +1,15 @@
-//! One question, answered in process, without listeners or daemon.
+//! One question, answered in process or asked of servers, without listeners or daemon.
 
 use super::RunError;
 use super::build;
 use crate::clock::Clock;
-use crate::config::{Config, Group, GroupId, Strategy, Upstream, UpstreamTransport};
+use crate::config::server::ServerAddress;
+use crate::config::{Config, Group, GroupId, Strategy, Upstream, UpstreamHost, UpstreamOptions};
 use crate::dns::wire::Message;
 use crate::dns::{Answer, Name, Origin, Query, QuestionKey, Rtype, Trace};
 use crate::pipeline::{BUDGET, Pipeline};
 use crate::stats::Stats;
+use crate::system::resolvers::machine_resolvers;
 use crate::upstream::{Acceptance, Ask, Net, Upstreams};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -51,31 +53,39 @@ pub fn ask_ourselves(config: Option<&Path>, qname: &Name, qtype: Rtype, traced: 
     })
 }
 
-/// Asks one server, with nothing of ours in between but the matching of its reply.
+/// Whom to ask in place of ourselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    /// A server, written as in the configuration.
+    Server(Box<ServerAddress>),
+    /// A group of the configuration, or a server of one by its label.
+    Label(String),
+}
+
+/// Asks one server or group, with nothing of ours in between but the matching of the reply. `config` is where a label is
+/// looked up.
 ///
 /// # Errors
-/// When no reply came within the budget.
-pub fn ask_server(server: SocketAddr, qname: &Name, qtype: Rtype) -> Result<Asked, RunError> {
-    let label = format!("@{server}");
-    let only = Group {
-        name: label.clone(),
-        servers: vec![Upstream::plain(label, UpstreamTransport::Udp, server)],
-        auto: false,
-        options: Arc::default(),
-        strategy: Strategy::Order,
-        timeout: BUDGET,
-        fallback: None,
+/// When no reply came within the budget; for a label, when the configuration cannot be used or does not have it.
+pub fn ask_upstream(config: Option<&Path>, whom: &Whom, qname: &Name, qtype: Rtype) -> Result<Asked, RunError> {
+    let (config, group, system) = match whom {
+        Whom::Server(address) => (by_itself(address), GroupId(0), Vec::new()),
+        Whom::Label(label) => {
+            let loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
+            let (config, group) = labelled(&loaded.config, &loaded.system, label)?;
+            (config, group, loaded.system)
+        }
     };
-    let config = Config { groups: vec![only], ..Config::default() };
     let question = QuestionKey { qname: qname.clone(), qtype, dnssec_ok: false, checking_disabled: false };
     runtime()?.block_on(async {
-        let upstreams = Upstreams::new(&config, &[], Clock::default(), Arc::default(), Net::Real, None);
+        let upstreams = Upstreams::new(&config, &system, Clock::default(), Arc::default(), Net::Real, None);
         let started = Instant::now();
         let ask = Ask {
-            group: GroupId(0),
+            group,
             question: &question,
             deadline: started + BUDGET,
             only_private: false,
+            resort: false,
             acceptable: &|_, _| Acceptance::Accept,
             heir: None,
         };
@@ -86,11 +96,61 @@ pub fn ask_server(server: SocketAddr, qname: &Name, qtype: Rtype) -> Result<Aske
                 .best
                 .ok_or(RunError::NoAnswer(format!("no answer: {}", failure.summary.trim_start_matches('@'))))?,
         };
+        let server = reply.server.trim_start_matches('@');
         let source = format!("{server} over {}", reply.transport);
         let answer =
             as_answer(&reply.message).ok_or_else(|| RunError::NoAnswer(format!("{server} sent a malformed reply")))?;
         Ok(Asked { qname: qname.clone(), qtype, answer, source, elapsed: started.elapsed(), trace: Trace::off() })
     })
+}
+
+/// Makes a configuration of one server, with what its address says and the defaults for all else. A name is looked up as
+/// every program of this machine would.
+fn by_itself(address: &ServerAddress) -> Config {
+    let rung = address.rung();
+    let shown = match address.host.socket_address(rung.port) {
+        Some(address) => address.to_string(),
+        None => address.to_string(),
+    };
+    let bootstrap = match address.host {
+        UpstreamHost::Address(..) => Vec::new(),
+        UpstreamHost::Name(_) => machine_resolvers(&[]).servers,
+    };
+    let options =
+        UpstreamOptions { server_name: address.certificate_name.clone(), bootstrap, ..UpstreamOptions::default() };
+    let label = format!("@{shown}");
+    let server =
+        Upstream { label: label.clone(), host: address.host.clone(), rungs: vec![rung], options: Arc::new(options) };
+    let only = Group {
+        name: label,
+        servers: vec![server],
+        auto: false,
+        options: Arc::default(),
+        strategy: Strategy::Order,
+        timeout: BUDGET,
+        fallback: None,
+    };
+    Config { groups: vec![only], ..Config::default() }
+}
+
+/// Returns the configuration with nothing behind the group of this name, or with only the server of this label in its group.
+fn labelled(config: &Config, system: &[SocketAddr], label: &str) -> Result<(Config, GroupId), RunError> {
+    let mut config = config.clone();
+    let unknown = || RunError::UnknownUpstream(label.to_owned());
+    let (name, server) = label.split_once('/').map_or((label, None), |(name, _)| (name, Some(label)));
+    let at = config.groups.iter().position(|group| group.name == name).ok_or_else(unknown)?;
+    let group = &mut config.groups[at];
+    group.fallback = None;
+    if let Some(label) = server {
+        let given = system.iter().filter(|_| group.auto).map(|address| {
+            let plain = Upstream::given(&group.name, *address);
+            Upstream { options: Arc::clone(&group.options), ..plain }
+        });
+        let mut all = group.servers.iter().cloned().chain(given);
+        let one = all.find(|server| server.label == label).ok_or_else(unknown)?;
+        (group.servers, group.auto) = (vec![one], false);
+    }
+    Ok((config, GroupId(u16::try_from(at).map_err(|_| unknown())?)))
 }
 
 /// Takes a reply as it is, its OPT turned into the extended error it holds.

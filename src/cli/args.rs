@@ -35,6 +35,8 @@ Exit status: 0 no errors (warnings may be there), 1 errors.")]
     #[command(after_help = "Examples:
   truename query example.org                     through this configuration, no daemon needed
   truename query example.org AAAA @9.9.9.9       one server, asked directly
+  truename query example.org @tls://9.9.9.9#dns10.quad9.net
+  truename query example.org @trusted            a group of the configuration, or a server: @GROUP/NAME
   truename query git.corp.example --trace        what every stage saw, decided, and why
 
 Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no answer.")]
@@ -101,7 +103,8 @@ pub(super) enum ConfigCommand {
 /// `truename query`.
 #[derive(Debug, Args)]
 pub(super) struct QueryArguments {
-    /// The name, then optionally a type (A without one) and @SERVER, in any order behind the name
+    /// The name, then optionally a type (A without one) and @SERVER, in any order behind the name; a server is written as in
+    /// the configuration
     #[arg(value_name = "NAME [TYPE] [@SERVER]", required = true, num_args = 1..=3)]
     pub(super) words: Vec<String>,
     /// Print only the records' data, one a line

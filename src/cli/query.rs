@@ -3,32 +3,34 @@
 use super::args::QueryArguments;
 use super::exit::{Failed, Outcome};
 use super::render;
-use crate::app::{self, Asked};
+use crate::app::{self, Asked, Whom};
 use crate::config::diagnostic;
+use crate::config::server::{ServerText, parse_server};
 use crate::dns::answer::Record;
 use crate::dns::wire::{Section, flag};
 use crate::dns::{Name, Rcode, Rtype};
 use crate::pipeline::zone::presentation;
 use serde_json::json;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// What the words on the command line mean.
 #[derive(Debug, PartialEq, Eq)]
 struct Question {
     qname: Name,
     qtype: Rtype,
-    server: Option<SocketAddr>,
+    whom: Option<Whom>,
 }
 
 /// Asks, prints, and tells whether there was an answer with records.
 pub(super) fn run(arguments: &QueryArguments) -> Result<Outcome, Failed> {
     let question = read_words(&arguments.words).map_err(Failed::Usage)?;
-    if question.server.is_some() && arguments.trace {
+    if question.whom.is_some() && arguments.trace {
         return Err(Failed::Usage("--trace shows our own pipeline; it goes without @SERVER".to_owned()));
     }
-    let asked = match question.server {
-        Some(server) => app::ask_server(server, &question.qname, question.qtype),
-        None => app::ask_ourselves(arguments.config.as_deref(), &question.qname, question.qtype, arguments.trace),
+    let config = arguments.config.as_deref();
+    let asked = match &question.whom {
+        Some(whom) => app::ask_upstream(config, whom, &question.qname, question.qtype),
+        None => app::ask_ourselves(config, &question.qname, question.qtype, arguments.trace),
     };
     let asked = match asked {
         Ok(asked) => asked,
@@ -36,6 +38,7 @@ pub(super) fn run(arguments: &QueryArguments) -> Result<Outcome, Failed> {
             render::complain(&diagnostic::human(&diagnostics));
             return Err(Failed::Config);
         }
+        Err(error @ app::RunError::UnknownUpstream(_)) => return Err(Failed::Usage(error.to_string())),
         Err(error) => return Err(Failed::Run(error)),
     };
     let text = if arguments.json {
@@ -52,11 +55,11 @@ pub(super) fn run(arguments: &QueryArguments) -> Result<Outcome, Failed> {
 
 /// Reads NAME, TYPE and @SERVER. An address in place of a name asks for its PTR.
 fn read_words(words: &[String]) -> Result<Question, String> {
-    let mut server = None;
+    let mut whom = None;
     let mut plain = Vec::new();
     for word in words {
         match word.strip_prefix('@') {
-            Some(text) => server = Some(read_server(text)?),
+            Some(text) => whom = Some(read_whom(text)?),
             None => plain.push(word.as_str()),
         }
     }
@@ -72,13 +75,23 @@ fn read_words(words: &[String]) -> Result<Question, String> {
         [text] => text.parse().map_err(|error| format!("`{}`: {error}", text.escape_debug()))?,
         [_, extra, ..] => return Err(format!("what is `{}`? NAME, TYPE and @SERVER are enough", extra.escape_debug())),
     };
-    Ok(Question { qname, qtype, server })
+    Ok(Question { qname, qtype, whom })
 }
 
-fn read_server(text: &str) -> Result<SocketAddr, String> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let with_port = text.parse().or_else(|_| bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)));
-    with_port.map_err(|_| format!("`@{}` is no server: write @ADDRESS or @ADDRESS:PORT", text.escape_debug()))
+/// Reads what stands behind @: a server as in the configuration, or the name of a group or of a server there.
+fn read_whom(text: &str) -> Result<Whom, String> {
+    let group = text.split('/').next().unwrap_or_default();
+    let is_label =
+        !group.is_empty() && group.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    match parse_server(text) {
+        Ok(ServerText::At(server)) => Ok(Whom::Server(server)),
+        Err(_) | Ok(ServerText::Auto) if is_label => Ok(Whom::Label(text.to_owned())),
+        Ok(ServerText::Auto) => Err("`@auto` is no one server".to_owned()),
+        Err(hint) => Err(format!(
+            "`@{}` is no server: {hint}; or @GROUP or @GROUP/NAME of the configuration",
+            text.escape_debug()
+        )),
+    }
 }
 
 /// Returns the name under which an address's PTR record stands (RFC 1035 section 3.5, RFC 3596 section 2.5).
@@ -182,8 +195,33 @@ mod tests {
     fn words_come_in_any_order_behind_the_name() {
         let question = read(&["example.org", "@9.9.9.9", "aaaa"]).unwrap();
         assert_eq!(question.qtype, Rtype::AAAA);
-        assert_eq!(question.server, Some("9.9.9.9:53".parse().unwrap()));
-        assert_eq!(read(&["example.org", "@[::1]:5300"]).unwrap().server, Some("[::1]:5300".parse().unwrap()));
+        assert_eq!(address(&question), Some("9.9.9.9:53".to_owned()));
+        let bracketed = read(&["example.org", "@[::1]:5300"]).unwrap();
+        assert_eq!(address(&bracketed), Some("[::1]:5300".to_owned()));
+    }
+
+    /// Returns the address and port that are asked.
+    fn address(question: &Question) -> Option<String> {
+        let Some(Whom::Server(server)) = &question.whom else { return None };
+        server.host.socket_address(server.rung().port).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn servers_are_written_as_in_the_configuration_and_labels_are_looked_up_there() {
+        for (text, port) in [
+            ("::1", 53),
+            ("tls://9.9.9.9#dns10.quad9.net", 853),
+            ("https://dns.example:8443/dns-query", 8443),
+            ("quic://[2001:db8::1]", 853),
+        ] {
+            let question = read(&["a.b", &format!("@{text}")]).unwrap();
+            let Some(Whom::Server(server)) = question.whom else { panic!("{text}") };
+            assert_eq!(server.rung().port, port, "{text}");
+        }
+        for label in ["trusted", "corp/dc1", "corp.example", "system/192.168.1.1", "system/[::1]:5353", "auto"] {
+            let question = read(&["a.b", &format!("@{label}")]).unwrap();
+            assert_eq!(question.whom, Some(Whom::Label(label.to_owned())));
+        }
     }
 
     #[test]
@@ -200,6 +238,8 @@ mod tests {
     fn what_is_wrong_is_named() {
         assert!(read(&["a..b"]).unwrap_err().contains("a..b"));
         assert!(read(&["a.b", "BOGUS"]).unwrap_err().contains("BOGUS"));
-        assert!(read(&["a.b", "@nowhere"]).unwrap_err().contains("@ADDRESS"));
+        for text in ["@tsl://192.0.2.1", "@192.0.2.1:99999", "@"] {
+            assert!(read(&["a.b", text]).unwrap_err().contains("@GROUP"), "{text}");
+        }
     }
 }

@@ -187,16 +187,17 @@ fn probe(inner: &Arc<Inner>, server: &Arc<Server>, under: &Name, now: Tick) {
         return;
     }
     let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
-    let info = &server.info;
-    let padded = info.transport.is_encrypted();
+    let transport = server.transport();
+    let (address, padded) = (server.ways.address(transport), transport.is_encrypted());
     let sent = Sent::new(&question, Shape { edns: server.health.habits(now).edns, mixed_case: false, padded });
-    let Some(way) = Way::reserve(&inner.net, info.address, info.transport, &inner.sockets, Need::Speed) else {
+    let to = (address, &*server.ways);
+    let Some(way) = Way::reserve(&inner.net, to, transport, &inner.sockets, Need::Speed) else {
         inner.stats.count_at_bound(Counter::UpstreamSocketsFull);
         return;
     };
     inner.stats.count(Counter::UpstreamQueries);
     server.health.sent();
-    if let Ok(mut channel) = Channel::open(&inner.net, &inner.pool, (info.address, &server.ways), way, &sent.bytes) {
+    if let Ok(mut channel) = Channel::open(&inner.net, &inner.pool, to, way, &sent.bytes) {
         // The socket stays open for the reply: a closed one would answer with an ICMP error, which confuses some servers.
         tokio::spawn(async move {
             let _ = tokio::time::timeout(PROBE_KEPT, poll_fn(|cx| channel.poll(cx))).await;

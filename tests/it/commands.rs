@@ -1,6 +1,7 @@
 //! `check`, `config`, `query`: what they print and how they exit (issue outcomes 2 and 9).
 
 use crate::support::daemon::{Daemon, forward_to, run};
+use crate::support::encrypted::{ADDRESS, NAME, Pki, Server};
 use crate::support::fake::{Fake, Habit};
 
 const BROKEN: &str = "[server]\nworkers = \"many\"\nmax_in_flght = 3\n\n[[route]]\nname = \"a\"\nnames = [\"example.org\"]\nupstream = \"pubilc\"\n\n[upstream.public]\nservers = [\"10.0.0.53:5e\"]\n";
@@ -106,4 +107,39 @@ fn query_with_trace_names_the_stages() {
 fn wrong_usage_is_2() {
     assert_eq!(run(&["query"]).status.code(), Some(2));
     assert_eq!(run(&["no-such-command"]).status.code(), Some(2));
+}
+
+#[test]
+fn query_asks_encrypted_servers_and_groups_of_the_configuration() {
+    let pki = Pki::new();
+    let Some(server) = Server::unbound(&pki.server()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("truename.toml");
+    let config = format!(
+        "[upstream.corp]\nca_file = \"{}\"\nservers = [\"192.0.2.1\", {{ name = \"dc1\", address = \"tls://{}#{NAME}\" }}, \
+         {{ name = \"web\", address = \"https://{}#{NAME}\" }}]\n",
+        pki.ca_file().display(),
+        server.dot,
+        server.doh,
+    );
+    std::fs::write(&path, config).unwrap();
+    let ask = |whom: &str| {
+        let output = run(&["query", "www.test", whom, "--json", "--config", path.to_str().unwrap()]);
+        let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    for (whom, source) in [("@corp/dc1", "corp/dc1 over tls"), ("@corp/web", "corp/web over https"), ("@corp", "over")]
+    {
+        let (code, said) = ask(whom);
+        assert!(code == Some(0) && said.contains(&ADDRESS.to_string()) && said.contains(source), "{whom}: {said}");
+    }
+    // Without the configuration's `ca_file` nobody vouches for this server, whatever its name.
+    let (code, said) = ask(&format!("@tls://{}#{NAME}", server.dot));
+    assert!(code == Some(1) && said.contains("certificate"), "{said}");
+    for (unknown, part) in
+        [("@crop", "`crop`"), ("@corp/dc2", "`corp/dc2`"), ("@tsl://192.0.2.1", "did you mean `tls`")]
+    {
+        let (code, said) = ask(unknown);
+        assert!(code == Some(2) && said.contains(part), "{unknown}: {said}");
+    }
 }

@@ -174,6 +174,14 @@ impl Upstream {
         }
     }
 
+    /// Makes one of the resolvers that this machine was given, as a member of a group.
+    #[must_use]
+    pub fn given(group: &str, address: SocketAddr) -> Self {
+        let usual = address.port() == UpstreamTransport::Udp.default_port();
+        let text = if usual { address.ip().to_string() } else { address.to_string() };
+        Self::plain(format!("{group}/{text}"), UpstreamTransport::Udp, address)
+    }
+
     /// Returns the address and port of its first rung; none when only its name is known.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
@@ -184,6 +192,14 @@ impl Upstream {
     #[must_use]
     pub fn transport(&self) -> UpstreamTransport {
         self.rungs.first().map_or(UpstreamTransport::Udp, |rung| rung.transport)
+    }
+}
+
+impl UpstreamOptions {
+    /// Tells whether its sockets need more than an address to send to: a source, an interface or a mark.
+    #[must_use]
+    pub fn bind_sockets(&self) -> bool {
+        self.source.is_some() || self.interface.is_some() || self.mark.is_some()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::fake::*;
 use crate::clock::Clock;
-use crate::config::UpstreamTransport;
+use crate::config::{UpstreamOptions, UpstreamTransport};
 use crate::dns::Rcode;
 use crate::stats::{Counter, Stats};
 use crate::upstream::{Failure, FailureKind, Net, Reply, Upstreams};
@@ -369,4 +369,49 @@ async fn kept_sockets_have_a_bound() {
     let most = super::super::transport::udp::MAX_IDLE;
     ports_of_questions_at_once(most + 40).await;
     assert_eq!(super::super::transport::udp::idle_sockets(), (most, 0));
+}
+
+#[tokio::test]
+async fn datagrams_come_from_the_source_interface_and_mark_of_their_server_and_share_no_socket_with_others() {
+    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buf = [0; 4096];
+        while let Ok((len, from)) = socket.recv_from(&mut buf).await {
+            let _ = sender.send(from.ip().to_string());
+            let _ = socket.send_to(&answer(&buf[..len], 9), from).await;
+        }
+    });
+    let told = |change: &dyn Fn(&mut UpstreamOptions)| {
+        let mut options = UpstreamOptions::default();
+        change(&mut options);
+        let mut group = group("g", &[server]);
+        group.servers[0].options = Arc::new(options);
+        upstreams(vec![group], Clock::default(), Net::Real).0
+    };
+    let plain = told(&|_| {});
+    let from = told(&|options| {
+        options.source = Some([127, 0, 0, 53].into());
+        options.interface = Some("lo".into());
+    });
+    for round in 0..3 {
+        for (upstreams, source) in [(&plain, "127.0.0.1"), (&from, "127.0.0.53")] {
+            assert_eq!(octet(&asked(upstreams, &format!("n{round}.example.org")).await.unwrap()), 9);
+            assert_eq!(seen.recv().await.unwrap(), source);
+        }
+    }
+    for (upstreams, expected) in [
+        (told(&|options| options.interface = Some("nosuch0".into())), "`interface` nosuch0"),
+        (told(&|options| options.source = Some([192, 0, 2, 1].into())), "`source` 192.0.2.1"),
+        (told(&|options| options.source = Some("::1".parse().unwrap())), "another address family"),
+    ] {
+        let said = asked(&upstreams, "www.example.org").await.unwrap_err().summary;
+        assert!(said.contains(expected), "{said}");
+    }
+    // Only who may mark packets gets an answer; nobody gets one without the mark.
+    match asked(&told(&|options| options.mark = Some(7)), "www.example.org").await {
+        Ok(reply) => assert_eq!((octet(&reply), seen.recv().await.unwrap().as_str()), (9, "127.0.0.1")),
+        Err(failure) => assert!(failure.summary.contains("`mark` 7"), "{}", failure.summary),
+    }
 }

@@ -7,6 +7,7 @@
 //!            open.rs    opening one: dial.rs (proxy.rs, bootstrap.rs), then tls.rs, then
 //!                         stream.rs    messages with their lengths: TCP, TLS
 //!                         requests.rs  a stream for each query: https.rs, quic.rs
+//!            refused.rs a socket for QUIC that notices when nobody listens
 //!            target.rs  where a connection leads, and its TLS rules
 //!            owed.rs    what a connection owes, and when its silence is suspect (pure)
 //!            jobs.rs    a query handed to a connection, and the promise of its reply
@@ -25,6 +26,7 @@ mod open;
 mod owed;
 mod proxy;
 mod quic;
+mod refused;
 mod requests;
 mod stream;
 mod target;
@@ -125,16 +127,18 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// Reserves what a query to `server` needs; `None` when there are too many sockets.
+    /// Reserves what a query to a server needs; `None` when there are too many sockets.
     pub(super) fn reserve(
         net: &Net,
-        server: SocketAddr,
+        (server, ways): (SocketAddr, &Ways),
         transport: UpstreamTransport,
         sockets: &Arc<Sockets>,
         need: Need,
     ) -> Option<Self> {
         match (net, transport) {
-            (Net::Real, UpstreamTransport::Udp) => udp::Slot::find(server, sockets, need).map(Self::Udp),
+            (Net::Real, UpstreamTransport::Udp) => {
+                udp::Slot::find(server, ways.options(), sockets, need).map(Self::Udp)
+            }
             (Net::Simulated(_), UpstreamTransport::Udp) => udp::Slot::fresh(sockets, need).map(Self::Udp),
             (_, transport) => Some(Self::Link(transport)),
         }
@@ -162,7 +166,7 @@ impl Channel {
         query: &[u8],
     ) -> io::Result<Self> {
         match (net, way) {
-            (Net::Real, Way::Udp(slot)) => Ok(Self::Udp(udp::Socket::send(slot, server, query)?)),
+            (Net::Real, Way::Udp(slot)) => Ok(Self::Udp(udp::Socket::send(slot, server, ways.options(), query)?)),
             (Net::Real, Way::Link(transport)) => {
                 let link = ways.link(transport, pool).ok_or(io::ErrorKind::Unsupported)?;
                 Ok(Self::Link(Box::new(Waiting::send(Arc::clone(link), query)?)))
@@ -191,6 +195,11 @@ impl Channel {
                 Poll::Ready(None) | Poll::Pending => Poll::Pending,
             },
         }
+    }
+
+    /// Returns how long the reply took over an open connection; nothing when it came in a datagram.
+    pub(super) fn took(&self) -> Option<Duration> {
+        if let Self::Link(waiting) = self { waiting.took() } else { None }
     }
 
     /// Tells whether more may come after a message that did not match.

@@ -13,6 +13,8 @@
 //!
 //! A socket that met an error, or still owes a reply, is closed.
 
+use super::dial;
+use crate::config::UpstreamOptions;
 use crate::upstream::sockets::{Need, Place, Sockets};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Type};
@@ -58,6 +60,8 @@ pub(in crate::upstream) struct Bound {
     used: Instant,
     /// The id of the query it has brought the reply to: a second copy of that reply is nobody's.
     answered_id: Option<[u8; 2]>,
+    /// It has a source, an interface or a mark, which it was made with.
+    is_special: bool,
     place: Place,
 }
 
@@ -90,8 +94,17 @@ pub(in crate::upstream) enum Slot {
 }
 
 impl Slot {
-    /// Finds a kept socket, or else takes the place for a new one; `None` when there are as many as may be.
-    pub(in crate::upstream) fn find(server: SocketAddr, sockets: &Arc<Sockets>, need: Need) -> Option<Self> {
+    /// Finds a kept socket, or else takes the place for a new one; `None` when there are as many as may be. Kept ones are
+    /// for servers whose `options` ask nothing of a socket.
+    pub(in crate::upstream) fn find(
+        server: SocketAddr,
+        options: &UpstreamOptions,
+        sockets: &Arc<Sockets>,
+        need: Need,
+    ) -> Option<Self> {
+        if options.bind_sockets() {
+            return Self::fresh(sockets, need);
+        }
         let kept = IDLE.with_borrow_mut(|idle| idle.of(server.is_ipv4()).pop_back());
         kept.map(Self::Kept).or_else(|| Self::fresh(sockets, need))
     }
@@ -119,15 +132,20 @@ pub(in crate::upstream) struct Socket {
 }
 
 impl Socket {
-    /// Sends `query` to `server` from a random port. Must be called inside a tokio runtime.
-    pub(in crate::upstream) fn send(slot: Slot, server: SocketAddr, query: &[u8]) -> io::Result<Self> {
+    /// Sends `query` to `server` from a random port, and from where `options` say. Must be called inside a tokio runtime.
+    pub(in crate::upstream) fn send(
+        slot: Slot,
+        server: SocketAddr,
+        options: &UpstreamOptions,
+        query: &[u8],
+    ) -> io::Result<Self> {
         let bound = match slot {
             Slot::Kept(mut bound) => match bound.send(server, query) {
                 Ok(()) => bound,
                 // An error may be about what it did before.
-                Err(_) => Bound::open(bound.place, server, query)?,
+                Err(_) => Bound::open(bound.place, server, options, query)?,
             },
-            Slot::New(place) => Bound::open(place, server, query)?,
+            Slot::New(place) => Bound::open(place, server, options, query)?,
         };
         let id = query.first_chunk().copied().unwrap_or_default();
         Ok(Self { bound: Some(bound), id, answered: false, error_taken: false })
@@ -174,7 +192,9 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let Some(mut bound) = self.bound.take().filter(|_| self.answered && !self.error_taken) else { return };
-        if bound.place.is_scarce() {
+        // A port of their own each costs those few servers little, and a socket that gives up its peer to get another port
+        // loses its interface with it.
+        if bound.is_special || bound.place.is_scarce() {
             return;
         }
         bound.rest();
@@ -195,9 +215,10 @@ impl Drop for Socket {
 
 impl Bound {
     /// Makes a socket, connects it and sends.
-    fn open(place: Place, server: SocketAddr, query: &[u8]) -> io::Result<Self> {
-        let (socket, now) = (open(server, query)?, Instant::now());
-        Ok(Self { socket, server, connected: now, used: now, answered_id: None, place })
+    fn open(place: Place, server: SocketAddr, options: &UpstreamOptions, query: &[u8]) -> io::Result<Self> {
+        let (socket, now) = (open(server, options, query)?, Instant::now());
+        let is_special = options.bind_sockets();
+        Ok(Self { socket, server, connected: now, used: now, answered_id: None, is_special, place })
     }
 
     /// Sends from the port it has or, when that has lived long enough or is for another server, from a new one.
@@ -232,7 +253,7 @@ pub(in crate::upstream) fn idle_sockets() -> (usize, usize) {
 }
 
 /// Makes a socket, connects it and sends. Registered last: a reply that is there already makes it ready at once.
-fn open(server: SocketAddr, query: &[u8]) -> io::Result<AsyncFd<UdpSocket>> {
+fn open(server: SocketAddr, options: &UpstreamOptions, query: &[u8]) -> io::Result<AsyncFd<UdpSocket>> {
     let socket =
         socket2::Socket::new(Domain::for_address(server), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
     // Without it only "port unreachable" is reported, and a host or network that is gone costs a time-out.
@@ -240,6 +261,7 @@ fn open(server: SocketAddr, query: &[u8]) -> io::Result<AsyncFd<UdpSocket>> {
         SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
         SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
     }
+    dial::prepare(&socket, server, options)?;
     socket.connect(&server.into())?;
     socket.send(query)?;
     #[expect(
@@ -274,4 +296,19 @@ pub(in crate::upstream) fn is_definite(error: &io::Error) -> bool {
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::TimedOut
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_has_its_mark_before_it_sends() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let options = UpstreamOptions { mark: Some(7), ..UpstreamOptions::default() };
+        match open(server, &options, b"query") {
+            Ok(socket) => assert_eq!(socket2::SockRef::from(socket.get_ref()).mark().unwrap(), 7),
+            Err(error) => assert!(error.to_string().contains("`mark` 7"), "{error}"),
+        }
+    }
 }
