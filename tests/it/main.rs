@@ -23,6 +23,7 @@ mod encrypted_proxies;
 mod encrypted_servers;
 mod faults;
 mod forward;
+mod guard_eval;
 mod interop;
 mod life;
 mod limits;
