@@ -1,10 +1,11 @@
-//! The daemon: start; reload on SIGHUP; refresh when a file that the configuration names has changed; drain on SIGTERM
-//! and SIGINT.
+//! The daemon: start; reload on SIGHUP; refresh when a file that the configuration names has changed; forget what another
+//! network taught; drain on SIGTERM and SIGINT.
 
 use super::build::{self, Concerned, Loaded};
 use super::logging::{self, Logging};
 use super::snapshot::Snapshot;
 use super::watch::Watch;
+use super::watchdog::Watchdog;
 use super::{Options, RunError};
 use crate::clock::Clock;
 use crate::config::Diagnostic;
@@ -12,7 +13,8 @@ use crate::dns::Transport;
 use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
 use crate::stats::{Counter, Stats};
-use crate::system::{files, ports};
+use crate::system::network::{Network, NetworkEvent};
+use crate::system::{files, ports, service};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -49,11 +51,15 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
     let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), Inherited::take(), &holder_of)?;
     log_start(&pipeline);
+    let mut network = watch_network();
     let mut snapshot = Snapshot::start(&pipeline);
-    let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging };
+    let watchdog = Watchdog::new(server.workers, running.addresses());
+    let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging, watchdog: &watchdog };
     let mut reports = pin!(logging.report_each_minute());
-    // No branch has a timer of its own but for a snapshot of what has changed: nothing wakes a daemon that has nothing to
-    // do.
+    let mut beats = pin!(watchdog.beat(service::watchdog()));
+    service::ready(&daemon.status());
+    // No branch has a timer of its own but for a snapshot of what has changed and a watchdog of the service manager's:
+    // nothing else wakes a daemon that has nothing to do.
     loop {
         tokio::select! {
             _ = signals.hangup.recv() => {
@@ -66,13 +72,25 @@ async fn serve(options: &Options) -> Result<(), RunError> {
                 watch.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
+            event = changed(&mut network) => {
+                daemon.network_changed(event);
+                watch.follow(&daemon.pipeline.state());
+                snapshot.follow();
+            }
+            slept = daemon.slept() => {
+                daemon.woke_up(slept);
+                watch.follow(&daemon.pipeline.state());
+                snapshot.follow();
+            }
             () = snapshot.due() => snapshot.write(),
             never = &mut reports => match never {},
+            never = &mut beats => match never {},
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
         }
     }
     tracing::info!("stopping");
+    service::stopping();
     let (drained, ()) = tokio::join!(daemon.running.drain(DRAIN), snapshot.finish());
     logging.report();
     tracing::info!(in_flight = drained.in_flight, "stopped");
@@ -86,20 +104,63 @@ struct Daemon<'a> {
     clock: Clock,
     running: Running,
     logging: &'a Logging,
+    watchdog: &'a Watchdog,
 }
 
 impl Daemon<'_> {
     /// Reads everything again.
     fn reload(&mut self) {
+        service::reloading();
         let known = self.pipeline.state();
         let loaded = build::read(self.options.config.as_deref(), &self.options.listen, &known.system);
         self.put_in_force(loaded, "SIGHUP");
+    }
+
+    /// Says in one line what is served, for the service manager.
+    fn status(&self) -> String {
+        let state = self.pipeline.state();
+        let addresses: Vec<String> = self.running.addresses().iter().map(|at| at.actual.to_string()).collect();
+        let (zones, routes, groups) = (state.config.zones.len(), state.config.routes.len(), state.config.groups.len());
+        format!("Serving {}: {zones} zones, {routes} routes, {groups} upstream groups", addresses.join(", "))
     }
 
     /// Reads again what changed files concern.
     fn refresh(&mut self, concerned: Concerned) {
         let loaded = build::refresh(&self.pipeline.state(), concerned);
         self.put_in_force(loaded, "a file changed");
+    }
+
+    /// The network is another one.
+    fn network_changed(&mut self, event: NetworkEvent) {
+        let NetworkEvent { links, addresses, routes, rules, lost } = event;
+        let stats = self.pipeline.stats();
+        stats.add(Counter::NetworkEvents, u64::from(links + addresses + routes + rules));
+        stats.add(Counter::NetworkEventsLost, u64::from(lost));
+        stats.count(Counter::NetworkChanges);
+        tracing::info!(links, addresses, routes, rules, lost, "the network has changed");
+        self.pipeline.state().upstreams.network_changed();
+        self.look_around("the network has changed");
+    }
+
+    /// Waits until a question has shown that the machine had slept.
+    async fn slept(&self) -> Duration {
+        // A reload keeps who tells.
+        self.pipeline.state().upstreams.slept().await
+    }
+
+    /// The machine has slept; the upstreams know that already.
+    fn woke_up(&mut self, slept: Duration) {
+        tracing::info!(slept_s = slept.as_secs(), "the machine has slept");
+        self.look_around("the machine has slept");
+    }
+
+    /// Takes note of the network there is: what failed before may not fail here, and there may be other resolvers.
+    fn look_around(&mut self, why: &str) {
+        let state = self.pipeline.state();
+        state.cache.network_changed(self.clock.now());
+        if let Some(loaded) = build::follow_machine(&state) {
+            self.put_in_force(loaded, why);
+        }
     }
 
     /// Changes everything at once, or nothing and says why.
@@ -111,14 +172,18 @@ impl Daemon<'_> {
                 stats.count(Counter::ReloadsFailed);
                 diagnostics.iter().for_each(log_diagnostic);
                 tracing::error!(reason = why, "reload refused; the configuration in force stays");
+                let first = diagnostics.iter().find(|problem| problem.is_error()).map(|problem| problem.at.to_string());
+                service::ready(&format!("Reload refused ({}); {}", first.unwrap_or_default(), self.status()));
                 return;
             }
         };
         if let Err(error) = self.running.reconfigure(&loaded.config.server, &holder_of) {
             stats.count(Counter::ReloadsFailed);
             tracing::error!(reason = why, %error, "reload refused; the configuration in force stays");
+            service::ready(&format!("Reload refused ({error}); {}", self.status()));
             return;
         }
+        self.watchdog.follow(self.running.addresses());
         log_warnings(&loaded);
         let known = self.pipeline.state();
         let (new, old) = (&loaded.config, &known.config);
@@ -135,7 +200,22 @@ impl Daemon<'_> {
         self.pipeline.replace(state);
         stats.count(Counter::ReloadsOk);
         tracing::info!(reason = why, "reloaded");
+        service::ready(&self.status());
     }
+}
+
+/// Watches the network. Where the kernel refuses, a line says so; what has broken then shows by its silence.
+fn watch_network() -> Option<Network> {
+    let refused = |error: &std::io::Error| {
+        tracing::info!(%error, "cannot watch the network; after a change the first answers may take longer");
+    };
+    Network::new().inspect_err(refused).ok()
+}
+
+/// Waits until the network has changed. Cancel safe.
+async fn changed(network: &mut Option<Network>) -> NetworkEvent {
+    let Some(network) = network else { return std::future::pending().await };
+    network.changed().await
 }
 
 /// The signals the daemon listens to.

@@ -47,7 +47,7 @@ pub(super) struct Exchange<'a> {
     attempts: Attempts,
     /// How far the question has climbed the ladders of servers that have more than one rung.
     climbs: Vec<((GroupId, usize), Climb)>,
-    start: Instant,
+    pub(super) start: Instant,
     pub(super) start_tick: Tick,
     pub(super) sends: u32,
     seen: Seen,
@@ -311,8 +311,7 @@ impl<'a> Exchange<'a> {
         let habits = server.health.habits(self.inner.clock.now());
         let edns = edns.unwrap_or(habits.edns);
         let need = if self.attempts.open.is_empty() { Need::Answer } else { Need::Speed };
-        let address = server.ways.address(transport);
-        let to = (address, &*server.ways);
+        let to = (server.ways.address(transport), &*server.ways);
         let Some(way) = Way::reserve(&self.inner.net, to, transport, &self.inner.sockets, need) else {
             return self.no_socket(server, need);
         };

@@ -13,6 +13,7 @@
 //!                         linger.rs    replies that come too late: learnt from, and handed on
 //!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
 //!                         sockets.rs   how many sockets there may be
+//!                         network.rs   what is forgotten when the network is another one
 //!                         transport/   sockets, or a network played in memory
 //!                         loops.rs     do our questions come back to us?
 //! ```
@@ -28,6 +29,7 @@ mod health;
 mod ladder;
 mod linger;
 mod loops;
+mod network;
 mod outage;
 mod reply;
 mod resort;
@@ -76,6 +78,7 @@ struct Inner {
     loops: loops::Loops,
     lingering: Arc<AtomicUsize>,
     sockets: Arc<sockets::Sockets>,
+    sleeps: Arc<network::Sleeps>,
 }
 
 /// One question for a group.
@@ -216,7 +219,9 @@ impl Upstreams {
         let loops = loops::Loops::default();
         let lingering = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.lingering));
         let sockets = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.sockets));
-        Self(Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets }))
+        let new_sleeps = || Arc::new(network::Sleeps::new(&clock));
+        let sleeps = previous.map_or_else(new_sleeps, |previous| Arc::clone(&previous.0.sleeps));
+        Self(Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, sleeps }))
     }
 
     /// Replaces the machine's resolvers in groups with `"auto"`.
@@ -229,12 +234,17 @@ impl Upstreams {
         self.0.groups.set_own(own);
     }
 
-    /// Tells that the network may be another one, or that the machine has slept: every connection is suspect. The next
-    /// query to a server goes over a fresh one as well; whichever answers first is kept. Rungs that worked are first
-    /// guesses, and what did not answer is worth asking again.
-    pub fn suspect_all(&self) {
-        self.0.pool.suspect_all();
-        self.0.groups.moved_to(PLACE, self.0.clock.now());
+    /// Tells that the network may be another one. Every connection is suspect: the next query to a server goes over a fresh
+    /// one as well, and whichever answers first is kept. Rungs that worked are first guesses, and nothing is known of any
+    /// server's health.
+    pub fn network_changed(&self) {
+        self.0.forget_network();
+    }
+
+    /// Waits until a question has shown that the machine had slept, and returns for how long. All that
+    /// [`Upstreams::network_changed`] does is done by then. Cancel safe; for one caller.
+    pub async fn slept(&self) -> Duration {
+        self.0.sleeps.next().await
     }
 
     /// Says how many sockets there may be at once for all questions.

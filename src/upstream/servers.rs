@@ -210,7 +210,7 @@ impl Groups {
             group.outage.end();
             for server in group.members.load().iter() {
                 server.ladder.moved_to(place);
-                server.health.forgive();
+                server.health.forget();
             }
         }
     }

@@ -70,7 +70,7 @@ fn unbound(machine: &Machine, places: &[&str], answer: &str, identity: Option<&I
     let path = folder.path().join("unbound.conf");
     std::fs::write(&path, config).unwrap();
     let log = std::fs::File::create(folder.path().join("log")).unwrap();
-    let mut command = machine.command_of("/usr/sbin/unbound");
+    let mut command = machine.enter("/usr/sbin/unbound");
     let child = command.arg("-d").arg("-c").arg(path).stdout(Stdio::null()).stderr(log).spawn().unwrap();
     let server = Unbound { child, _folder: folder };
     eventually("the resolver answers", || machine.answers(&format!("{}:53", places[0])));
@@ -93,7 +93,7 @@ fn firewall(machine: &Machine, rules: &str) {
     let text = format!(
         "flush ruleset\ntable inet lab {{ chain in {{ type filter hook input priority 0; policy accept; {rules};\n}}\n}}\n"
     );
-    let mut nft = machine.command_of("/usr/sbin/nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut nft = machine.enter("/usr/sbin/nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     assert!(nft.wait().unwrap().success(), "{text}");
 }

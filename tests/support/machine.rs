@@ -3,7 +3,6 @@
 
 use super::daemon::{Daemon, binary, run_with};
 use super::eventually;
-use std::ffi::OsStr;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -51,7 +50,7 @@ impl Machine {
     }
 
     /// Returns where a path of the machine lies for us.
-    fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.holder.id()))
     }
 
@@ -63,13 +62,19 @@ impl Machine {
         std::fs::rename(next, file).expect("a file of ours");
     }
 
+    /// Runs a script of the shell on the machine, as its root.
+    pub(crate) fn run(&self, script: &str) {
+        let output = self.enter("sh").args(["-ec", script]).output().expect("a shell");
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Returns a command that runs the binary under test on the machine.
-    fn command(&self) -> Command {
-        self.command_of(binary().get_program())
+    pub(crate) fn command(&self) -> Command {
+        self.enter(binary().get_program())
     }
 
     /// Returns a command that runs a program on the machine.
-    pub(crate) fn command_of(&self, program: impl AsRef<OsStr>) -> Command {
+    pub(crate) fn enter(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.args([
             "--target",

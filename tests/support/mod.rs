@@ -1,9 +1,12 @@
 //! What the tests stand on: the daemon as a process, a raw DNS client, fake upstreams on real sockets.
 
+pub(crate) mod booted;
 pub(crate) mod client;
+pub(crate) mod clocks;
 pub(crate) mod daemon;
 pub(crate) mod encrypted;
 pub(crate) mod fake;
+pub(crate) mod far;
 pub(crate) mod machine;
 pub(crate) mod scenario;
 pub(crate) mod tls_fake;
