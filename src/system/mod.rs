@@ -6,5 +6,6 @@ pub mod files;
 pub mod kernel;
 pub mod lock;
 pub mod ports;
+pub mod process;
 pub mod resolvers;
 pub mod service;

@@ -4,6 +4,7 @@
 //! so an idle daemon sends nothing. Ages are [`Tick`]s.
 
 use crate::clock::Tick;
+use crate::stats::Histogram;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -102,6 +103,7 @@ struct Vitals {
     loop_until: Option<Tick>,
     loop_pause: Duration,
     sums: Sums,
+    rtts: Histogram,
 }
 
 /// One server's health. Shared by all threads; the lock is held for a few arithmetic steps.
@@ -149,6 +151,7 @@ impl Default for Health {
             loop_until: None,
             loop_pause: LOOP_FIRST,
             sums: Sums::default(),
+            rtts: Histogram::default(),
         }))
     }
 }
@@ -184,6 +187,11 @@ impl Health {
     /// Returns the sums.
     pub(super) fn sums(&self) -> Sums {
         self.vitals().sums
+    }
+
+    /// Returns how long its replies took.
+    pub(super) fn rtts(&self) -> Histogram {
+        self.vitals().rtts.clone()
     }
 
     /// Tells whether the server answered anything at or after `since`.
@@ -250,6 +258,7 @@ impl Health {
         vitals.errors = 0;
         vitals.probe_pause = PROBE_FIRST;
         vitals.sums.replies += 1;
+        vitals.rtts.record(rtt);
     }
 
     /// A reply was an answer (`failed` false) or SERVFAIL and its kin.

@@ -5,6 +5,7 @@ use super::transport::Ways;
 use crate::clock::Tick;
 use crate::config::{Config, GroupId, Strategy, Upstream, UpstreamOptions, UpstreamTransport};
 use crate::dns::address::is_private;
+use crate::stats::Histogram;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct ServerStatus {
     pub slowest_recent: Option<Duration>,
     /// What happened with it so far.
     pub sums: Sums,
+    /// How long its replies took.
+    pub rtts: Histogram,
 }
 
 #[derive(Debug)]
@@ -189,6 +192,7 @@ impl Groups {
                     srtt: snapshot.srtt,
                     slowest_recent: snapshot.slowest_recent,
                     sums: server.health.sums(),
+                    rtts: server.health.rtts(),
                 }
             })
             .collect()

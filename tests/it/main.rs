@@ -17,6 +17,8 @@ mod cache;
 mod classes_replies;
 mod classes_resources;
 mod commands;
+mod control;
+mod control_hostile;
 mod encrypted_certificates;
 mod encrypted_faults;
 mod encrypted_proxies;

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod encrypted;
 pub(crate) mod fake;
+pub(crate) mod http;
 pub(crate) mod machine;
 pub(crate) mod scenario;
 pub(crate) mod tls_fake;
