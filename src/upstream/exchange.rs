@@ -399,8 +399,9 @@ impl Exchange<'_> {
 
     fn accept(&self, reply: &Reply, server: &Server) -> Acceptance {
         // `Attempts::sort` lets only parsable messages through.
-        Message::parse(&reply.message)
-            .map_or(Acceptance::Reject("malformed"), |message| (self.ask.acceptable)(&message, &server.info))
+        Message::parse(&reply.message).map_or(Acceptance::Reject("malformed"), |message| {
+            (self.ask.acceptable)(&message, &server.info_for_judging())
+        })
     }
 
     /// A server cannot be reached, or we cannot ask it.

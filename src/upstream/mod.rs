@@ -8,6 +8,7 @@
 //!                         seen.rs      what the question met, and what its failure is called (pure)
 //!                         linger.rs    replies that come too late: learnt from, and handed on
 //!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
+//!                         finding.rs   who finds servers that are known by name only
 //!                         sockets.rs   how many sockets there may be
 //!                         transport/   sockets, or a network played in memory
 //!                         loops.rs     do our questions come back to us?
@@ -18,6 +19,7 @@
 
 mod attempts;
 mod exchange;
+mod finding;
 mod group;
 mod health;
 mod linger;
@@ -39,7 +41,7 @@ use crate::clock::Clock;
 use crate::config::{Config, GroupId, UpstreamTransport};
 use crate::dns::answer::ede;
 use crate::dns::wire::{Message, u16_at};
-use crate::dns::{Ede, QuestionKey, Trace};
+use crate::dns::{Ede, Name, QuestionKey, Trace};
 use crate::stats::Stats;
 use servers::Groups;
 use std::borrow::Cow;
@@ -204,7 +206,9 @@ impl Upstreams {
         let loops = loops::Loops::default();
         let lingering = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.lingering));
         let sockets = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.sockets));
-        Self(Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets }))
+        let inner = Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets });
+        finding::begin(&inner, config);
+        Self(inner)
     }
 
     /// Replaces the machine's resolvers in groups with `"auto"`.
@@ -215,6 +219,11 @@ impl Upstreams {
     /// Tells which addresses we listen on: servers among them are never asked.
     pub fn set_own_addresses(&self, own: &[SocketAddr]) {
         self.0.groups.set_own(own);
+    }
+
+    /// Tells which names are private. Servers of such a name are looked for with private servers only.
+    pub fn set_private_names(&self, is_private: impl Fn(&Name) -> bool) {
+        self.0.groups.set_private_names(is_private);
     }
 
     /// Tells that the network may be another one, or that the machine has slept: every connection is suspect. The next

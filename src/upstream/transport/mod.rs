@@ -6,7 +6,8 @@
 //!            link.rs    one of them: which connection carries a query, when another is opened
 //!            open.rs    opening one: dial.rs (proxy.rs, bootstrap.rs), then tls.rs, then
 //!                         stream.rs    messages with their lengths: TCP, TLS
-//!                         requests.rs  a stream for each query: https.rs, quic.rs
+//!                         requests.rs  a stream for each query: https.rs, quic.rs, http3.rs
+//!            bootstrap.rs  where a server's name leads, race.rs several tries at the same
 //!            target.rs  where a connection leads, and its TLS rules
 //!            owed.rs    what a connection owes, and when its silence is suspect (pure)
 //!            jobs.rs    a query handed to a connection, and the promise of its reply
@@ -18,6 +19,8 @@
 
 mod bootstrap;
 mod dial;
+#[cfg(feature = "h3")]
+mod http3;
 mod https;
 mod jobs;
 mod link;
@@ -25,6 +28,7 @@ mod open;
 mod owed;
 mod proxy;
 mod quic;
+mod race;
 mod requests;
 mod stream;
 mod target;
@@ -32,6 +36,7 @@ mod tls;
 pub(super) mod udp;
 mod ways;
 
+pub(super) use bootstrap::Helper;
 pub(super) use ways::{Pool, Ways};
 
 use super::sockets::{Need, Sockets};
