@@ -73,6 +73,8 @@ counters! {
     UpstreamSuspects "upstream_suspect_connections_total" "Connections to upstreams that fell silent or may lead nowhere, so that a fresh one was opened beside them.",
     LingerFull "upstream_linger_full_total" "Questions whose late replies were not waited for, because many were already.",
     ProbesFull "upstream_probes_full_total" "Loop probes not sent because as many as may be were under way.",
+    UpstreamRungChanges "upstream_rung_changes_total" "Times an upstream came to be asked over another of its transports.",
+    UpstreamGroupsDown "upstream_groups_down_total" "Times nothing of a group of encrypted upstreams could be reached, so that others were asked in its place.",
     UpstreamTcpRetries "upstream_tcp_retries_total" "Truncated replies asked again over TCP.",
     UpstreamLoops "upstream_loops_total" "Upstreams disabled because they lead back to us.",
     PrivateDropped "private_dropped_total" "Replies refused because public servers gave private addresses.",

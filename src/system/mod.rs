@@ -7,3 +7,4 @@ pub mod kernel;
 pub mod lock;
 pub mod ports;
 pub mod resolvers;
+pub mod service;

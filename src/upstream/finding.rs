@@ -76,7 +76,10 @@ fn helpers(inner: &Weak<Inner>, server: &Weak<Server>, id: usize, in_use: &[usiz
     others.sort_by_key(|server| standing(server) == Standing::Dead);
     let others = others.iter().take(MAX_OTHERS);
     let others = others
-        .map(|server| helper(&inner, server.info.address, Arc::clone(&server.ways), server.info.transport))
+        .map(|server| {
+            let transport = server.transport();
+            helper(&inner, server.ways.address(transport), Arc::clone(&server.ways), transport)
+        })
         .collect();
     Some(vec![given.collect(), others])
 }

@@ -3,6 +3,7 @@
 //! Everything is learnt from real questions and from probes that ride on them (the same question to one more server),
 //! so an idle daemon sends nothing. Ages are [`Tick`]s.
 
+use super::ladder::Steps;
 use crate::clock::Tick;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -117,6 +118,12 @@ pub(super) struct Snapshot {
     /// Smoothed round-trip time with what failures and silence cost, in µs; lower is better.
     pub(super) cost_us: f64,
     pub(super) slowest_recent: Option<Duration>,
+    /// Its rungs.
+    pub(super) steps: Steps,
+    /// Whether a query that has had no reply may be sent again: connections repeat by themselves what gets lost.
+    pub(super) repeats: bool,
+    /// Round trips before a reply can be there: more than one when a connection is to be opened first.
+    pub(super) round_trips: u32,
 }
 
 /// How a query to a server should look.
@@ -172,6 +179,9 @@ impl Health {
             rttvar: from_us(vitals.rttvar_us),
             cost_us: srtt_us * late + owed + vitals.failing_now(now) * FAILURE_COST_US,
             slowest_recent: vitals.slowest.filter(|(_, at)| now.since(*at) < SLOWEST_KEPT).map(|(slowest, _)| slowest),
+            steps: Steps::ONE,
+            repeats: true,
+            round_trips: 1,
         }
     }
 
@@ -280,6 +290,15 @@ impl Health {
             vitals.silent = vitals.silent.saturating_add(1);
             vitals.lates = vitals.lates.max(1);
         }
+    }
+
+    /// The network may be another one: silence and errors of before are none of its. It is worth a probe at once, and
+    /// until it has answered it comes after those that nothing was held against.
+    pub(super) fn forgive(&self) {
+        let mut vitals = self.vitals();
+        vitals.lates = u8::from(vitals.silent > 0 || vitals.errors > 0);
+        (vitals.silent, vitals.errors) = (0, 0);
+        (vitals.probe_at, vitals.probe_pause) = (Tick(0), PROBE_FIRST);
     }
 
     /// An attempt ended with an ICMP or connection error.
@@ -403,6 +422,22 @@ mod tests {
         health.replied(later(200), Duration::from_millis(5));
         assert!(!health.claim_probe(later(201)), "a healthy server needs no probe");
         assert!(health.claim_probe(later(900)), "an old measurement is renewed");
+    }
+
+    #[test]
+    fn another_network_is_a_new_chance() {
+        let (silent, unknown) = (Health::default(), Health::default());
+        silent.replied(START, Duration::from_millis(20));
+        for _ in 0..DEAD_AFTER_SILENT {
+            silent.silent(later(2), Duration::from_secs(1));
+        }
+        assert!(silent.claim_probe(later(9)) && !silent.claim_probe(later(9)));
+        for health in [&silent, &unknown] {
+            health.forgive();
+        }
+        assert_eq!(silent.snapshot(later(9)).standing, Standing::Suspect);
+        assert_eq!(unknown.snapshot(later(9)).standing, Standing::Unknown);
+        assert!(silent.claim_probe(later(9)), "at once");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!                         stream.rs    messages with their lengths: TCP, TLS
 //!                         requests.rs  a stream for each query: https.rs, quic.rs, http3.rs
 //!            bootstrap.rs  where a server's name leads, race.rs several tries at the same
+//!            refused.rs a socket for QUIC that notices when nobody listens
 //!            target.rs  where a connection leads, and its TLS rules
 //!            owed.rs    what a connection owes, and when its silence is suspect (pure)
 //!            jobs.rs    a query handed to a connection, and the promise of its reply
@@ -29,6 +30,7 @@ mod owed;
 mod proxy;
 mod quic;
 mod race;
+mod refused;
 mod requests;
 mod stream;
 mod target;
@@ -198,6 +200,11 @@ impl Channel {
                 Poll::Ready(None) | Poll::Pending => Poll::Pending,
             },
         }
+    }
+
+    /// Returns how long the reply took over an open connection; nothing when it came in a datagram.
+    pub(super) fn took(&self) -> Option<Duration> {
+        if let Self::Link(waiting) = self { waiting.took() } else { None }
     }
 
     /// Tells whether more may come after a message that did not match.
