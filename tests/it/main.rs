@@ -19,6 +19,9 @@ mod classes_resources;
 mod commands;
 mod encrypted_certificates;
 mod encrypted_faults;
+#[cfg(feature = "h3")]
+mod encrypted_h3;
+mod encrypted_names;
 mod encrypted_proxies;
 mod encrypted_servers;
 mod faults;
