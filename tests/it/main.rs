@@ -19,6 +19,9 @@ mod classes_resources;
 mod commands;
 mod encrypted_certificates;
 mod encrypted_faults;
+#[cfg(feature = "h3")]
+mod encrypted_h3;
+mod encrypted_names;
 mod encrypted_proxies;
 mod encrypted_servers;
 mod faults;
@@ -27,6 +30,7 @@ mod guard_eval;
 mod interop;
 mod life;
 mod limits;
+mod network_changes;
 mod promises_document;
 mod promises_load;
 mod promises_privacy;

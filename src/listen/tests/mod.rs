@@ -130,6 +130,10 @@ impl Server {
         stream
     }
 
+    fn answers(&self, origin: Origin) -> u64 {
+        self.stats.answers().of_origin(origin)
+    }
+
     fn count(&self, counter: Counter) -> u64 {
         self.stats.get(counter)
     }
@@ -225,6 +229,5 @@ fn info_code(answer: &[u8]) -> Option<u8> {
 }
 
 fn answers_and_drops(stats: &Stats) -> u64 {
-    let answers: u64 = Origin::ALL.into_iter().map(|origin| stats.get(Counter::answers(origin))).sum();
-    answers + stats.get(Counter::DroppedSilent)
+    stats.answers().total() + stats.get(Counter::DroppedSilent)
 }
