@@ -148,6 +148,13 @@ pub(super) fn refresh(state: &State, concerned: Concerned) -> Result<Loaded, Vec
     named.loaded(Arc::clone(&state.config), found.servers, found.notes)
 }
 
+/// Looks at this machine's resolvers; when they are others than those in force, reads what they concern. Their files are
+/// watched as well, as far as it is known where they lie.
+pub(super) fn follow_machine(state: &State) -> Option<Result<Loaded, Vec<Diagnostic>>> {
+    let found = machine_resolvers(&state.config, &state.system);
+    (found.servers != state.system).then(|| refresh(state, Concerned { zones: false, routes: true }))
+}
+
 /// Finds this machine's resolvers; those `known` before stay in use where the files name only us.
 fn machine_resolvers(config: &Config, known: &[SocketAddr]) -> Found {
     let mut found = resolvers::machine_resolvers(&config.server.listen);
@@ -283,7 +290,16 @@ pub(super) fn state(loaded: Loaded, clock: &Clock, stats: &Arc<Stats>, previous:
     );
     upstreams.set_own_addresses(&config.server.listen);
     upstreams.set_max_sockets(max_sockets(files::limit()));
-    State::new(Parts { config, zones: loaded.zones, routes: loaded.routes, upstreams, system: loaded.system, cache })
+    let state = State::new(Parts {
+        config,
+        zones: loaded.zones,
+        routes: loaded.routes,
+        upstreams,
+        system: loaded.system,
+        cache,
+    });
+    state.upstreams.set_private_names(|name| state.is_private_name(name));
+    state
 }
 
 #[cfg(test)]

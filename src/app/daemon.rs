@@ -1,5 +1,5 @@
-//! The daemon: start; reload on SIGHUP; refresh when a file that the configuration names has changed; drain on SIGTERM
-//! and SIGINT.
+//! The daemon: start; reload on SIGHUP; refresh when a file that the configuration names has changed; forget what another
+//! network taught; drain on SIGTERM and SIGINT.
 
 use super::build::{self, Concerned, Loaded};
 use super::inside::{self, Inside};
@@ -17,6 +17,7 @@ use crate::dns::Transport;
 use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
 use crate::stats::{Counter, Stats};
+use crate::system::network::{Network, NetworkEvent};
 use crate::system::{files, ports, service};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -64,6 +65,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let inside = || Inside { pipeline: for_inside, life: for_life, in_flight, reloads };
     let control = sockets::start(&places, unix, &stats, inside);
     log_start(&pipeline);
+    let mut network = watch_network();
     let mut snapshot = Snapshot::start(&pipeline);
     let watchdog = Watchdog::new(server.workers, running.addresses());
     let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging, watchdog: &watchdog, life };
@@ -87,6 +89,16 @@ async fn serve(options: &Options) -> Result<(), RunError> {
             }
             concerned = watch.changed() => {
                 daemon.refresh(concerned);
+                watch.follow(&daemon.pipeline.state());
+                snapshot.follow();
+            }
+            event = changed(&mut network) => {
+                daemon.network_changed(event);
+                watch.follow(&daemon.pipeline.state());
+                snapshot.follow();
+            }
+            slept = daemon.slept() => {
+                daemon.woke_up(slept);
                 watch.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
@@ -138,6 +150,39 @@ impl Daemon<'_> {
     fn refresh(&mut self, concerned: Concerned) {
         let loaded = build::refresh(&self.pipeline.state(), concerned);
         self.put_in_force(loaded, "a file changed");
+    }
+
+    /// The network is another one.
+    fn network_changed(&mut self, event: NetworkEvent) {
+        let NetworkEvent { links, addresses, routes, rules, lost } = event;
+        let stats = self.pipeline.stats();
+        stats.add(Counter::NetworkEvents, u64::from(links + addresses + routes + rules));
+        stats.add(Counter::NetworkEventsLost, u64::from(lost));
+        stats.count(Counter::NetworkChanges);
+        tracing::info!(links, addresses, routes, rules, lost, "the network has changed");
+        self.pipeline.state().upstreams.network_changed();
+        self.look_around("the network has changed");
+    }
+
+    /// Waits until a question has shown that the machine had slept.
+    async fn slept(&self) -> Duration {
+        // A reload keeps who tells.
+        self.pipeline.state().upstreams.slept().await
+    }
+
+    /// The machine has slept; the upstreams know that already.
+    fn woke_up(&mut self, slept: Duration) {
+        tracing::info!(slept_s = slept.as_secs(), "the machine has slept");
+        self.look_around("the machine has slept");
+    }
+
+    /// Takes note of the network there is: what failed before may not fail here, and there may be other resolvers.
+    fn look_around(&mut self, why: &str) {
+        let state = self.pipeline.state();
+        state.cache.network_changed(self.clock.now());
+        if let Some(loaded) = build::follow_machine(&state) {
+            self.put_in_force(loaded, why);
+        }
     }
 
     /// Changes everything at once, or nothing and says why.
@@ -192,6 +237,20 @@ impl Daemon<'_> {
         let (generation, diagnostics) = (self.life.generation(), inside::diagnostics_json(diagnostics));
         Outcome { ok, generation, diagnostics, error: None }
     }
+}
+
+/// Watches the network. Where the kernel refuses, a line says so; what has broken then shows by its silence.
+fn watch_network() -> Option<Network> {
+    let refused = |error: &std::io::Error| {
+        tracing::info!(%error, "cannot watch the network; after a change the first answers may take longer");
+    };
+    Network::new().inspect_err(refused).ok()
+}
+
+/// Waits until the network has changed. Cancel safe.
+async fn changed(network: &mut Option<Network>) -> NetworkEvent {
+    let Some(network) = network else { return std::future::pending().await };
+    network.changed().await
 }
 
 /// The signals the daemon listens to.

@@ -21,6 +21,7 @@
 pub mod access;
 pub mod cache;
 pub mod compose;
+pub mod guard;
 pub mod respond;
 pub mod route;
 pub mod special_types;
@@ -550,23 +551,23 @@ impl Pipeline {
             let now = Instant::now();
             work.deadline = now + whole.saturating_duration_since(now).mul_f64(FIRST_GROUP_SHARE);
         }
-        let first = self.ask(question, way, way.group, way.private_answers, work).await;
+        let first = self.ask(question, way, (way.group, has_resort), way.private_answers, work).await;
         work.deadline = whole;
         match first {
             Err(failure) if has_resort => {
                 work.step(Stage::Route, || (failure.summary.clone(), "the default group", "on_failure = \"default\""));
-                self.ask(question, way, default.upstream, default.private_answers, work).await
+                self.ask(question, way, (default.upstream, false), default.private_answers, work).await
             }
             other => other,
         }
     }
 
-    /// Asks one group on the way of a question.
+    /// Asks one group on the way of a question; `resort` tells whether another is asked after it.
     async fn ask(
         &self,
         question: &QuestionKey,
         way: &state::Way,
-        group: crate::config::GroupId,
+        (group, resort): (crate::config::GroupId, bool),
         private_answers: PrivateAnswers,
         work: &mut Work<'_>,
     ) -> Result<(Reply, AddressPolicy), Box<Failure>> {
@@ -598,6 +599,7 @@ impl Pipeline {
             question,
             deadline: work.deadline,
             only_private: way.only_private,
+            resort,
             acceptable: &acceptable,
             heir: Some(&heir),
         };

@@ -3,6 +3,7 @@
 //! Everything is learnt from real questions and from probes that ride on them (the same question to one more server),
 //! so an idle daemon sends nothing. Ages are [`Tick`]s.
 
+use super::ladder::Steps;
 use crate::clock::Tick;
 use crate::stats::Histogram;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -107,7 +108,7 @@ struct Vitals {
 }
 
 /// One server's health. Shared by all threads; the lock is held for a few arithmetic steps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Health(Mutex<Vitals>);
 
 /// What the plan needs to know about a server, read in one go.
@@ -119,6 +120,12 @@ pub(super) struct Snapshot {
     /// Smoothed round-trip time with what failures and silence cost, in µs; lower is better.
     pub(super) cost_us: f64,
     pub(super) slowest_recent: Option<Duration>,
+    /// Its rungs.
+    pub(super) steps: Steps,
+    /// Whether a query that has had no reply may be sent again: connections repeat by themselves what gets lost.
+    pub(super) repeats: bool,
+    /// Round trips before a reply can be there: more than one when a connection is to be opened first.
+    pub(super) round_trips: u32,
 }
 
 /// How a query to a server should look.
@@ -130,9 +137,9 @@ pub(super) struct Habits {
     pub(super) edns_unproven: bool,
 }
 
-impl Default for Health {
+impl Default for Vitals {
     fn default() -> Self {
-        Self(Mutex::new(Vitals {
+        Self {
             srtt_us: None,
             rttvar_us: 0.0,
             measured: Tick(0),
@@ -152,7 +159,7 @@ impl Default for Health {
             loop_pause: LOOP_FIRST,
             sums: Sums::default(),
             rtts: Histogram::default(),
-        }))
+        }
     }
 }
 
@@ -175,6 +182,9 @@ impl Health {
             rttvar: from_us(vitals.rttvar_us),
             cost_us: srtt_us * late + owed + vitals.failing_now(now) * FAILURE_COST_US,
             slowest_recent: vitals.slowest.filter(|(_, at)| now.since(*at) < SLOWEST_KEPT).map(|(slowest, _)| slowest),
+            steps: Steps::ONE,
+            repeats: true,
+            round_trips: 1,
         }
     }
 
@@ -226,6 +236,12 @@ impl Health {
         vitals.probe_at = now.plus(vitals.probe_pause);
         vitals.probe_pause = (vitals.probe_pause * 2).min(PROBE_MAX);
         true
+    }
+
+    /// The network is another one: forgets everything but the sums. A server of the same address may be another one too.
+    pub(super) fn forget(&self) {
+        let mut vitals = self.vitals();
+        *vitals = Vitals { sums: vitals.sums, ..Vitals::default() };
     }
 
     /// A query was sent.
@@ -463,6 +479,20 @@ mod tests {
         assert_eq!(health.snapshot(later(20)).slowest_recent, Some(Duration::from_millis(1800)));
         assert_eq!(health.snapshot(later(301)).slowest_recent, None);
         assert!(health.answered_since(later(10)) && !health.answered_since(later(11)));
+    }
+
+    #[test]
+    fn on_another_network_nothing_is_known_but_what_was_counted() {
+        let health = Health::default();
+        health.replied(START, Duration::from_millis(20));
+        (0..DEAD_AFTER_ERRORS).for_each(|_| health.errored(START));
+        health.looped(START);
+        health.edns_broken(START);
+        health.forget();
+        let snapshot = health.snapshot(START);
+        assert_eq!((snapshot.standing, snapshot.srtt), (Standing::Unknown, None));
+        assert!(health.habits(START).edns && health.claim_probe(START));
+        assert_eq!((health.sums().replies, health.sums().errors), (1, DEAD_AFTER_ERRORS.into()));
     }
 
     #[test]

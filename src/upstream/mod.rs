@@ -1,15 +1,20 @@
 //! Resolvers out: choosing whom to ask, asking, asking again. Called by the pipeline's exchange stage.
 //!
 //! ```text
-//! ask(group, question) ─▶ group.rs     the plan: order, hedge, failover, patience (pure)
+//! ask(group, question) ─▶ resort.rs    which groups are asked, one after the other
+//!                         group.rs     the plan for one: order, hedge, failover, patience (pure)
 //!                         health.rs    what is known about each server (pure)
+//!                         ladder.rs    which of its rungs works on this network (pure)
+//!                         outage.rs    a group of which nothing answers (pure)
 //!                         exchange.rs  runs the plan over up to eight channels and one timer
 //!                         attempts.rs  those channels: what arrives on which, and what it teaches
 //!                         awake.rs     does not sleep while a server at hand answers
 //!                         seen.rs      what the question met, and what its failure is called (pure)
 //!                         linger.rs    replies that come too late: learnt from, and handed on
 //!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
+//!                         finding.rs   who finds servers that are known by name only
 //!                         sockets.rs   how many sockets there may be
+//!                         network.rs   what is forgotten when the network is another one
 //!                         transport/   sockets, or a network played in memory
 //!                         loops.rs     do our questions come back to us?
 //! ```
@@ -20,11 +25,16 @@
 mod attempts;
 mod awake;
 mod exchange;
+mod finding;
 mod group;
 mod health;
+mod ladder;
 mod linger;
 mod loops;
+mod network;
+mod outage;
 mod reply;
+mod resort;
 mod seen;
 mod servers;
 mod sockets;
@@ -38,10 +48,10 @@ pub use servers::{ServerInfo, ServerStatus};
 pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies};
 
 use crate::clock::Clock;
-use crate::config::{Config, GroupId, UpstreamTransport};
+use crate::config::{Config, GroupId, PlaceId, UpstreamTransport};
 use crate::dns::answer::ede;
 use crate::dns::wire::{Message, u16_at};
-use crate::dns::{Ede, QuestionKey, Trace};
+use crate::dns::{Ede, Name, QuestionKey, Trace};
 use crate::stats::Stats;
 use servers::Groups;
 use std::borrow::Cow;
@@ -53,6 +63,8 @@ use std::time::Duration;
 
 /// Option code of an Extended DNS Error (RFC 8914 section 2).
 const OPTION_EDE: u16 = 15;
+/// The network the machine is on: one constant until places exist.
+const PLACE: PlaceId = PlaceId(0);
 
 /// Every upstream group with its servers and all that is known about them. Shared by all threads.
 #[derive(Debug)]
@@ -68,6 +80,7 @@ struct Inner {
     loops: loops::Loops,
     lingering: Arc<AtomicUsize>,
     sockets: Arc<sockets::Sockets>,
+    sleeps: Arc<network::Sleeps>,
 }
 
 /// One question for a group.
@@ -81,6 +94,8 @@ pub struct Ask<'a> {
     pub deadline: tokio::time::Instant,
     /// Ask only servers with private addresses, fallback groups included.
     pub only_private: bool,
+    /// Another group will be asked the same when this one and its fallback groups have no answer.
+    pub resort: bool,
     /// Judges an otherwise good reply; a rejected one counts as a failure of its server for this question.
     pub acceptable: &'a (dyn Fn(&Message<'_>, &ServerInfo) -> Acceptance + Sync),
     /// Makes who takes a good reply that comes when the question has been given up on. Called only then.
@@ -206,7 +221,11 @@ impl Upstreams {
         let loops = loops::Loops::default();
         let lingering = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.lingering));
         let sockets = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.sockets));
-        Self(Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets }))
+        let new_sleeps = || Arc::new(network::Sleeps::new(&clock));
+        let sleeps = previous.map_or_else(new_sleeps, |previous| Arc::clone(&previous.0.sleeps));
+        let inner = Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, sleeps });
+        finding::begin(&inner, config);
+        Self(inner)
     }
 
     /// Replaces the machine's resolvers in groups with `"auto"`.
@@ -219,10 +238,22 @@ impl Upstreams {
         self.0.groups.set_own(own);
     }
 
-    /// Tells that the network may be another one, or that the machine has slept: every connection is suspect. The next
-    /// query to a server goes over a fresh one as well; whichever answers first is kept.
-    pub fn suspect_all(&self) {
-        self.0.pool.suspect_all();
+    /// Tells which names are private. Servers of such a name are looked for with private servers only.
+    pub fn set_private_names(&self, is_private: impl Fn(&Name) -> bool) {
+        self.0.groups.set_private_names(is_private);
+    }
+
+    /// Tells that the network may be another one. Every connection is suspect: the next query to a server goes over a fresh
+    /// one as well, and whichever answers first is kept. Rungs that worked are first guesses, and nothing is known of any
+    /// server's health.
+    pub fn network_changed(&self) {
+        self.0.forget_network();
+    }
+
+    /// Waits until a question has shown that the machine had slept, and returns for how long. All that
+    /// [`Upstreams::network_changed`] does is done by then. Cancel safe; for one caller.
+    pub async fn slept(&self) -> Duration {
+        self.0.sleeps.next().await
     }
 
     /// Says how many sockets there may be at once for all questions.
@@ -237,7 +268,7 @@ impl Upstreams {
     /// # Errors
     /// When there is no reply that answers the question.
     pub async fn ask(&self, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Box<Failure>> {
-        exchange::ask(&self.0, ask, trace).await
+        resort::ask(&self.0, ask, trace).await
     }
 
     /// Notes that a client asked this question. Must be called for every question before identical ones are merged:
@@ -263,7 +294,12 @@ impl Upstreams {
         };
         let fallback = |id: &GroupId| self.0.groups.get(*id).and_then(|group| group.fallback);
         let mut chain = std::iter::successors(Some(group), fallback).take(group::MAX_GROUPS);
-        chain.all(|id| self.0.groups.members(id).iter().all(is_down))
+        chain.all(|id| {
+            let members = self.0.groups.members(id);
+            let answered_since = |since| members.iter().any(|server| server.health.answered_since(since));
+            let out = self.0.groups.get(id).is_some_and(|group| group.outage.lasts(answered_since));
+            out || members.iter().all(is_down)
+        })
     }
 
     /// Tells whether a group has a server that answers, and answers well: one worth asking without need.

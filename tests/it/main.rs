@@ -21,13 +21,18 @@ mod control;
 mod control_hostile;
 mod encrypted_certificates;
 mod encrypted_faults;
+#[cfg(feature = "h3")]
+mod encrypted_h3;
+mod encrypted_names;
 mod encrypted_proxies;
 mod encrypted_servers;
 mod faults;
 mod forward;
+mod guard_eval;
 mod interop;
 mod life;
 mod limits;
+mod network_changes;
 mod promises_document;
 mod promises_load;
 mod promises_privacy;

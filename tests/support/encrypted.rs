@@ -133,21 +133,19 @@ impl Server {
     }
 
     pub(crate) fn unbound(identity: &Identity) -> Option<Self> {
-        Self::start("unbound", &["/usr/sbin/unbound"], |folder, dot, doh| {
-            let config = format!(
-                "server:\n  interface: 127.0.0.1@{dot}\n  interface: 127.0.0.1@{doh}\n  tls-port: {dot}\n  https-port: {doh}\n  \
-                 tls-service-pem: \"{}\"\n  tls-service-key: \"{}\"\n  do-daemonize: no\n  chroot: \"\"\n  username: \"\"\n  \
-                 pidfile: \"\"\n  directory: \"{}\"\n  use-syslog: no\n  logfile: \"\"\n  num-threads: 1\n  \
-                 incoming-num-tcp: 100\n  access-control: 127.0.0.0/8 allow\n  \
-                 local-zone: \"test.\" redirect\n  local-data: \"test. 300 IN A {ADDRESS}\"\n  \
-                 local-zone: \"example.org.\" redirect\n  local-data: \"example.org. 300 IN A {ADDRESS}\"\n",
-                identity.certificate_file.display(),
-                identity.key_file.display(),
-                folder.display(),
-            );
-            std::fs::write(folder.join("unbound.conf"), config).unwrap();
-            vec!["-d".into(), "-c".into(), folder.join("unbound.conf")]
-        })
+        Self::start("unbound", &["/usr/sbin/unbound"], |folder, dot, doh| Self::for_unbound(identity, folder, dot, doh))
+    }
+
+    /// Starts unbound with DoT at a port that was free a moment ago.
+    pub(crate) fn unbound_at(identity: &Identity, dot: u16) -> Option<Self> {
+        let prepare = |folder: &Path, dot, doh| Self::for_unbound(identity, folder, dot, doh);
+        Self::start_at("unbound", &["/usr/sbin/unbound"], Some(dot), prepare)
+    }
+
+    fn for_unbound(identity: &Identity, folder: &Path, dot: u16, doh: u16) -> Vec<PathBuf> {
+        let config = unbound_config(identity, folder, "127.0.0.1", [dot, doh]);
+        std::fs::write(folder.join("unbound.conf"), config).unwrap();
+        vec!["-d".into(), "-c".into(), folder.join("unbound.conf")]
     }
 
     pub(crate) fn dnsdist(identity: &Identity) -> Option<Self> {
@@ -179,10 +177,21 @@ impl Server {
 
     /// Starts a server; `None`, after saying so, when it is not installed. In CI that is a failure.
     fn start(name: &str, paths: &[&str], prepare: impl Fn(&Path, u16, u16) -> Vec<PathBuf>) -> Option<Self> {
+        Self::start_at(name, paths, None, prepare)
+    }
+
+    /// Starts a server whose DoT is at a port that was decided before, if any.
+    fn start_at(
+        name: &str,
+        paths: &[&str],
+        decided: Option<u16>,
+        prepare: impl Fn(&Path, u16, u16) -> Vec<PathBuf>,
+    ) -> Option<Self> {
         let program = installed(name, paths)?;
         for _ in 0..5 {
             let folder = tempfile::tempdir().unwrap();
             let [dot, doh] = free_ports();
+            let dot = decided.unwrap_or(dot);
             let arguments = prepare(folder.path(), dot, doh);
             let mut command = Command::new(program);
             command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
@@ -204,6 +213,21 @@ impl Server {
         }
         panic!("{name} found no port in five trials");
     }
+}
+
+/// Writes a configuration for unbound that answers [`ADDRESS`] over DoT and DoH on these ports of an address.
+pub(crate) fn unbound_config(identity: &Identity, folder: &Path, at: &str, [dot, doh]: [u16; 2]) -> String {
+    format!(
+        "server:\n  interface: {at}@{dot}\n  interface: {at}@{doh}\n  tls-port: {dot}\n  https-port: {doh}\n  \
+         tls-service-pem: \"{}\"\n  tls-service-key: \"{}\"\n  do-daemonize: no\n  chroot: \"\"\n  username: \"\"\n  \
+         pidfile: \"\"\n  directory: \"{}\"\n  use-syslog: no\n  logfile: \"\"\n  num-threads: 1\n  \
+         incoming-num-tcp: 100\n  access-control: 0.0.0.0/0 allow\n  \
+         local-zone: \"test.\" redirect\n  local-data: \"test. 300 IN A {ADDRESS}\"\n  \
+         local-zone: \"example.org.\" redirect\n  local-data: \"example.org. 300 IN A {ADDRESS}\"\n",
+        identity.certificate_file.display(),
+        identity.key_file.display(),
+        folder.display(),
+    )
 }
 
 /// Returns the path of a program; `None`, after saying so, when it is not installed. In CI that is a failure.
@@ -297,6 +321,7 @@ impl Group1 {
             question: &question,
             deadline: tokio::time::Instant::now() + BUDGET,
             only_private: false,
+            resort: false,
             acceptable: &|_, _| Acceptance::Accept,
             heir: None,
         };

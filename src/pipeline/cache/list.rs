@@ -83,7 +83,7 @@ impl Cache {
         let key: KeyBuf = slot.to_key()?;
         let lookup = key.lookup();
         let left_s = head.life_s().map(|life_s| i64::from(life_s) - i64::from(head.age_s(now)));
-        let state = match (head.is_fresh(now), self.is_usable(head, now)) {
+        let state = match (self.is_fresh(head, now), self.is_usable(head, now)) {
             (true, _) => Usable::Fresh,
             (false, true) => Usable::Stale,
             (false, false) => Usable::Expired,

@@ -108,9 +108,15 @@ struct Carrier {
 impl Link {
     /// Sends a query. The reply carries the query's own id and has the same question, letter case aside.
     pub(super) fn send(self: &Arc<Self>, query: &[u8]) -> io::Result<Receiver> {
+        self.target.used();
         let (job, receiver) = Job::new(query);
         self.place(job).map_err(io::Error::from)?;
         Ok(receiver)
+    }
+
+    /// Tells whether there is a connection that takes queries, or one that is being opened.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().current.as_ref().is_some_and(|current| !current.jobs.is_closed())
     }
 
     /// Puts a query on the connections that get it.
@@ -299,13 +305,20 @@ pub(in crate::upstream) struct Waiting {
     /// Gone when the reply was taken: one message is all that comes.
     receiver: Option<Receiver>,
     again: bool,
+    /// How long the reply took from when its query was written.
+    took: Option<Duration>,
 }
 
 impl Waiting {
     /// Sends a query over a link.
     pub(super) fn send(link: Arc<Link>, query: &[u8]) -> io::Result<Self> {
         let receiver = Some(link.send(query)?);
-        Ok(Self { link, query: query.into(), receiver, again: true })
+        Ok(Self { link, query: query.into(), receiver, again: true, took: None })
+    }
+
+    /// Returns how long the reply took from when its query was written, once it is there.
+    pub(super) fn took(&self) -> Option<Duration> {
+        self.took
     }
 
     /// Waits for the reply.
@@ -319,7 +332,12 @@ impl Waiting {
                 Err(error) if error.kind() == ABANDONED && std::mem::take(&mut self.again) => {
                     self.receiver = Some(self.link.send(&self.query)?);
                 }
-                reply => return Poll::Ready(reply),
+                reply => {
+                    return Poll::Ready(reply.map(|delivered| {
+                        self.took = Some(delivered.took);
+                        delivered.message
+                    }));
+                }
             }
         }
     }

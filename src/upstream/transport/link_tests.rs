@@ -23,7 +23,7 @@ fn link(links: &Arc<Links>, server: SocketAddr) -> Arc<Link> {
         UpstreamTransport::Tcp,
         None,
         Arc::default(),
-        Arc::new(Roots::default()),
+        (Arc::new(Roots::default()), Arc::default()),
     ))
 }
 
@@ -50,7 +50,7 @@ async fn write_frame(stream: &mut TcpStream, frame: &[u8]) {
 }
 
 async fn reply(receiver: Receiver) -> io::Result<Vec<u8>> {
-    timeout(BOUND, receiver).await.expect("a reply").unwrap()
+    timeout(BOUND, receiver).await.expect("a reply").unwrap().map(|delivered| delivered.message)
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@
 //!            link.rs    one of them: which connection carries a query, when another is opened
 //!            open.rs    opening one: dial.rs (proxy.rs, bootstrap.rs), then tls.rs, then
 //!                         stream.rs    messages with their lengths: TCP, TLS
-//!                         requests.rs  a stream for each query: https.rs, quic.rs
+//!                         requests.rs  a stream for each query: https.rs, quic.rs, http3.rs
+//!            bootstrap.rs  where a server's name leads, race.rs several tries at the same
+//!            refused.rs a socket for QUIC that notices when nobody listens
 //!            target.rs  where a connection leads, and its TLS rules
 //!            owed.rs    what a connection owes, and when its silence is suspect (pure)
 //!            jobs.rs    a query handed to a connection, and the promise of its reply
@@ -18,6 +20,8 @@
 
 mod bootstrap;
 mod dial;
+#[cfg(feature = "h3")]
+mod http3;
 mod https;
 mod jobs;
 mod link;
@@ -25,6 +29,8 @@ mod open;
 mod owed;
 mod proxy;
 mod quic;
+mod race;
+mod refused;
 mod requests;
 mod stream;
 mod target;
@@ -32,6 +38,7 @@ mod tls;
 pub(super) mod udp;
 mod ways;
 
+pub(super) use bootstrap::Helper;
 pub(super) use ways::{Pool, Ways};
 
 use super::sockets::{Need, Sockets};
@@ -193,6 +200,11 @@ impl Channel {
                 Poll::Ready(None) | Poll::Pending => Poll::Pending,
             },
         }
+    }
+
+    /// Returns how long the reply took over an open connection; nothing when it came in a datagram.
+    pub(super) fn took(&self) -> Option<Duration> {
+        if let Self::Link(waiting) = self { waiting.took() } else { None }
     }
 
     /// Tells whether more may come after a message that did not match.
