@@ -23,6 +23,8 @@
 //! docs/guard.md explains the weights and has the figures.
 
 pub mod evidence;
+pub mod incident;
+pub mod memory;
 pub mod replay;
 pub mod reply;
 pub mod rules;
