@@ -64,7 +64,7 @@ pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> 
         sends: 0,
         seen: Seen::default(),
     };
-    inner.notice_sleep(exchange.start, exchange.start_tick);
+    inner.look_at_clocks(exchange.start, exchange.start_tick);
     let mut under_way = inner.loops.under_way(ask.question, ask.group, ask.only_private);
     let mut timer = pin!(tokio::time::sleep_until(ask.deadline));
     let mut sends_left = group::MAX_SENDS;
@@ -465,7 +465,8 @@ impl Exchange<'_> {
         drop(under_way);
         let heir = self.ask.heir.filter(|_| !self.attempts.open.is_empty()).map(|heir| heir());
         self.linger(self.start + LINGER_FAILED, heir);
-        self.seen.conclude(self.sends)
+        let clock = self.seen.broken.then(|| self.inner.pool.dates().wrong_clock()).flatten();
+        self.seen.conclude(self.sends).map_err(|failure| Box::new(Failure { clock, ..*failure }))
     }
 
     fn linger(&mut self, until: Instant, heir: Option<Heir>) {

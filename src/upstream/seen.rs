@@ -84,6 +84,6 @@ impl Seen {
         if summary.is_empty() {
             let _ = write!(summary, "{sends} queries sent, no reply");
         }
-        Err(Box::new(Failure { kind, best: best.map(|(_, reply)| reply), summary }))
+        Err(Box::new(Failure { kind, best: best.map(|(_, reply)| reply), summary, clock: None }))
     }
 }

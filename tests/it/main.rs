@@ -34,4 +34,5 @@ mod shortage;
 mod user_docs;
 mod user_files;
 mod user_machine;
+mod wrong_clock;
 mod zones;

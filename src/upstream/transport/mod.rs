@@ -8,6 +8,7 @@
 //!                         stream.rs    messages with their lengths: TCP, TLS
 //!                         requests.rs  a stream for each query: https.rs, quic.rs
 //!            target.rs  where a connection leads, and its TLS rules
+//!            dates.rs   what certificates say about this machine's clock (pure)
 //!            owed.rs    what a connection owes, and when its silence is suspect (pure)
 //!            jobs.rs    a query handed to a connection, and the promise of its reply
 //! ```
@@ -17,6 +18,7 @@
 //! hands each message to the query it belongs to.
 
 mod bootstrap;
+mod dates;
 mod dial;
 mod https;
 mod jobs;
@@ -32,6 +34,7 @@ mod tls;
 pub(super) mod udp;
 mod ways;
 
+pub use dates::WrongClock;
 pub(super) use ways::{Pool, Ways};
 
 use super::sockets::{Need, Sockets};

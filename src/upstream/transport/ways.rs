@@ -1,5 +1,6 @@
 //! All the ways to one server: its links, each made when it is first used.
 
+use super::dates::Dates;
 use super::link::{Link, Links};
 use super::target::Target;
 use super::tls::Roots;
@@ -17,6 +18,11 @@ pub(in crate::upstream) struct Pool {
 impl Pool {
     pub(in crate::upstream) fn new(stats: Arc<crate::stats::Stats>) -> Self {
         Self { links: Arc::new(Links::new(stats)), roots: Arc::default() }
+    }
+
+    /// Returns what certificates say about this machine's clock.
+    pub(in crate::upstream) fn dates(&self) -> &Dates {
+        &self.roots.dates
     }
 
     /// The network may be another one: makes every connection suspect.
