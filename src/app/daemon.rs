@@ -5,6 +5,7 @@ use super::build::{self, Concerned, Loaded};
 use super::logging::{self, Logging};
 use super::snapshot::Snapshot;
 use super::watch::Watch;
+use super::watchdog::Watchdog;
 use super::{Options, RunError};
 use crate::clock::Clock;
 use crate::config::Diagnostic;
@@ -13,7 +14,7 @@ use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
 use crate::stats::{Counter, Stats};
 use crate::system::network::{Network, NetworkEvent};
-use crate::system::{files, ports};
+use crate::system::{files, ports, service};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -52,10 +53,13 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     log_start(&pipeline);
     let mut network = watch_network();
     let mut snapshot = Snapshot::start(&pipeline);
-    let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging };
+    let watchdog = Watchdog::new(server.workers, running.addresses());
+    let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging, watchdog: &watchdog };
     let mut reports = pin!(logging.report_each_minute());
-    // No branch has a timer of its own but for a snapshot of what has changed: nothing wakes a daemon that has nothing to
-    // do.
+    let mut beats = pin!(watchdog.beat(service::watchdog()));
+    service::ready(&daemon.status());
+    // No branch has a timer of its own but for a snapshot of what has changed and a watchdog of the service manager's:
+    // nothing else wakes a daemon that has nothing to do.
     loop {
         tokio::select! {
             _ = signals.hangup.recv() => {
@@ -80,11 +84,13 @@ async fn serve(options: &Options) -> Result<(), RunError> {
             }
             () = snapshot.due() => snapshot.write(),
             never = &mut reports => match never {},
+            never = &mut beats => match never {},
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
         }
     }
     tracing::info!("stopping");
+    service::stopping();
     let (drained, ()) = tokio::join!(daemon.running.drain(DRAIN), snapshot.finish());
     logging.report();
     tracing::info!(in_flight = drained.in_flight, "stopped");
@@ -98,14 +104,24 @@ struct Daemon<'a> {
     clock: Clock,
     running: Running,
     logging: &'a Logging,
+    watchdog: &'a Watchdog,
 }
 
 impl Daemon<'_> {
     /// Reads everything again.
     fn reload(&mut self) {
+        service::reloading();
         let known = self.pipeline.state();
         let loaded = build::read(self.options.config.as_deref(), &self.options.listen, &known.system);
         self.put_in_force(loaded, "SIGHUP");
+    }
+
+    /// Says in one line what is served, for the service manager.
+    fn status(&self) -> String {
+        let state = self.pipeline.state();
+        let addresses: Vec<String> = self.running.addresses().iter().map(|at| at.actual.to_string()).collect();
+        let (zones, routes, groups) = (state.config.zones.len(), state.config.routes.len(), state.config.groups.len());
+        format!("Serving {}: {zones} zones, {routes} routes, {groups} upstream groups", addresses.join(", "))
     }
 
     /// Reads again what changed files concern.
@@ -122,7 +138,7 @@ impl Daemon<'_> {
         stats.add(Counter::NetworkEventsLost, u64::from(lost));
         stats.count(Counter::NetworkChanges);
         tracing::info!(links, addresses, routes, rules, lost, "the network has changed");
-        self.pipeline.state().upstreams.network_changed();
+        self.pipeline.state().upstreams.suspect_all();
         self.look_around("the network has changed");
     }
 
@@ -156,14 +172,18 @@ impl Daemon<'_> {
                 stats.count(Counter::ReloadsFailed);
                 diagnostics.iter().for_each(log_diagnostic);
                 tracing::error!(reason = why, "reload refused; the configuration in force stays");
+                let first = diagnostics.iter().find(|problem| problem.is_error()).map(|problem| problem.at.to_string());
+                service::ready(&format!("Reload refused ({}); {}", first.unwrap_or_default(), self.status()));
                 return;
             }
         };
         if let Err(error) = self.running.reconfigure(&loaded.config.server, &holder_of) {
             stats.count(Counter::ReloadsFailed);
             tracing::error!(reason = why, %error, "reload refused; the configuration in force stays");
+            service::ready(&format!("Reload refused ({error}); {}", self.status()));
             return;
         }
+        self.watchdog.follow(self.running.addresses());
         log_warnings(&loaded);
         let known = self.pipeline.state();
         let (new, old) = (&loaded.config, &known.config);
@@ -180,6 +200,7 @@ impl Daemon<'_> {
         self.pipeline.replace(state);
         stats.count(Counter::ReloadsOk);
         tracing::info!(reason = why, "reloaded");
+        service::ready(&self.status());
     }
 }
 

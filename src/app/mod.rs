@@ -11,6 +11,7 @@ mod requirements;
 mod snapshot;
 mod state_dir;
 mod watch;
+mod watchdog;
 
 pub use build::{Checked, check, effective};
 pub use daemon::run;

@@ -85,6 +85,7 @@ pub fn ask_upstream(config: Option<&Path>, whom: &Whom, qname: &Name, qtype: Rty
             question: &question,
             deadline: started + BUDGET,
             only_private: false,
+            resort: false,
             acceptable: &|_, _| Acceptance::Accept,
             heir: None,
         };

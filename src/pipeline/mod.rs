@@ -555,13 +555,13 @@ impl Pipeline {
             let now = Instant::now();
             work.deadline = now + whole.saturating_duration_since(now).mul_f64(FIRST_GROUP_SHARE);
         }
-        let first = self.ask(question, way, way.group, way.private_answers, work).await;
+        let first = self.ask(question, way, (way.group, has_resort), way.private_answers, work).await;
         work.deadline = whole;
         let failure = match first {
             Err(failure) if has_resort => {
                 work.step(Stage::Route, || (failure.summary.clone(), "the default group", "on_failure = \"default\""));
-                match self.ask(question, way, default.upstream, default.private_answers, work).await {
-                    Err(failure) => failure,
+                match self.ask(question, way, (default.upstream, false), default.private_answers, work).await {
+                    Err(second) => Box::new(Failure { clock: failure.clock.or(second.clock), ..*second }),
                     found => return found,
                 }
             }
@@ -573,17 +573,17 @@ impl Pipeline {
         };
         self.stats.count(Counter::ClockResorts);
         work.step(Stage::Route, || (clock.to_string(), "group system", "default.time_servers has the name"));
-        let (mut reply, policy) = self.ask(question, way, system, way.private_answers, work).await?;
+        let (mut reply, policy) = self.ask(question, way, (system, false), way.private_answers, work).await?;
         cache::cap_ttls(&mut reply.message, CLOCK_RESORT_TTL_S);
         Ok((reply, policy))
     }
 
-    /// Asks one group on the way of a question.
+    /// Asks one group on the way of a question; `resort` tells whether another is asked after it.
     async fn ask(
         &self,
         question: &QuestionKey,
         way: &state::Way,
-        group: crate::config::GroupId,
+        (group, resort): (crate::config::GroupId, bool),
         private_answers: PrivateAnswers,
         work: &mut Work<'_>,
     ) -> Result<(Reply, AddressPolicy), Box<Failure>> {
@@ -615,6 +615,7 @@ impl Pipeline {
             question,
             deadline: work.deadline,
             only_private: way.only_private,
+            resort,
             acceptable: &acceptable,
             heir: Some(&heir),
         };

@@ -78,6 +78,8 @@ counters! {
     ClockResorts "clock_resorts_total" "Names of time servers asked of the machine's own resolvers because the clock was too wrong for certificates.",
     LingerFull "upstream_linger_full_total" "Questions whose late replies were not waited for, because many were already.",
     ProbesFull "upstream_probes_full_total" "Loop probes not sent because as many as may be were under way.",
+    UpstreamRungChanges "upstream_rung_changes_total" "Times an upstream came to be asked over another of its transports.",
+    UpstreamGroupsDown "upstream_groups_down_total" "Times nothing of a group of encrypted upstreams could be reached, so that others were asked in its place.",
     UpstreamTcpRetries "upstream_tcp_retries_total" "Truncated replies asked again over TCP.",
     UpstreamLoops "upstream_loops_total" "Upstreams disabled because they lead back to us.",
     PrivateDropped "private_dropped_total" "Replies refused because public servers gave private addresses.",

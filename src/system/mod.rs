@@ -8,3 +8,4 @@ pub mod lock;
 pub mod network;
 pub mod ports;
 pub mod resolvers;
+pub mod service;

@@ -1,6 +1,7 @@
 //! The queries of one question that are under way: waits on all of them, holds what arrives against what was sent,
 //! and takes from a reply what it says about its server.
 
+use super::ladder::Change;
 use super::reply::{Match, Poor, Sent, Worth, weigh};
 use super::servers::Server;
 use super::transport::{Channel, udp};
@@ -100,17 +101,40 @@ impl Attempts {
         }
     }
 
-    /// Forgets every query to a server that has spoken.
+    /// Forgets every query to a server.
     pub(super) fn close(&mut self, server: &Arc<Server>) {
         self.open.retain(|attempt| !Arc::ptr_eq(&attempt.server, server));
+    }
+
+    /// Forgets what a server that has answered over a rung owes, but not over higher ones: whether these answer too is worth
+    /// knowing.
+    pub(super) fn settle(&mut self, server: &Arc<Server>, rung: u8) {
+        self.open.retain(|attempt| !Arc::ptr_eq(&attempt.server, server) || attempt.rung() < rung);
+    }
+
+    /// Tells whether a query is under way to a server over another rung.
+    pub(super) fn wait_beside(&self, server: &Arc<Server>, rung: u8) -> bool {
+        self.open.iter().any(|attempt| Arc::ptr_eq(&attempt.server, server) && attempt.rung() != rung)
+    }
+}
+
+impl Attempt {
+    /// Returns the rung of its server it went over.
+    pub(super) fn rung(&self) -> u8 {
+        self.server.ways.rung(self.transport)
     }
 }
 
 /// Takes from a matched reply what it says about its server.
-pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick, rtt: Duration) -> Worth {
+pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick, inner: &Inner) -> Worth {
     let health = &attempt.server.health;
     let worth = Message::parse(bytes).map_or(Worth::Poor(Poor::Malformed), |message| weigh(&message));
-    health.replied(now, rtt);
+    let waited = attempt.at.elapsed();
+    // Opening a connection is no part of how far the server is.
+    health.replied(now, attempt.channel.took().unwrap_or(waited));
+    if let Some(change) = attempt.server.ladder.answered(attempt.rung(), waited, now) {
+        tell_of(change, attempt, inner);
+    }
     health.judged(now, matches!(worth, Worth::Poor(_)));
     if attempt.sent.mixed_case && attempt.transport == UpstreamTransport::Udp {
         health.case_kept();
@@ -125,13 +149,26 @@ pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick, rtt: Duration) -
     worth
 }
 
+/// Says that a server is asked in another way from here on.
+fn tell_of(change: Change, attempt: &Attempt, inner: &Inner) {
+    let (server, transport) = (&attempt.server.info.label, attempt.transport);
+    match change.from {
+        None => tracing::debug!(upstream = %server, %transport, "an upstream answers"),
+        Some(from) => {
+            inner.stats.count(Counter::UpstreamRungChanges);
+            let before = attempt.server.ways.transport(from);
+            tracing::info!(upstream = %server, %transport, %before, "an upstream is asked over another transport");
+        }
+    }
+}
+
 /// Makes of a matched reply what the pipeline gets.
 pub(super) fn make_reply(attempt: &Attempt, mut bytes: Vec<u8>, rtt: Duration, sends: u32) -> Reply {
     attempt.sent.normalize(&mut bytes);
     Reply {
         message: bytes,
         server: Arc::clone(&attempt.server.info.label),
-        address: attempt.server.info.address,
+        address: attempt.server.ways.address(attempt.transport),
         transport: attempt.transport,
         rtt,
         sends,

@@ -1,12 +1,13 @@
 //! Runs the plan of a question: sends, waits on all channels and one timer at once, judges what arrives.
 //!
-//! Decides nothing about order or time ([`super::group`]) and nothing about bytes ([`super::reply`]). Fallback groups
-//! follow when a group is down; channels of the group before stay open, so that its late reply still counts. When an
-//! answer is found, what is still owed is listened for in the background for a moment: it teaches which servers live.
+//! Decides nothing about order or time ([`super::group`]), nothing about bytes ([`super::reply`]) and nothing about groups
+//! ([`super::resort`]). Channels of the group before stay open, so that its late reply still counts. When an answer is
+//! found, what is still owed is listened for in the background for a moment: it teaches which servers live.
 
 use super::attempts::{Arrival, Attempt, Attempts, learn, make_reply};
-use super::group::{self, MAX_GROUPS, Next, Plan, Setting, Why};
+use super::group::{self, Next, Plan, Setting, Why};
 use super::health::Standing;
+use super::ladder::Climb;
 use super::loops::UnderWay;
 use super::reply::{Poor, Sent, Shape, Worth};
 use super::seen::{Seen, poor_rank};
@@ -21,7 +22,7 @@ use crate::dns::{Rcode, Stage, Trace};
 use crate::stats::Counter;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -38,65 +39,79 @@ const LINGER_FAILED: Duration = Duration::from_secs(10);
 const FALLBACK_SHARE: f64 = 2.0 / 3.0;
 
 /// One question on its way through the groups.
-struct Exchange<'a> {
-    inner: &'a Arc<Inner>,
-    ask: Ask<'a>,
+pub(super) struct Exchange<'a> {
+    pub(super) inner: &'a Arc<Inner>,
+    pub(super) ask: Ask<'a>,
     trace: &'a mut Trace,
     trace_base: Duration,
     attempts: Attempts,
-    start: Instant,
-    start_tick: Tick,
-    sends: u32,
+    /// How far the question has climbed the ladders of servers that have more than one rung.
+    climbs: Vec<((GroupId, usize), Climb)>,
+    pub(super) start: Instant,
+    pub(super) start_tick: Tick,
+    pub(super) sends: u32,
     seen: Seen,
+    /// A query was not sent for want of something of our own.
+    pub(super) scarce: bool,
 }
 
-/// See [`super::Upstreams::ask`].
-pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Box<Failure>> {
-    let trace_base = trace.elapsed;
-    let mut exchange = Exchange {
-        inner,
-        ask,
-        trace,
-        trace_base,
-        attempts: Attempts::default(),
-        start: Instant::now(),
-        start_tick: inner.clock.now(),
-        sends: 0,
-        seen: Seen::default(),
-    };
-    inner.look_at_clocks(exchange.start, exchange.start_tick);
-    let mut under_way = inner.loops.under_way(ask.question, ask.group, ask.only_private);
-    let mut timer = pin!(tokio::time::sleep_until(ask.deadline));
-    let mut sends_left = group::MAX_SENDS;
-    let mut visited = [None; MAX_GROUPS];
-    let mut next = Some(ask.group);
-    for count in 0..MAX_GROUPS {
-        let Some(id) = next else { break };
-        visited[count] = next;
-        under_way.hand_to(id);
-        let Some(state) = inner.groups.get(id) else { break };
-        next = state.fallback.filter(|id| !visited.contains(&Some(*id)));
-        if let Some(reply) = exchange.climb(id, state, next.is_some(), &mut sends_left, timer.as_mut()).await {
-            return Ok(exchange.succeed(reply, under_way));
+/// A group on the way of a question.
+#[derive(Clone, Copy)]
+pub(super) struct Hold<'a> {
+    pub(super) id: GroupId,
+    pub(super) state: &'a GroupState,
+    /// Another group of the configuration stands behind it.
+    pub(super) has_fallback: bool,
+    /// It is asked to learn whether it answers again.
+    pub(super) is_look: bool,
+    /// How long it is waited for when nothing comes.
+    pub(super) patience: Duration,
+}
+
+/// What became of an attempt to send.
+enum Sending {
+    /// It is under way, or not needed enough for the sockets that are left.
+    Done,
+    /// There is no socket.
+    NoSocket,
+    /// The server cannot be reached, or we cannot ask it.
+    Failed(io::Error),
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(inner: &'a Arc<Inner>, ask: Ask<'a>, trace: &'a mut Trace) -> Self {
+        Self {
+            inner,
+            ask,
+            trace_base: trace.elapsed,
+            trace,
+            attempts: Attempts::default(),
+            climbs: Vec::new(),
+            start: Instant::now(),
+            start_tick: inner.clock.now(),
+            sends: 0,
+            seen: Seen::default(),
+            scarce: false,
         }
     }
-    exchange.fail(under_way)
-}
 
-impl Exchange<'_> {
-    /// Asks one group until it answers or is down.
-    async fn climb(
+    /// Runs the plan of a question over the servers of a group.
+    pub(super) async fn ask_members(
         &mut self,
-        id: GroupId,
-        state: &GroupState,
-        has_fallback: bool,
+        hold: Hold<'_>,
+        members: &Arc<Vec<Arc<Server>>>,
         sends_left: &mut u8,
         mut timer: Pin<&mut Sleep>,
     ) -> Option<Reply> {
-        let members = self.eligible(id);
+        let Hold { id, state, has_fallback, is_look, patience } = hold;
         let now = self.inner.clock.now();
-        let snapshots: Vec<_> = members.iter().map(|server| server.health.snapshot(now)).collect();
-        let order = group::order(state.strategy, &snapshots, |below| rand::random_range(0..below));
+        let snapshots: Vec<_> = members.iter().map(|server| server.snapshot(now)).collect();
+        let mut order = group::order(state.strategy, &snapshots, |below| rand::random_range(0..below));
+        if is_look && !order.is_empty() {
+            // Another one may be the first that answers again each time.
+            let first = rand::random_range(0..order.len());
+            order.rotate_left(first);
+        }
         if order.is_empty() {
             self.seen.looping |= !snapshots.is_empty();
             return None;
@@ -106,7 +121,7 @@ impl Exchange<'_> {
             probes.extend(order.iter().skip(1).copied().filter(|&at| members[at].health.claim_probe(now)).take(1));
         }
         if has_fallback && order.iter().all(|&at| snapshots[at].standing == Standing::Dead) {
-            self.pass_by(id, state, &members, &order, now, sends_left);
+            self.pass_by(id, state, members, &order, now, sends_left);
             return None;
         }
         let mut elapsed = self.start.elapsed();
@@ -115,7 +130,8 @@ impl Exchange<'_> {
         let left = if has_fallback { left.mul_f64(FALLBACK_SHARE) } else { left };
         let setting = Setting {
             strategy: state.strategy,
-            alone: members.len() == 1 && !has_fallback,
+            alone: members.len() == 1 && !has_fallback && patience == group::PATIENCE,
+            patience,
             limit: left.min(state.timeout),
             // A group behind another gets something to ask with even when the first used all.
             sends_left: if has_fallback { sends_left.saturating_sub(2) } else { *sends_left },
@@ -127,7 +143,7 @@ impl Exchange<'_> {
             let tick = self.start_tick;
             let heard = || members.iter().any(|server| server.health.answered_since(tick));
             match plan.next(elapsed.saturating_sub(begun), heard) {
-                Next::Send { server, why } => self.send(&members[server], (id, server), why, None, &mut plan),
+                Next::Send { server, why } => self.send(&members[server], (id, server), why, &mut plan),
                 Next::AllFailed => break None,
                 Next::TimedOut => {
                     self.seen.silent = true;
@@ -149,7 +165,7 @@ impl Exchange<'_> {
                                 break Some(reply);
                             }
                         }
-                        None => self.drop_looping(&members, &mut plan),
+                        None => self.drop_looping(members, &mut plan),
                     }
                 }
             }
@@ -171,11 +187,11 @@ impl Exchange<'_> {
     /// Returns how long the first server's reply is waited for without sleeping. Played networks have no time for that.
     fn patience_awake(&self, first: &Server, srtt: Option<Duration>) -> Option<Duration> {
         let is_played = matches!(self.inner.net, Net::Simulated(_));
-        if is_played || first.info.transport != UpstreamTransport::Udp { None } else { awake::patience(srtt) }
+        if is_played || first.transport() != UpstreamTransport::Udp { None } else { awake::patience(srtt) }
     }
 
     /// Returns the servers of a group that may be asked this question.
-    fn eligible(&mut self, id: GroupId) -> Arc<Vec<Arc<Server>>> {
+    pub(super) fn eligible(&mut self, id: GroupId) -> Arc<Vec<Arc<Server>>> {
         let members = self.inner.groups.members(id);
         let allowed = |server: &Arc<Server>| server.may_be_asked(self.ask.only_private);
         if members.iter().all(allowed) {
@@ -200,58 +216,103 @@ impl Exchange<'_> {
         for &at in order {
             if *sends_left > 2 && members[at].health.claim_probe(now) {
                 *sends_left -= 1;
-                self.attempt(&members[at], (id, at), Why::Probe, None, true);
+                let (server, seat) = (&members[at], (id, at));
+                let transport = self.next_rung(server, seat).unwrap_or(server.info.transport);
+                if let Sending::Failed(error) = self.attempt(server, seat, Why::Probe, transport, None) {
+                    self.gone(server, seat, transport, &error, None);
+                }
             }
         }
     }
 
-    /// Sends one query of the plan; `how` overrides transport and EDNS.
-    fn send(
-        &mut self,
-        server: &Arc<Server>,
-        seat: (GroupId, usize),
-        why: Why,
-        how: Option<(UpstreamTransport, bool)>,
-        plan: &mut Plan,
-    ) {
+    /// Notes that a group is passed by, since nothing of it answers.
+    pub(super) fn pass_on(&mut self, state: &GroupState) {
+        let name = &state.name;
+        self.note("dead", || (format!("group {name}"), "go on to what stands behind it", "nothing of it answers"));
+        // Only encrypted groups give way.
+        (self.seen.silent, self.seen.secured) = (true, true);
+    }
+
+    /// Returns how a server is to be asked next; nothing when every rung has been tried.
+    fn next_rung(&mut self, server: &Arc<Server>, seat: (GroupId, usize)) -> Option<UpstreamTransport> {
+        if server.ladder.is_single() {
+            return Some(server.info.transport);
+        }
+        let at = self.climbs.iter().position(|(other, _)| *other == seat).unwrap_or_else(|| {
+            self.climbs.push((seat, server.ladder.climb(self.inner.clock.now())));
+            self.climbs.len() - 1
+        });
+        let rung = self.climbs.get_mut(at)?.1.next()?;
+        Some(server.ways.transport(rung))
+    }
+
+    /// Asks a server over a higher rung as well when that is due.
+    fn send_along(&mut self, server: &Arc<Server>, seat: (GroupId, usize), plan: &mut Plan) {
+        let climb = self.climbs.iter_mut().find(|(other, _)| *other == seat);
+        let Some(rung) = climb.and_then(|(_, climb)| climb.take_along()) else { return };
+        if plan.claim_along() {
+            let transport = server.ways.transport(rung);
+            if let Sending::Failed(error) = self.attempt(server, seat, Why::Probe, transport, None) {
+                self.gone(server, seat, transport, &error, Some(plan));
+            }
+        }
+    }
+
+    /// Sends one query of the plan.
+    fn send(&mut self, server: &Arc<Server>, seat: (GroupId, usize), why: Why, plan: &mut Plan) {
         if why == Why::Hedge {
             self.inner.stats.count(Counter::UpstreamHedges);
             let now = self.inner.clock.now();
+            let mut blamed: Vec<Arc<Server>> = Vec::new();
             for late in self.attempts.open.iter_mut().filter(|attempt| !attempt.late) {
                 late.late = true;
-                late.server.health.late(now);
+                if !blamed.iter().any(|server| Arc::ptr_eq(server, &late.server)) {
+                    late.server.health.late(now);
+                    blamed.push(Arc::clone(&late.server));
+                }
             }
         }
-        // With EDNS unproven and nothing heard, the server may be one that drops what it cannot read.
-        let asked = self.attempts.open.iter().filter(|attempt| Arc::ptr_eq(&attempt.server, server)).count();
-        // A connection repeats by itself what gets lost, and its link opens another when it is silent.
-        if asked > 0 && server.info.transport != UpstreamTransport::Udp {
+        let over = |open: &Attempt| Arc::ptr_eq(&open.server, server) && open.transport == UpstreamTransport::Udp;
+        let repeats = self.attempts.open.iter().filter(|open| over(open)).count();
+        let is_asked = self.attempts.open.iter().any(|open| Arc::ptr_eq(&open.server, server));
+        let transport = if is_asked && why != Why::Rung {
+            // A connection repeats by itself what gets lost, and its link opens another when it is silent.
+            Some(UpstreamTransport::Udp).filter(|_| repeats > 0)
+        } else {
+            self.next_rung(server, seat)
+        };
+        let Some(transport) = transport else {
+            if !is_asked {
+                plan.failed(seat.1);
+            }
             return;
-        }
-        // A repeat that cannot be sent (out of file descriptors, a full queue) takes nothing from those under way.
-        if !self.attempt(server, seat, why, how, asked < usize::from(PLAIN_AFTER)) && asked == 0 {
-            plan.failed(seat.1);
+        };
+        // With EDNS unproven and nothing heard, the server may be one that drops what it cannot read. Over connections
+        // silence has other reasons.
+        let drops_edns = || server.health.habits(self.inner.clock.now()).edns_unproven;
+        let without = transport == UpstreamTransport::Udp && repeats >= usize::from(PLAIN_AFTER) && drops_edns();
+        match self.attempt(server, seat, why, transport, without.then_some(false)) {
+            Sending::Done => self.send_along(server, seat, plan),
+            Sending::NoSocket => plan.failed(seat.1),
+            // A repeat that cannot be sent (out of file descriptors, a full queue) takes nothing from those under way.
+            Sending::Failed(error) if repeats > 0 => self.broken(server, &error),
+            Sending::Failed(error) => self.gone(server, seat, transport, &error, Some(plan)),
         }
     }
 
-    /// Opens a channel and sends; false when that fails.
+    /// Opens a channel and sends; `edns` overrides what the server is known to like.
     fn attempt(
         &mut self,
         server: &Arc<Server>,
         seat: (GroupId, usize),
         why: Why,
-        how: Option<(UpstreamTransport, bool)>,
-        edns_wanted: bool,
-    ) -> bool {
-        let now = self.inner.clock.now();
-        let habits = server.health.habits(now);
-        // Only datagrams are dropped for what they hold; over TCP silence has other reasons.
-        let over_tcp = server.info.transport != UpstreamTransport::Udp;
-        let edns = habits.edns && (edns_wanted || over_tcp || !habits.edns_unproven);
-        let (transport, edns) = how.unwrap_or((server.info.transport, edns));
+        transport: UpstreamTransport,
+        edns: Option<bool>,
+    ) -> Sending {
+        let habits = server.health.habits(self.inner.clock.now());
+        let edns = edns.unwrap_or(habits.edns);
         let need = if self.attempts.open.is_empty() { Need::Answer } else { Need::Speed };
-        let address = server.info.address;
-        let to = (address, &*server.ways);
+        let to = (server.ways.address(transport), &*server.ways);
         let Some(way) = Way::reserve(&self.inner.net, to, transport, &self.inner.sockets, need) else {
             return self.no_socket(server, need);
         };
@@ -279,25 +340,23 @@ impl Exchange<'_> {
                     unwanted: 0,
                     late: false,
                 });
-                true
+                Sending::Done
             }
-            Err(error) => {
-                self.broken(server, &error, now);
-                false
-            }
+            Err(error) => Sending::Failed(error),
         }
     }
 
     /// Does without a query for which there is no socket. What is open goes on being waited for; with nothing open, the
     /// attempt has failed.
-    fn no_socket(&mut self, server: &Server, need: Need) -> bool {
+    fn no_socket(&mut self, server: &Server, need: Need) -> Sending {
+        self.scarce = true;
         self.inner.stats.count_at_bound(Counter::UpstreamSocketsFull);
         self.note("error", || (server.info.label.to_string(), "not asked", "too many sockets are open"));
         if need == Need::Answer {
             self.seen.broken = true;
             self.seen.tell(server, "too many sockets are open");
         }
-        need == Need::Speed
+        if need == Need::Speed { Sending::Done } else { Sending::NoSocket }
     }
 
     /// Acts on what arrived; returns the reply when it is the answer.
@@ -312,11 +371,8 @@ impl Exchange<'_> {
             Arrival::Reply(bytes) => return self.replied(at, bytes, now, id, plan),
             Arrival::Broken(error) => {
                 self.attempts.open.swap_remove(at);
-                // Over TCP only this attempt is known to have failed when the server is one for datagrams.
-                self.broken(&server, &error, now);
-                if seat.0 == id {
-                    plan.failed(seat.1);
-                }
+                let plan = Some(plan).filter(|_| seat.0 == id);
+                self.gone(&server, seat, transport, &error, plan);
             }
             Arrival::OtherCase if server.health.case_missed() => {
                 self.attempts.open.swap_remove(at);
@@ -351,7 +407,19 @@ impl Exchange<'_> {
         id: GroupId,
         plan: &mut Plan,
     ) {
-        let sent = plan.claim() && self.attempt(server, seat, Why::Failover, Some(how), how.1);
+        let mut sent = false;
+        if plan.claim() {
+            match self.attempt(server, seat, Why::Failover, how.0, Some(how.1)) {
+                Sending::Done => sent = true,
+                Sending::NoSocket => {}
+                Sending::Failed(error) => {
+                    self.broken(server, &error);
+                    if udp::is_definite(&error) {
+                        server.health.errored(self.inner.clock.now());
+                    }
+                }
+            }
+        }
         let waiting = self.attempts.open.iter().any(|attempt| Arc::ptr_eq(&attempt.server, server));
         if !sent && !waiting && seat.0 == id {
             plan.failed(seat.1);
@@ -362,7 +430,7 @@ impl Exchange<'_> {
     fn replied(&mut self, at: usize, bytes: Vec<u8>, now: Tick, id: GroupId, plan: &mut Plan) -> Option<Reply> {
         let attempt = self.attempts.open.swap_remove(at);
         let rtt = attempt.at.elapsed();
-        let worth = learn(&attempt, &bytes, now, rtt);
+        let worth = learn(&attempt, &bytes, now, self.inner);
         let server = Arc::clone(&attempt.server);
         let reply = make_reply(&attempt, bytes, rtt, self.sends);
         if let Worth::Poor(Poor::Code(Rcode::FORMERR | Rcode::NOTIMP | Rcode::BADVERS)) = worth
@@ -381,7 +449,7 @@ impl Exchange<'_> {
                         let label = server.info.label.to_string();
                         (label, format!("answered after {} ms", reply.rtt.as_millis()), "first acceptable reply")
                     });
-                    self.attempts.close(&server);
+                    self.attempts.settle(&server, attempt.rung());
                     return Some(reply);
                 }
                 Acceptance::Reject(why) => {
@@ -408,7 +476,7 @@ impl Exchange<'_> {
                 poor.to_string()
             }
         };
-        self.attempts.close(&server);
+        self.attempts.settle(&server, attempt.rung());
         self.seen.tell(&server, &outcome);
         self.note("reply", || (server.info.label.to_string(), "not an answer".to_owned(), outcome));
         if attempt.seat.0 == id {
@@ -423,17 +491,39 @@ impl Exchange<'_> {
             .map_or(Acceptance::Reject("malformed"), |message| (self.ask.acceptable)(&message, &server.info))
     }
 
-    /// A server cannot be reached, or we cannot ask it.
-    fn broken(&mut self, server: &Arc<Server>, error: &io::Error, now: Tick) {
+    /// A query has failed for sure: the server's next rung is tried, or the server has failed.
+    fn gone(
+        &mut self,
+        server: &Arc<Server>,
+        seat: (GroupId, usize),
+        transport: UpstreamTransport,
+        error: &io::Error,
+        plan: Option<&mut Plan>,
+    ) {
+        self.broken(server, error);
+        let (now, rung) = (self.inner.clock.now(), server.ways.rung(transport));
+        // Out of file descriptors or memory says nothing about the server.
+        let definite = udp::is_definite(error);
+        let none_works = definite && server.ladder.failed(rung, now);
+        let waits = self.attempts.wait_beside(server, rung);
+        let is_over = match plan {
+            Some(plan) => plan.rung_failed(seat.1, waits),
+            None => !waits && none_works,
+        };
+        if definite && is_over {
+            server.health.errored(now);
+        }
+    }
+
+    /// Notes that a server cannot be reached, or that we cannot ask it.
+    fn broken(&mut self, server: &Arc<Server>, error: &io::Error) {
         self.inner.stats.count(Counter::UpstreamErrors);
         if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::QuotaExceeded) {
             self.inner.stats.count_at_bound(Counter::UpstreamTcpFull);
         }
-        // Out of file descriptors or memory says nothing about the server.
-        if udp::is_definite(error) {
-            server.health.errored(now);
-        }
+        self.scarce |= !udp::is_definite(error);
         self.seen.broken = true;
+        self.seen.secured |= server.ways.are_encrypted();
         // A certificate that is not good, a proxy that refuses: the kind alone says nothing about those.
         let text = if error.get_ref().is_some() { error.to_string() } else { error.kind().to_string() };
         self.seen.tell(server, &text);
@@ -452,7 +542,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn succeed(mut self, mut reply: Reply, under_way: UnderWay<'_>) -> Reply {
+    pub(super) fn succeed(mut self, mut reply: Reply, under_way: UnderWay<'_>) -> Reply {
         drop(under_way);
         reply.sends = self.sends;
         if !self.attempts.open.is_empty() {
@@ -461,7 +551,7 @@ impl Exchange<'_> {
         reply
     }
 
-    fn fail(mut self, under_way: UnderWay<'_>) -> Result<Reply, Box<Failure>> {
+    pub(super) fn fail(mut self, under_way: UnderWay<'_>) -> Result<Reply, Box<Failure>> {
         drop(under_way);
         let heir = self.ask.heir.filter(|_| !self.attempts.open.is_empty()).map(|heir| heir());
         self.linger(self.start + LINGER_FAILED, heir);

@@ -4,11 +4,13 @@
 //! ```text
 //! start ─▶ first server (two when nothing is known, all when parallel)
 //!            │ late: max(1.5 × smoothed RTT, 15 ms) ─▶ next server ─▶ … ─▶ round again, at growing intervals
-//!            │ definite failure ─▶ next server at once; all failed ─▶ give up at once
+//!            │ a server's rung is silent ─▶ its next rung (ladder.rs says after which time)
+//!            │ definite failure ─▶ next rung, else next server, at once; all failed ─▶ give up at once
 //!            └ nothing heard of anybody for the patience ─▶ give up
 //! ```
 
 use super::health::{Snapshot, Standing, UNKNOWN_RTT};
+use super::ladder::Steps;
 use crate::config::{MAX_CHAIN, Strategy};
 use std::time::Duration;
 
@@ -35,6 +37,10 @@ const DEAD_INTERVAL: Duration = Duration::from_millis(450);
 /// A group of several that answers nothing is given up after this time, from its first send: the client has its
 /// SERVFAIL within 1.5 s also when the machine is busy.
 pub(super) const PATIENCE: Duration = Duration::from_millis(1450);
+/// The same for a group that is asked over encrypted connections only, has answered nothing on this network, and has
+/// somebody to stand in for it: networks that let no such connection out are common, and most of them say nothing. One
+/// that needs longer (three round trips of 200 ms) is used as soon as its first reply has come, late as it is.
+pub(super) const FIRST_PATIENCE: Duration = Duration::from_millis(600);
 /// The choice of two is among servers that cost at most so many times the best...
 const NEAR_FACTOR: f64 = 4.0;
 /// ...and so many µs more, so that local servers do not differ by noise.
@@ -56,6 +62,8 @@ pub(super) enum Why {
     Hedge,
     /// The server asked before failed.
     Failover,
+    /// A rung above was silent, or failed.
+    Rung,
 }
 
 impl Why {
@@ -66,6 +74,7 @@ impl Why {
             Self::Probe => "probed",
             Self::Hedge => "the reply is late",
             Self::Failover => "the one before failed",
+            Self::Rung => "no reply over the rung before",
         }
     }
 }
@@ -88,6 +97,15 @@ struct Seat {
     server: usize,
     sends: u8,
     failed: bool,
+    /// Rungs not yet tried, and when the next of them is due.
+    rungs_left: u8,
+    rung_at: Option<Duration>,
+    /// How long a rung waits for the one before.
+    apart: Duration,
+    /// Something is under way to it.
+    waits: bool,
+    /// It may be asked the same again.
+    repeats: bool,
     /// Time in which a reply is expected for sure: a repeat to the same server waits so long.
     repeat_after: Duration,
 }
@@ -99,6 +117,8 @@ pub(super) struct Setting {
     pub(super) strategy: Strategy,
     /// Nothing else stands in when this group is down: then it is waited for to the end.
     pub(super) alone: bool,
+    /// How long it is waited for when nothing comes.
+    pub(super) patience: Duration,
     /// All the time there is.
     pub(super) limit: Duration,
     /// Queries that may still be sent for the question.
@@ -126,7 +146,10 @@ impl Plan {
     /// Makes the plan. `order` lists servers in the order of asking (see [`order`]), `probes` those of them to ask
     /// along from the start.
     pub(super) fn new(setting: &Setting, order: &[usize], servers: &[Snapshot], probes: Vec<usize>) -> Self {
-        let known = |at: &usize| servers[*at].srtt.filter(|_| servers[*at].standing != Standing::Dead);
+        let known = |at: &usize| {
+            let server = &servers[*at];
+            server.srtt.filter(|_| server.standing != Standing::Dead).map(|srtt| srtt * server.round_trips)
+        };
         let best = order.iter().filter_map(known).min();
         let all_dead = order.iter().all(|&at| servers[at].standing == Standing::Dead);
         let first = match setting.strategy {
@@ -140,13 +163,24 @@ impl Plan {
         };
         let interval = if all_dead { DEAD_INTERVAL } else { hedge_after(first.unwrap_or(UNKNOWN_RTT)) };
         let slowest = order.iter().filter_map(|&at| servers[at].slowest_recent).max().unwrap_or_default();
-        let patience = if slowest > PATIENCE { slowest.mul_f64(1.5) } else { PATIENCE };
+        let patience = if slowest > PATIENCE { slowest.mul_f64(1.5) } else { setting.patience };
         let seats = order
             .iter()
             .map(|&server| {
                 let known = &servers[server];
-                let sure = known.srtt.map_or(UNKNOWN_REPEAT, |srtt| srtt + 4 * known.rttvar);
-                Seat { server, sends: 0, failed: false, repeat_after: sure.min(MAX_INTERVAL) }
+                let sure = known.srtt.map_or(UNKNOWN_REPEAT, |srtt| srtt * known.round_trips + 4 * known.rttvar);
+                let Steps { count, apart } = known.steps;
+                Seat {
+                    server,
+                    sends: 0,
+                    failed: false,
+                    rungs_left: count.saturating_sub(1),
+                    rung_at: None,
+                    apart,
+                    waits: false,
+                    repeats: known.repeats,
+                    repeat_after: sure.min(MAX_INTERVAL),
+                }
             })
             .collect();
         Self {
@@ -172,7 +206,9 @@ impl Plan {
     /// Says what to do at `now`. `heard` tells whether any server of the group answered anything, to whatever
     /// question, since this one began.
     pub(super) fn next(&mut self, now: Duration, heard: impl FnOnce() -> bool) -> Next {
-        if self.seats.iter().all(|seat| seat.failed) {
+        // Without a query left, whoever was not asked will not be.
+        let is_over = |seat: &Seat| seat.failed || (self.sends_left == 0 && !seat.waits);
+        if self.seats.iter().all(is_over) {
             return Next::AllFailed;
         }
         if now >= self.limit {
@@ -198,6 +234,9 @@ impl Plan {
         {
             return self.send(seat, Why::Failover, now);
         }
+        if let Some(seat) = self.seats.iter().position(|seat| seat.rung_is_due(now)).filter(|_| self.sends_left > 0) {
+            return self.send(seat, Why::Rung, now);
+        }
         if now >= self.next_at
             && let Some(seat) = self.least_asked()
         {
@@ -209,8 +248,29 @@ impl Plan {
             }
             self.give_up_at = self.limit;
         }
-        let until = self.give_up_at.min(self.limit);
-        Next::Wait { until: if self.sends_left > 0 { until.min(self.next_at) } else { until } }
+        let mut until = self.give_up_at.min(self.limit);
+        if self.sends_left > 0 {
+            let hedge = self.least_asked().map(|_| self.next_at);
+            let rungs = self.seats.iter().filter(|seat| !seat.failed && seat.rungs_left > 0);
+            until = rungs.filter_map(|seat| seat.rung_at).chain(hedge).fold(until, Duration::min);
+        }
+        Next::Wait { until }
+    }
+
+    /// A rung of a server has failed for sure; `waits` tells whether another of its rungs may still answer. Returns whether
+    /// the server has failed for this question.
+    pub(super) fn rung_failed(&mut self, server: usize, waits: bool) -> bool {
+        let sends_left = self.sends_left;
+        let Some(seat) = self.seats.iter_mut().find(|seat| seat.server == server && !seat.failed) else { return true };
+        if seat.rungs_left > 0 && sends_left > 0 {
+            (seat.rung_at, seat.waits) = (Some(Duration::ZERO), waits);
+            return false;
+        }
+        if waits {
+            return false;
+        }
+        self.failed(server);
+        true
     }
 
     /// A server failed definitely; it is not asked again for this question.
@@ -228,20 +288,33 @@ impl Plan {
         free
     }
 
+    /// Claims a query that teaches more than it answers: it leaves one for the hedge and one for the repeat.
+    pub(super) fn claim_along(&mut self) -> bool {
+        self.sends_left > 3 && self.claim()
+    }
+
     fn unasked(&self) -> Option<usize> {
         self.seats.iter().position(|seat| seat.sends == 0 && !seat.failed).filter(|_| self.sends_left > 0)
     }
 
     fn least_asked(&self) -> Option<usize> {
-        let open = self.seats.iter().enumerate().filter(|(_, seat)| !seat.failed);
+        let open = self.seats.iter().enumerate().filter(|(_, seat)| !seat.failed && (seat.repeats || seat.sends == 0));
         open.min_by_key(|(_, seat)| seat.sends).map(|(at, _)| at).filter(|_| self.sends_left > 0)
     }
 
     fn send(&mut self, seat: usize, why: Why, now: Duration) -> Next {
-        self.seats[seat].sends += 1;
+        let asked = &mut self.seats[seat];
+        if why == Why::Rung {
+            asked.rungs_left -= 1;
+        }
+        if why == Why::Rung || asked.sends == 0 {
+            asked.rung_at = Some(now + asked.apart);
+        }
+        asked.sends += 1;
+        asked.waits = true;
         self.sends_left -= 1;
         let server = self.seats[seat].server;
-        if why != Why::Probe {
+        if !matches!(why, Why::Probe | Why::Rung) {
             self.sends += 1;
             if why == Why::Hedge {
                 let (quick_sends, slow_growth) = self.pace;
@@ -253,6 +326,12 @@ impl Plan {
             self.next_at = now + self.interval.max(repeat.map_or(Duration::ZERO, |seat| seat.repeat_after));
         }
         Next::Send { server, why }
+    }
+}
+
+impl Seat {
+    fn rung_is_due(&self, now: Duration) -> bool {
+        !self.failed && self.rungs_left > 0 && self.rung_at.is_some_and(|at| now >= at)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The plan on a fake timeline.
 
 use super::*;
+use crate::upstream::ladder::{SILENCE, STAGGER, Steps};
 
 fn known(ms: u64) -> Snapshot {
     let srtt = Duration::from_millis(ms);
@@ -10,6 +11,7 @@ fn known(ms: u64) -> Snapshot {
         rttvar: Duration::ZERO,
         cost_us: srtt.as_secs_f64() * 1e6,
         slowest_recent: Some(srtt),
+        ..unknown()
     }
 }
 
@@ -20,6 +22,9 @@ fn unknown() -> Snapshot {
         rttvar: Duration::ZERO,
         cost_us: 60_000.0,
         slowest_recent: None,
+        steps: Steps::ONE,
+        repeats: true,
+        round_trips: 1,
     }
 }
 
@@ -28,7 +33,7 @@ fn dead() -> Snapshot {
 }
 
 fn setting(strategy: Strategy) -> Setting {
-    Setting { strategy, alone: false, limit: Duration::from_millis(4500), sends_left: MAX_SENDS }
+    Setting { strategy, alone: false, patience: PATIENCE, limit: Duration::from_millis(4500), sends_left: MAX_SENDS }
 }
 
 fn plan(setting: &Setting, servers: &[Snapshot]) -> Plan {
@@ -185,4 +190,66 @@ fn looping_servers_are_left_out() {
     let setting = setting(Strategy::Fastest);
     let mut none = Plan::new(&setting, &[], &[looping], Vec::new());
     assert_eq!(none.next(Duration::ZERO, || false), Next::AllFailed);
+}
+
+/// A server with rungs over connections only.
+fn ladder(rungs: u8, server: Snapshot) -> Snapshot {
+    let apart = if server.srtt.is_some() { SILENCE } else { STAGGER };
+    Snapshot { steps: Steps { count: rungs, apart }, repeats: false, ..server }
+}
+
+#[test]
+fn rungs_start_150_ms_apart_while_nothing_is_known_and_repeat_nothing() {
+    let setting = Setting { alone: true, ..setting(Strategy::Fastest) };
+    let (sends, end) = silence(plan(&setting, &[ladder(4, unknown())]), false);
+    assert_eq!((sends, end), (vec![(0, 0), (150, 0), (300, 0), (450, 0)], 4500));
+    let (sends, _) = silence(plan(&setting, &[ladder(3, known(20))]), false);
+    assert_eq!(sends, [(0, 0), (400, 0), (800, 0)], "one that works is waited for");
+}
+
+#[test]
+fn rungs_of_several_servers_share_the_sends() {
+    let servers = vec![ladder(2, unknown()); 12];
+    let first = Setting { patience: FIRST_PATIENCE, ..setting(Strategy::Fastest) };
+    let (sends, end) = silence(plan(&first, &servers), false);
+    assert_eq!(sends, [(0, 0), (0, 1), (90, 2), (150, 0), (150, 1), (193, 3), (240, 2), (312, 4)]);
+    assert_eq!(end, 600);
+}
+
+#[test]
+fn a_rung_that_fails_is_followed_by_the_next_at_once_and_the_last_is_the_server() {
+    let setting = setting(Strategy::Order);
+    let mut plan = plan(&setting, &[ladder(2, unknown()), ladder(1, unknown())]);
+    let now = Duration::from_millis(3);
+    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 0, why: Why::First });
+    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 1, why: Why::Race });
+    assert!(!plan.rung_failed(0, false));
+    assert_eq!(plan.next(now, || false), Next::Send { server: 0, why: Why::Rung });
+    assert_eq!(plan.next(now, || false), Next::Wait { until: Duration::from_millis(1450) });
+    assert!(plan.rung_failed(0, false));
+    assert!(!plan.rung_failed(1, true), "another of its queries is under way");
+    assert!(plan.rung_failed(1, false));
+    assert_eq!(plan.next(now, || false), Next::AllFailed);
+}
+
+#[test]
+fn when_all_that_could_be_asked_have_failed_nobody_is_waited_for() {
+    let setting = Setting { sends_left: 3, ..setting(Strategy::Fastest) };
+    let mut plan = plan(&setting, &vec![ladder(2, unknown()); 9]);
+    let mut next = || plan.next(Duration::ZERO, || false);
+    assert_eq!(next(), Next::Send { server: 0, why: Why::First });
+    assert_eq!(next(), Next::Send { server: 1, why: Why::Race });
+    plan.rung_failed(0, false);
+    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 0, why: Why::Rung });
+    plan.rung_failed(0, false);
+    assert!(matches!(plan.next(Duration::ZERO, || false), Next::Wait { .. }), "the second still may answer");
+    plan.rung_failed(1, false);
+    assert_eq!(plan.next(Duration::ZERO, || false), Next::AllFailed);
+}
+
+#[test]
+fn a_connection_that_is_to_be_opened_has_its_time_before_the_hedge() {
+    let cold = Snapshot { round_trips: 3, ..ladder(1, known(20)) };
+    let (sends, _) = silence(plan(&setting(Strategy::Fastest), &[cold, cold]), false);
+    assert_eq!(sends, [(0, 0), (90, 1)]);
 }

@@ -3,6 +3,7 @@
 //! Everything is learnt from real questions and from probes that ride on them (the same question to one more server),
 //! so an idle daemon sends nothing. Ages are [`Tick`]s.
 
+use super::ladder::Steps;
 use crate::clock::Tick;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -117,6 +118,12 @@ pub(super) struct Snapshot {
     /// Smoothed round-trip time with what failures and silence cost, in µs; lower is better.
     pub(super) cost_us: f64,
     pub(super) slowest_recent: Option<Duration>,
+    /// Its rungs.
+    pub(super) steps: Steps,
+    /// Whether a query that has had no reply may be sent again: connections repeat by themselves what gets lost.
+    pub(super) repeats: bool,
+    /// Round trips before a reply can be there: more than one when a connection is to be opened first.
+    pub(super) round_trips: u32,
 }
 
 /// How a query to a server should look.
@@ -172,6 +179,9 @@ impl Health {
             rttvar: from_us(vitals.rttvar_us),
             cost_us: srtt_us * late + owed + vitals.failing_now(now) * FAILURE_COST_US,
             slowest_recent: vitals.slowest.filter(|(_, at)| now.since(*at) < SLOWEST_KEPT).map(|(slowest, _)| slowest),
+            steps: Steps::ONE,
+            repeats: true,
+            round_trips: 1,
         }
     }
 
@@ -218,12 +228,6 @@ impl Health {
         vitals.probe_at = now.plus(vitals.probe_pause);
         vitals.probe_pause = (vitals.probe_pause * 2).min(PROBE_MAX);
         true
-    }
-
-    /// The network is another one: forgets everything but the sums. A server of the same address may be another one too.
-    pub(super) fn forget(&self) {
-        let mut vitals = self.vitals();
-        *vitals = Vitals { sums: vitals.sums, ..Vitals::default() };
     }
 
     /// A query was sent.
@@ -285,6 +289,20 @@ impl Health {
         if vitals.last_answer.is_none_or(|at| now.since(at) >= waited) {
             vitals.silent = vitals.silent.saturating_add(1);
             vitals.lates = vitals.lates.max(1);
+        }
+    }
+
+    /// The network may be another one: silence and errors of before are none of its. It is worth a probe at once, and
+    /// until it has answered it comes after those that nothing was held against.
+    pub(super) fn forgive(&self) {
+        let mut vitals = self.vitals();
+        vitals.lates = u8::from(vitals.silent > 0 || vitals.errors > 0);
+        (vitals.silent, vitals.errors) = (0, 0);
+        (vitals.probe_at, vitals.probe_pause) = (Tick(0), PROBE_FIRST);
+        // Nor are loops, patience with a slow way, and a middlebox that drops EDNS.
+        (vitals.loop_until, vitals.loop_pause, vitals.slowest) = (None, LOOP_FIRST, None);
+        if matches!(vitals.edns, EdnsHabit::Broken { .. }) {
+            vitals.edns = EdnsHabit::Unknown;
         }
     }
 
@@ -412,6 +430,22 @@ mod tests {
     }
 
     #[test]
+    fn another_network_is_a_new_chance() {
+        let (silent, unknown) = (Health::default(), Health::default());
+        silent.replied(START, Duration::from_millis(20));
+        for _ in 0..DEAD_AFTER_SILENT {
+            silent.silent(later(2), Duration::from_secs(1));
+        }
+        assert!(silent.claim_probe(later(9)) && !silent.claim_probe(later(9)));
+        for health in [&silent, &unknown] {
+            health.forgive();
+        }
+        assert_eq!(silent.snapshot(later(9)).standing, Standing::Suspect);
+        assert_eq!(unknown.snapshot(later(9)).standing, Standing::Unknown);
+        assert!(silent.claim_probe(later(9)), "at once");
+    }
+
+    #[test]
     fn smoothed_rtt_follows_and_failures_cost_more_than_distance() {
         let near = Health::default();
         let far = Health::default();
@@ -463,17 +497,16 @@ mod tests {
     }
 
     #[test]
-    fn on_another_network_nothing_is_known_but_what_was_counted() {
+    fn on_another_network_loops_slow_ways_and_dropped_edns_are_forgotten() {
         let health = Health::default();
-        health.replied(START, Duration::from_millis(20));
-        (0..DEAD_AFTER_ERRORS).for_each(|_| health.errored(START));
+        health.replied(START, Duration::from_millis(1800));
         health.looped(START);
         health.edns_broken(START);
-        health.forget();
+        assert!(health.snapshot(START).slowest_recent.is_some() && !health.habits(START).edns);
+        health.forgive();
         let snapshot = health.snapshot(START);
-        assert_eq!((snapshot.standing, snapshot.srtt), (Standing::Unknown, None));
-        assert!(health.habits(START).edns && health.claim_probe(START));
-        assert_eq!((health.sums().replies, health.sums().errors), (1, DEAD_AFTER_ERRORS.into()));
+        assert_eq!((snapshot.standing, snapshot.slowest_recent), (Standing::Good, None));
+        assert!(health.habits(START).edns);
     }
 
     #[test]

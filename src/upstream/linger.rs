@@ -46,8 +46,8 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
             Arrival::Reply(bytes) => {
                 let attempt = attempts.open.swap_remove(at);
                 let rtt = attempt.at.elapsed();
-                let worth = learn(&attempt, &bytes, now, rtt);
-                attempts.close(&attempt.server);
+                let worth = learn(&attempt, &bytes, now, &inner);
+                attempts.settle(&attempt.server, attempt.rung());
                 if let Some(heir) = heir.take_if(|_| worth == Worth::Good) {
                     heir(make_reply(&attempt, bytes, rtt, 1));
                 }
@@ -55,7 +55,9 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
             Arrival::Broken(error) => {
                 let attempt = attempts.open.swap_remove(at);
                 inner.stats.count(Counter::UpstreamErrors);
-                if udp::is_definite(&error) {
+                let rung = attempt.rung();
+                let none_works = udp::is_definite(&error) && attempt.server.ladder.failed(rung, now);
+                if none_works && !attempts.wait_beside(&attempt.server, rung) {
                     attempt.server.health.errored(now);
                 }
             }
@@ -82,7 +84,10 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
             blamed.push(&attempt.server);
             let same = attempts.open.iter().filter(|other| Arc::ptr_eq(&other.server, &attempt.server));
             let waited = same.map(|other| other.at.elapsed()).max().unwrap_or_default();
-            attempt.server.health.silent(now, waited);
+            // Silence on another network says nothing about this one.
+            if waited <= now.since(inner.groups.here_since()) {
+                attempt.server.health.silent(now, waited);
+            }
         }
     }
     inner.lingering.fetch_sub(1, Ordering::Relaxed);

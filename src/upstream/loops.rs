@@ -187,11 +187,11 @@ fn probe(inner: &Arc<Inner>, server: &Arc<Server>, under: &Name, now: Tick) {
         return;
     }
     let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
-    let info = &server.info;
-    let padded = info.transport.is_encrypted();
+    let transport = server.transport();
+    let (address, padded) = (server.ways.address(transport), transport.is_encrypted());
     let sent = Sent::new(&question, Shape { edns: server.health.habits(now).edns, mixed_case: false, padded });
-    let to = (info.address, &*server.ways);
-    let Some(way) = Way::reserve(&inner.net, to, info.transport, &inner.sockets, Need::Speed) else {
+    let to = (address, &*server.ways);
+    let Some(way) = Way::reserve(&inner.net, to, transport, &inner.sockets, Need::Speed) else {
         inner.stats.count_at_bound(Counter::UpstreamSocketsFull);
         return;
     };

@@ -1,8 +1,11 @@
 //! Resolvers out: choosing whom to ask, asking, asking again. Called by the pipeline's exchange stage.
 //!
 //! ```text
-//! ask(group, question) ─▶ group.rs     the plan: order, hedge, failover, patience (pure)
+//! ask(group, question) ─▶ resort.rs    which groups are asked, one after the other
+//!                         group.rs     the plan for one: order, hedge, failover, patience (pure)
 //!                         health.rs    what is known about each server (pure)
+//!                         ladder.rs    which of its rungs works on this network (pure)
+//!                         outage.rs    a group of which nothing answers (pure)
 //!                         exchange.rs  runs the plan over up to eight channels and one timer
 //!                         attempts.rs  those channels: what arrives on which, and what it teaches
 //!                         awake.rs     does not sleep while a server at hand answers
@@ -23,10 +26,13 @@ mod awake;
 mod exchange;
 mod group;
 mod health;
+mod ladder;
 mod linger;
 mod loops;
 mod network;
+mod outage;
 mod reply;
+mod resort;
 mod seen;
 mod servers;
 mod sockets;
@@ -40,7 +46,7 @@ pub use servers::{ServerInfo, ServerStatus};
 pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies, WrongClock};
 
 use crate::clock::Clock;
-use crate::config::{Config, GroupId, UpstreamTransport};
+use crate::config::{Config, GroupId, PlaceId, UpstreamTransport};
 use crate::dns::answer::ede;
 use crate::dns::wire::{Message, u16_at};
 use crate::dns::{Ede, QuestionKey, Trace};
@@ -55,6 +61,8 @@ use std::time::Duration;
 
 /// Option code of an Extended DNS Error (RFC 8914 section 2).
 const OPTION_EDE: u16 = 15;
+/// The network the machine is on: one constant until places exist.
+const PLACE: PlaceId = PlaceId(0);
 
 /// Every upstream group with its servers and all that is known about them. Shared by all threads.
 #[derive(Debug)]
@@ -84,6 +92,8 @@ pub struct Ask<'a> {
     pub deadline: tokio::time::Instant,
     /// Ask only servers with private addresses, fallback groups included.
     pub only_private: bool,
+    /// Another group will be asked the same when this one and its fallback groups have no answer.
+    pub resort: bool,
     /// Judges an otherwise good reply; a rejected one counts as a failure of its server for this question.
     pub acceptable: &'a (dyn Fn(&Message<'_>, &ServerInfo) -> Acceptance + Sync),
     /// Makes who takes a good reply that comes when the question has been given up on. Called only then.
@@ -230,13 +240,14 @@ impl Upstreams {
     }
 
     /// Tells that the network may be another one. Every connection is suspect: the next query to a server goes over a fresh
-    /// one as well, and whichever answers first is kept. Nothing is known of any server's health.
-    pub fn network_changed(&self) {
+    /// one as well, and whichever answers first is kept. Rungs that worked are first guesses, and what did not answer is
+    /// worth asking again.
+    pub fn suspect_all(&self) {
         self.0.forget_network();
     }
 
     /// Waits until a question has shown that the machine had slept, and returns for how long. All that
-    /// [`Upstreams::network_changed`] does is done by then. Cancel safe; for one caller.
+    /// [`Upstreams::suspect_all`] does is done by then. Cancel safe; for one caller.
     pub async fn slept(&self) -> Duration {
         self.0.sleeps.next().await
     }
@@ -259,7 +270,7 @@ impl Upstreams {
     /// # Errors
     /// When there is no reply that answers the question.
     pub async fn ask(&self, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Box<Failure>> {
-        exchange::ask(&self.0, ask, trace).await
+        resort::ask(&self.0, ask, trace).await
     }
 
     /// Notes that a client asked this question. Must be called for every question before identical ones are merged:
@@ -285,7 +296,12 @@ impl Upstreams {
         };
         let fallback = |id: &GroupId| self.0.groups.get(*id).and_then(|group| group.fallback);
         let mut chain = std::iter::successors(Some(group), fallback).take(group::MAX_GROUPS);
-        chain.all(|id| self.0.groups.members(id).iter().all(is_down))
+        chain.all(|id| {
+            let members = self.0.groups.members(id);
+            let answered_since = |since| members.iter().any(|server| server.health.answered_since(since));
+            let out = self.0.groups.get(id).is_some_and(|group| group.outage.lasts(answered_since));
+            out || members.iter().all(is_down)
+        })
     }
 
     /// Tells whether a group has a server that answers, and answers well: one worth asking without need.

@@ -1,7 +1,7 @@
 //! What is forgotten when the network is another one, when the machine has slept, or when its clock was set: dead servers may
 //! live, connections may lead nowhere, and what was learnt about a server was learnt on another way to it.
 
-use super::Inner;
+use super::{Inner, PLACE};
 use crate::clock::{self, Clock, SleepWatch, Tick};
 use crate::stats::Counter;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,11 +31,11 @@ impl Sleeps {
 }
 
 impl Inner {
-    /// Forgets what was true of the network before. Counters stay.
+    /// Takes what was true of the network before for a guess. Counters stay.
     pub(super) fn forget_network(&self) {
         self.pool.suspect_all();
         self.sockets.renew();
-        self.groups.for_each(|server| server.health.forget());
+        self.groups.moved_to(PLACE, self.clock.now());
     }
 
     /// Looks, at a question that needs an upstream, whether the machine has slept since the last one: nobody has to wake up

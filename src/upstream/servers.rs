@@ -1,14 +1,16 @@
 //! The groups and their servers: what the configuration says, what the machine was given, what is left out.
 
-use super::health::{Health, Standing, Sums};
+use super::health::{Health, Snapshot, Standing, Sums};
+use super::ladder::Ladder;
+use super::outage::Outage;
 use super::transport::Ways;
 use crate::clock::Tick;
-use crate::config::{Config, GroupId, Strategy, Upstream, UpstreamOptions, UpstreamTransport};
+use crate::config::{Config, GroupId, PlaceId, Strategy, Upstream, UpstreamOptions, UpstreamTransport};
 use crate::dns::address::is_private;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Servers of a group at most; more are left out. No plan asks more than eight.
@@ -38,6 +40,8 @@ pub struct ServerStatus {
     pub standing: Standing,
     /// It is one of our own addresses and is never asked.
     pub own: bool,
+    /// How it is asked on this network, when that is known.
+    pub works_over: Option<UpstreamTransport>,
     /// Smoothed round-trip time.
     pub srtt: Option<Duration>,
     /// The slowest answer of the last minutes.
@@ -51,6 +55,7 @@ pub(super) struct Server {
     pub(super) info: ServerInfo,
     pub(super) health: Arc<Health>,
     pub(super) ways: Arc<Ways>,
+    pub(super) ladder: Arc<Ladder>,
     own: AtomicBool,
 }
 
@@ -64,7 +69,23 @@ impl Server {
 
     /// Makes a server about which nothing is known.
     fn unknown(info: ServerInfo, ways: Ways) -> Self {
-        Self { info, health: Arc::default(), ways: Arc::new(ways), own: AtomicBool::new(false) }
+        let ladder = Arc::new(Ladder::new(ways.count()));
+        Self { info, health: Arc::default(), ways: Arc::new(ways), ladder, own: AtomicBool::new(false) }
+    }
+
+    /// Returns how it is asked when nothing speaks against it.
+    pub(super) fn transport(&self) -> UpstreamTransport {
+        self.ways.transport(self.ladder.working().unwrap_or(0))
+    }
+
+    /// Reads what the plan needs.
+    pub(super) fn snapshot(&self, now: Tick) -> Snapshot {
+        Snapshot {
+            steps: self.ladder.steps(),
+            repeats: self.ways.have_udp(),
+            round_trips: self.ways.round_trips(self.transport()),
+            ..self.health.snapshot(now)
+        }
     }
 
     /// Tells whether asking it would be asking ourselves.
@@ -84,6 +105,7 @@ pub(super) struct GroupState {
     pub(super) strategy: Strategy,
     pub(super) timeout: Duration,
     pub(super) fallback: Option<GroupId>,
+    pub(super) outage: Arc<Outage>,
     fixed: Vec<Arc<Server>>,
     auto: bool,
     /// What connections to the machine's resolvers need.
@@ -95,6 +117,8 @@ pub(super) struct GroupState {
 pub(super) struct Groups {
     all: Vec<GroupState>,
     own: ArcSwap<Vec<SocketAddr>>,
+    /// When the machine may have come to the network it is on, in ticks; 0 when it was there at the start.
+    here_since: AtomicU64,
 }
 
 impl Groups {
@@ -106,11 +130,14 @@ impl Groups {
             let before =
                 known.iter().find(|server| server.info.label == info.label && server.info.address == info.address);
             let health = before.map_or_else(Arc::default, |server| Arc::clone(&server.health));
-            let ways = match before.filter(|server| server.ways.are_like(&ways)) {
-                Some(server) => Arc::clone(&server.ways),
-                None => Arc::new(ways),
+            let (ways, ladder) = match before.filter(|server| server.ways.are_like(&ways)) {
+                Some(server) => (Arc::clone(&server.ways), Arc::clone(&server.ladder)),
+                None => {
+                    let ladder = Arc::new(Ladder::new(ways.count()));
+                    (Arc::new(ways), ladder)
+                }
             };
-            Arc::new(Server { info, health, ways, own: AtomicBool::new(false) })
+            Arc::new(Server { info, health, ways, ladder, own: AtomicBool::new(false) })
         };
         let all = config
             .groups
@@ -121,11 +148,19 @@ impl Groups {
                 let found = given_infos(&group.name, system, &fixed);
                 let found = found.filter_map(|info| given(info, &group.options)).map(make);
                 let members: Vec<_> = fixed.iter().cloned().chain(found).take(MAX_SERVERS).collect();
+                // What is known about the group holds as long as its servers are the same.
+                let same = |other: &&GroupState| {
+                    let others = other.members.load();
+                    let pairs = || others.iter().zip(&members);
+                    others.len() == members.len() && pairs().all(|(one, other)| Arc::ptr_eq(&one.health, &other.health))
+                };
+                let before = previous.and_then(|groups| groups.all.iter().find(same));
                 GroupState {
                     name: group.name.clone(),
                     strategy: group.strategy,
                     timeout: group.timeout,
                     fallback: group.fallback,
+                    outage: before.map_or_else(Arc::default, |before| Arc::clone(&before.outage)),
                     fixed,
                     auto: group.auto,
                     options: Arc::clone(&group.options),
@@ -133,7 +168,8 @@ impl Groups {
                 }
             })
             .collect();
-        let groups = Self { all, own: ArcSwap::default() };
+        let here_since = previous.map_or_else(AtomicU64::default, |previous| previous.here_since().0.into());
+        let groups = Self { all, own: ArcSwap::default(), here_since };
         if let Some(previous) = previous {
             groups.set_own(&previous.own.load());
         }
@@ -148,11 +184,6 @@ impl Groups {
     /// Returns the servers of a group, in order.
     pub(super) fn members(&self, id: GroupId) -> Arc<Vec<Arc<Server>>> {
         self.get(id).map(|group| group.members.load_full()).unwrap_or_default()
-    }
-
-    /// Does something with every server.
-    pub(super) fn for_each(&self, does: impl Fn(&Server)) {
-        self.all.iter().for_each(|group| group.members.load().iter().for_each(|server| does(server)));
     }
 
     pub(super) fn set_system(&self, system: &[SocketAddr]) {
@@ -170,6 +201,23 @@ impl Groups {
             group.members.store(Arc::new(members));
         }
         self.set_own(&self.own.load_full());
+    }
+
+    /// The network may be another one: what was known of it is a guess from here on.
+    pub(super) fn moved_to(&self, place: PlaceId, now: Tick) {
+        self.here_since.store(now.0, Ordering::Relaxed);
+        for group in &self.all {
+            group.outage.end();
+            for server in group.members.load().iter() {
+                server.ladder.moved_to(place);
+                server.health.forgive();
+            }
+        }
+    }
+
+    /// Returns since when the machine is on the network it is on.
+    pub(super) fn here_since(&self) -> Tick {
+        Tick(self.here_since.load(Ordering::Relaxed))
     }
 
     pub(super) fn set_own(&self, own: &[SocketAddr]) {
@@ -191,6 +239,7 @@ impl Groups {
                     info: server.info.clone(),
                     standing: snapshot.standing,
                     own: server.is_own(),
+                    works_over: server.ladder.working().map(|rung| server.ways.transport(rung)),
                     srtt: snapshot.srtt,
                     slowest_recent: snapshot.slowest_recent,
                     sums: server.health.sums(),
@@ -203,7 +252,8 @@ impl Groups {
 /// Returns a server of the configuration and the ways to it; nothing for one there is no way to.
 fn written(server: &Upstream) -> Option<(ServerInfo, Ways)> {
     let ways = Ways::new(server)?;
-    let (address, transport) = (ways.address()?, ways.transport());
+    let transport = ways.transport(0);
+    let address = ways.address(transport);
     // One that is found by its name only may be anywhere.
     let private = server.host.ip().is_some_and(is_private);
     let info = ServerInfo { label: server.label.as_str().into(), address, transport, private };

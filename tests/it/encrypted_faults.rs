@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use truename::config::UpstreamTransport::{Https, Tls};
+use truename::config::UpstreamTransport::{Https, Quic, Tls};
 use truename::stats::Counter;
 
 /// The last octet of a good server's answers.
@@ -199,7 +199,7 @@ async fn a_connection_lost_without_a_word_costs_a_moment_and_no_query() {
     assert_eq!(fake.connections(), 2);
     assert_eq!(group.stats.get(Counter::UpstreamSuspects), 1);
     assert_eq!(group.stats.get(Counter::UpstreamErrors), 0);
-    group.upstreams.network_changed();
+    group.upstreams.suspect_all();
     assert_eq!(group.address("after.test").await.octets()[3], 7);
     assert_eq!(fake.connections(), 3);
 }
@@ -222,6 +222,33 @@ async fn a_stopped_server_costs_no_query_and_is_used_again_when_it_goes_on() {
         }
         kill(process, Signal::SIGCONT).unwrap();
         answered_by(&group, "after", 7).await;
+    }
+}
+
+#[tokio::test]
+async fn opening_a_connection_is_no_part_of_how_far_a_server_is() {
+    let pki = Pki::new();
+    let handshake = Duration::from_millis(2500);
+    let config = pki.server().server_config(&[b"dot"]);
+    let fake = Fake::tls_after(handshake, config, |stream, _| answer_all(stream, GOOD)).await;
+    let group = Group1::new(vec![upstream(Tls, fake.address, options(&pki))]);
+    let reply = group.ask("www.test").await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(reply.rtt >= handshake, "{:?}: who asks waits for all of it", reply.rtt);
+    let status = &group.upstreams.status()[0];
+    let srtt = status.srtt.expect("it has answered");
+    assert!(srtt < handshake && status.slowest_recent < Some(handshake), "{srtt:?}");
+}
+
+#[tokio::test]
+async fn a_closed_port_is_a_definite_failure_over_every_transport() {
+    let pki = Pki::new();
+    let [port] = crate::support::encrypted::free_ports();
+    let closed = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    for transport in [Tls, Https, Quic] {
+        let group = Group1::new(vec![upstream(transport, closed, options(&pki))]);
+        let said = group.ask("www.test").await.unwrap_err().summary;
+        assert!(said.contains("refused"), "{transport}: {said}");
+        assert_eq!(group.upstreams.status()[0].sums.errors, 1, "{transport}");
     }
 }
 

@@ -31,6 +31,7 @@ mod promises_document;
 mod promises_load;
 mod promises_privacy;
 mod shortage;
+mod systemd;
 mod user_docs;
 mod user_files;
 mod user_machine;

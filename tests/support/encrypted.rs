@@ -302,6 +302,7 @@ impl Group1 {
             question: &question,
             deadline: tokio::time::Instant::now() + BUDGET,
             only_private: false,
+            resort: false,
             acceptable: &|_, _| Acceptance::Accept,
             heir: None,
         };

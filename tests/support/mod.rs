@@ -1,5 +1,6 @@
 //! What the tests stand on: the daemon as a process, a raw DNS client, fake upstreams on real sockets.
 
+pub(crate) mod booted;
 pub(crate) mod client;
 pub(crate) mod clocks;
 pub(crate) mod daemon;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -30,6 +31,18 @@ impl Fake {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::tls_after(Duration::ZERO, config, serve).await
+    }
+
+    /// The same, each handshake begun only after some time.
+    pub(crate) async fn tls_after<F>(
+        delay: Duration,
+        config: Arc<rustls::ServerConfig>,
+        serve: impl Fn(TlsStream<TcpStream>, usize) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
         let (counted, acceptor, serve) = (Arc::clone(&connections), TlsAcceptor::from(config), Arc::new(serve));
@@ -38,6 +51,7 @@ impl Fake {
                 let count = counted.fetch_add(1, Ordering::Relaxed);
                 let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
                 tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
                     // A client that does not like the certificate goes away.
                     if let Ok(stream) = acceptor.accept(stream).await {
                         serve(stream, count).await;

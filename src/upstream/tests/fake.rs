@@ -79,7 +79,8 @@ pub(super) async fn ask_where(
 ) -> Result<Reply, Box<Failure>> {
     let question = question(text);
     let deadline = tokio::time::Instant::now() + BUDGET;
-    let ask = Ask { group: GroupId(0), question: &question, deadline, only_private, acceptable, heir: None };
+    let ask =
+        Ask { group: GroupId(0), question: &question, deadline, only_private, resort: false, acceptable, heir: None };
     upstreams.ask(ask, &mut Trace::off()).await
 }
 

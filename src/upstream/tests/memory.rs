@@ -367,6 +367,7 @@ async fn the_trace_tells_who_was_asked_and_why() {
         question: &question,
         deadline,
         only_private: false,
+        resort: false,
         acceptable: &|_, _| Acceptance::Accept,
         heir: None,
     };
@@ -391,6 +392,7 @@ async fn a_reply_after_the_question_was_given_up_on_goes_to_its_heir() {
         question: &question,
         deadline: Instant::now() + BUDGET,
         only_private: false,
+        resort: false,
         acceptable: &|_, _| Acceptance::Accept,
         heir: Some(&heir),
     };

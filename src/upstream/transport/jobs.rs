@@ -14,7 +14,15 @@ use tokio::time::Instant;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a query gets.
-pub(super) type Receiver = oneshot::Receiver<io::Result<Vec<u8>>>;
+pub(super) type Receiver = oneshot::Receiver<io::Result<Delivered>>;
+
+/// A reply.
+#[derive(Debug)]
+pub(super) struct Delivered {
+    pub(super) message: Vec<u8>,
+    /// How long after its query was written it came: opening the connection is not in it.
+    pub(super) took: Duration,
+}
 
 /// What a link tells a connection.
 #[derive(Debug)]
@@ -43,7 +51,7 @@ struct Promise(Mutex<Open>);
 #[derive(Debug)]
 struct Open {
     /// Gone when the reply is there.
-    sender: Option<oneshot::Sender<io::Result<Vec<u8>>>>,
+    sender: Option<oneshot::Sender<io::Result<Delivered>>>,
     fault: Fault,
 }
 
@@ -81,9 +89,9 @@ impl Job {
     }
 
     /// Hands the reply over. Later ones are of no use.
-    pub(super) fn answer(self, message: Vec<u8>) {
+    pub(super) fn answer(self, message: Vec<u8>, took: Duration) {
         if let Some(sender) = self.promise.open().sender.take() {
-            let _ = sender.send(Ok(message));
+            let _ = sender.send(Ok(Delivered { message, took }));
         }
     }
 
@@ -167,9 +175,9 @@ mod tests {
         let other = job.clone();
         job.fail(&io::ErrorKind::ConnectionReset.into());
         assert!(receiver.try_recv().is_err(), "the other connection may still answer");
-        other.clone().answer(vec![1]);
-        other.answer(vec![2]);
-        assert_eq!(receiver.try_recv().unwrap().unwrap(), [1]);
+        other.clone().answer(vec![1], Duration::ZERO);
+        other.answer(vec![2], Duration::ZERO);
+        assert_eq!(receiver.try_recv().unwrap().unwrap().message, [1]);
         let (job, mut receiver) = Job::new(b"q");
         job.clone().fail(&io::ErrorKind::ConnectionReset.into());
         drop(job);

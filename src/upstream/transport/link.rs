@@ -113,6 +113,11 @@ impl Link {
         Ok(receiver)
     }
 
+    /// Tells whether there is a connection that takes queries, or one that is being opened.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().current.as_ref().is_some_and(|current| !current.jobs.is_closed())
+    }
+
     /// Puts a query on the connections that get it.
     fn place(self: &Arc<Self>, job: Job) -> Result<(), io::ErrorKind> {
         let mut state = self.state();
@@ -299,13 +304,20 @@ pub(in crate::upstream) struct Waiting {
     /// Gone when the reply was taken: one message is all that comes.
     receiver: Option<Receiver>,
     again: bool,
+    /// How long the reply took from when its query was written.
+    took: Option<Duration>,
 }
 
 impl Waiting {
     /// Sends a query over a link.
     pub(super) fn send(link: Arc<Link>, query: &[u8]) -> io::Result<Self> {
         let receiver = Some(link.send(query)?);
-        Ok(Self { link, query: query.into(), receiver, again: true })
+        Ok(Self { link, query: query.into(), receiver, again: true, took: None })
+    }
+
+    /// Returns how long the reply took from when its query was written, once it is there.
+    pub(super) fn took(&self) -> Option<Duration> {
+        self.took
     }
 
     /// Waits for the reply.
@@ -319,7 +331,12 @@ impl Waiting {
                 Err(error) if error.kind() == ABANDONED && std::mem::take(&mut self.again) => {
                     self.receiver = Some(self.link.send(&self.query)?);
                 }
-                reply => return Poll::Ready(reply),
+                reply => {
+                    return Poll::Ready(reply.map(|delivered| {
+                        self.took = Some(delivered.took);
+                        delivered.message
+                    }));
+                }
             }
         }
     }

@@ -50,7 +50,7 @@ async fn write_frame(stream: &mut TcpStream, frame: &[u8]) {
 }
 
 async fn reply(receiver: Receiver) -> io::Result<Vec<u8>> {
-    timeout(BOUND, receiver).await.expect("a reply").unwrap()
+    timeout(BOUND, receiver).await.expect("a reply").unwrap().map(|delivered| delivered.message)
 }
 
 #[tokio::test]

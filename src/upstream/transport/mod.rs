@@ -7,6 +7,7 @@
 //!            open.rs    opening one: dial.rs (proxy.rs, bootstrap.rs), then tls.rs, then
 //!                         stream.rs    messages with their lengths: TCP, TLS
 //!                         requests.rs  a stream for each query: https.rs, quic.rs
+//!            refused.rs a socket for QUIC that notices when nobody listens
 //!            target.rs  where a connection leads, and its TLS rules
 //!            dates.rs   what certificates say about this machine's clock (pure)
 //!            owed.rs    what a connection owes, and when its silence is suspect (pure)
@@ -27,6 +28,7 @@ mod open;
 mod owed;
 mod proxy;
 mod quic;
+mod refused;
 mod requests;
 mod stream;
 mod target;
@@ -196,6 +198,11 @@ impl Channel {
                 Poll::Ready(None) | Poll::Pending => Poll::Pending,
             },
         }
+    }
+
+    /// Returns how long the reply took over an open connection; nothing when it came in a datagram.
+    pub(super) fn took(&self) -> Option<Duration> {
+        if let Self::Link(waiting) = self { waiting.took() } else { None }
     }
 
     /// Tells whether more may come after a message that did not match.

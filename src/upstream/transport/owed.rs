@@ -121,8 +121,9 @@ impl<K: Hash + Eq + Copy> Owed<K> {
     pub(super) fn settle(&mut self, key: K, message: Vec<u8>, now: Instant) -> bool {
         let Some(pending) = self.pending.remove(&key) else { return false };
         // The weight of RFC 6298; a reply that took long because the server had to ask others counts like any other.
-        self.srtt = (self.srtt * 7 + (now - pending.sent)) / 8;
-        pending.job.answer(message);
+        let took = now - pending.sent;
+        self.srtt = (self.srtt * 7 + took) / 8;
+        pending.job.answer(message, took);
         self.heard = now;
         self.replies += 1;
         self.suspect = false;

@@ -2,6 +2,7 @@
 
 use super::dial;
 use super::jobs::Fault;
+use super::refused::Watched;
 use super::requests::{Asked, Asking, MAX_REPLY_BYTES, Protocol};
 use super::target::{ENCRYPTED_IDLE, Target};
 use crate::dns::wire::u16_at;
@@ -13,7 +14,7 @@ use socket2::{Domain, Protocol as Layer, Socket, Type};
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -83,25 +84,23 @@ async fn connect_to(
     config: quinn::ClientConfig,
     target: &Target,
 ) -> Result<(Endpoint, quinn::Connection), Fault> {
-    let socket = socket(address, target)?.into();
-    let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
+    let (socket, refusal) = Watched::new(socket(address, target)?.into())?;
+    let (ours, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    let endpoint = Endpoint::new_with_abstract_socket(ours, None, socket, runtime)?;
     let connecting = endpoint
         .connect_with(config, address, &target.server_name())
         .map_err(|error| Fault::told(format!("QUIC: {error}")))?;
-    let connection = connecting.await.map_err(|error| fault(&error))?;
-    Ok((endpoint, connection))
+    tokio::select! {
+        connection = connecting => Ok((endpoint, connection.map_err(|error| fault(&error))?)),
+        Ok(kind) = refusal => Err(kind.into()),
+    }
 }
 
 fn socket(address: SocketAddr, target: &Target) -> Result<Socket, Fault> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking().cloexec(), Some(Layer::UDP))?;
     dial::prepare(&socket, address, &target.options)?;
-    if target.options.source.is_none() {
-        let any: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        socket.bind(&any.into())?;
-    }
+    // Connected, so that an error is about this server, and no other datagrams come in.
+    socket.connect(&address.into())?;
     Ok(socket)
 }
 

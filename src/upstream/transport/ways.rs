@@ -1,10 +1,11 @@
-//! All the ways to one server: its links, each made when it is first used.
+//! All the ways to one server: its rungs, and their links, each made when it is first used.
 
 use super::dates::Dates;
 use super::link::{Link, Links};
 use super::target::Target;
 use super::tls::Roots;
 use crate::config::{Floor, Rung, Upstream, UpstreamHost, UpstreamOptions, UpstreamTransport};
+use crate::upstream::ladder::MAX_RUNGS;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
@@ -37,8 +38,10 @@ pub(in crate::upstream) struct Ways {
     host: UpstreamHost,
     rungs: Vec<Rung>,
     options: Arc<UpstreamOptions>,
-    tcp: OnceLock<Arc<Link>>,
-    encrypted: OnceLock<Arc<Link>>,
+    /// One for each rung.
+    links: Box<[OnceLock<Arc<Link>>]>,
+    /// TCP for what is cut, when there is no rung for it.
+    behind_udp: OnceLock<Arc<Link>>,
 }
 
 impl Ways {
@@ -50,15 +53,13 @@ impl Ways {
             let built = transport != UpstreamTransport::H3;
             built && (transport.is_encrypted() || server.options.floor == Floor::Any)
         };
-        let rungs: Vec<Rung> = server.rungs.iter().filter(allowed).cloned().collect();
-        let ways = Self {
-            host: server.host.clone(),
-            rungs,
-            options: Arc::clone(&server.options),
-            tcp: OnceLock::new(),
-            encrypted: OnceLock::new(),
-        };
-        ways.address().is_some().then_some(ways)
+        // Datagrams go to addresses only.
+        let found = |rung: &&Rung| rung.transport != UpstreamTransport::Udp || server.host.ip().is_some();
+        let rungs: Vec<Rung> = server.rungs.iter().filter(allowed).filter(found).take(MAX_RUNGS).cloned().collect();
+        let links = rungs.iter().map(|_| OnceLock::new()).collect();
+        let (host, options) = (server.host.clone(), Arc::clone(&server.options));
+        let ways = Self { host, rungs, options, links, behind_udp: OnceLock::new() };
+        (!ways.rungs.is_empty()).then_some(ways)
     }
 
     /// Makes the ways to a server that is asked over UDP, TCP for what is cut. `None` when that is not allowed.
@@ -67,25 +68,56 @@ impl Ways {
         Self::new(&Upstream { options: Arc::clone(options), ..server })
     }
 
-    /// Returns how the server is asked first.
-    pub(in crate::upstream) fn transport(&self) -> UpstreamTransport {
-        self.rungs.first().map_or(UpstreamTransport::Udp, |rung| rung.transport)
+    /// Returns how many rungs there are.
+    pub(in crate::upstream) fn count(&self) -> usize {
+        self.rungs.len()
     }
 
-    /// Returns where it is asked first; the unspecified address when only its name is known.
-    pub(in crate::upstream) fn address(&self) -> Option<SocketAddr> {
-        let rung = self.rungs.first()?;
-        match self.host.socket_address(rung.port) {
-            Some(address) => Some(address),
-            // Datagrams go to addresses only.
-            None if rung.transport == UpstreamTransport::Udp => None,
-            None => Some((Ipv4Addr::UNSPECIFIED, rung.port).into()),
+    /// Returns how the server is asked on a rung.
+    pub(in crate::upstream) fn transport(&self, rung: u8) -> UpstreamTransport {
+        self.rungs.get(usize::from(rung)).map_or(UpstreamTransport::Udp, |rung| rung.transport)
+    }
+
+    /// Returns the rung that asking so belongs to. TCP belongs to UDP when it is no rung of its own.
+    pub(in crate::upstream) fn rung(&self, transport: UpstreamTransport) -> u8 {
+        let at = self.position(transport).or_else(|| self.position(UpstreamTransport::Udp));
+        at.and_then(|at| u8::try_from(at).ok()).unwrap_or(0)
+    }
+
+    /// Returns where the server is when it is asked so; the unspecified address when only its name is known.
+    pub(in crate::upstream) fn address(&self, transport: UpstreamTransport) -> SocketAddr {
+        let port = self.rungs.get(usize::from(self.rung(transport))).map_or(0, |rung| rung.port);
+        self.host.socket_address(port).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, port).into())
+    }
+
+    /// Tells whether datagrams are among the rungs.
+    pub(in crate::upstream) fn have_udp(&self) -> bool {
+        self.position(UpstreamTransport::Udp).is_some()
+    }
+
+    /// Tells whether nobody on the way can read or change what goes any of them.
+    pub(in crate::upstream) fn are_encrypted(&self) -> bool {
+        self.rungs.iter().all(|rung| rung.transport.is_encrypted())
+    }
+
+    /// Returns how many round trips pass before a reply can be there: those that open a connection first.
+    pub(in crate::upstream) fn round_trips(&self, transport: UpstreamTransport) -> u32 {
+        let slot = self.position(transport).and_then(|at| self.links.get(at)).and_then(OnceLock::get);
+        match transport {
+            UpstreamTransport::Udp => 1,
+            _ if slot.is_some_and(|link| link.is_open()) => 1,
+            UpstreamTransport::Tcp | UpstreamTransport::Quic | UpstreamTransport::H3 => 2,
+            UpstreamTransport::Tls | UpstreamTransport::Https => 3,
         }
     }
 
     /// Returns what its connections and sockets need.
     pub(super) fn options(&self) -> &UpstreamOptions {
         &self.options
+    }
+
+    fn position(&self, transport: UpstreamTransport) -> Option<usize> {
+        self.rungs.iter().position(|rung| rung.transport == transport)
     }
 
     /// Tells whether others lead to the same place in the same manner, so that their connections can be kept.
@@ -95,10 +127,13 @@ impl Ways {
 
     /// Returns the link for a transport; `None` when the server is not asked so. TCP stands behind UDP on the same port.
     pub(super) fn link(&self, transport: UpstreamTransport, pool: &Pool) -> Option<&Arc<Link>> {
-        let by = |wanted| self.rungs.iter().find(|rung| rung.transport == wanted);
-        let behind_udp = || by(UpstreamTransport::Udp).filter(|_| transport == UpstreamTransport::Tcp);
-        let rung = by(transport).or_else(behind_udp)?;
-        let slot = if transport.is_encrypted() { &self.encrypted } else { &self.tcp };
+        let (rung, slot) = match self.position(transport) {
+            Some(at) => (self.rungs.get(at)?, self.links.get(at)?),
+            None if transport == UpstreamTransport::Tcp => {
+                (self.rungs.get(self.position(UpstreamTransport::Udp)?)?, &self.behind_udp)
+            }
+            None => return None,
+        };
         Some(slot.get_or_init(|| {
             let (path, options) = (rung.path.clone(), Arc::clone(&self.options));
             pool.links.link(Target::new(

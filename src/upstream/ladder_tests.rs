@@ -1,0 +1,93 @@
+//! The memory of rungs, without any network.
+
+use super::*;
+
+const START: Tick = Tick(1_000_000);
+const HOME: PlaceId = PlaceId(0);
+const SOON: Duration = Duration::from_millis(20);
+
+fn later(seconds: u64) -> Tick {
+    START.plus(Duration::from_secs(seconds))
+}
+
+/// Returns the rungs in the order of trying, and the one asked along.
+fn climb(ladder: &Ladder, now: Tick) -> (Vec<u8>, Option<u8>) {
+    let mut climb = ladder.climb(now);
+    let along = climb.take_along();
+    (std::iter::from_fn(|| climb.next()).collect(), along)
+}
+
+#[test]
+fn the_first_that_answers_works_and_higher_ones_are_tried_again_ever_more_rarely() {
+    let ladder = Ladder::new(3);
+    assert_eq!(climb(&ladder, START), (vec![0, 1, 2], None));
+    assert_eq!(ladder.steps(), Steps { count: 3, apart: STAGGER });
+    assert_eq!(ladder.answered(1, SOON, START), Some(Change { from: None }));
+    assert_eq!(ladder.steps(), Steps { count: 3, apart: SILENCE });
+    let along: Vec<u64> =
+        (0..100).filter(|&second| climb(&ladder, later(second)) == (vec![1, 2, 0], Some(0))).collect();
+    assert_eq!(along, [1, 3, 7, 15, 31, 61, 91]);
+    assert_eq!(ladder.answered(1, SOON, later(100)), None);
+    assert_eq!(ladder.answered(0, SOON, later(100)), Some(Change { from: Some(1) }));
+    assert_eq!(climb(&ladder, later(200)), (vec![0, 1, 2], None));
+}
+
+#[test]
+fn every_higher_rung_has_its_turn() {
+    let ladder = Ladder::new(3);
+    ladder.answered(2, SOON, START);
+    let along: Vec<u8> = (1..10).filter_map(|second| climb(&ladder, later(second)).1).collect();
+    assert_eq!(along, [0, 1, 0, 1, 0, 1]);
+}
+
+#[test]
+fn a_lower_rung_takes_over_only_from_one_that_was_silent_meanwhile() {
+    let ladder = Ladder::new(2);
+    ladder.answered(0, SOON, START);
+    let waited = Duration::from_millis(500);
+    assert_eq!(ladder.answered(1, waited, START.plus(SOON)), None, "the other answered somebody meanwhile");
+    assert_eq!(ladder.answered(1, waited, later(1)), Some(Change { from: Some(0) }));
+    assert_eq!(climb(&ladder, later(1)), (vec![1, 0], None));
+    assert_eq!(climb(&ladder, later(2)), (vec![1, 0], Some(0)));
+}
+
+#[test]
+fn a_rung_that_fails_for_sure_comes_last_and_blames_the_server_only_when_none_works() {
+    let ladder = Ladder::new(3);
+    assert!(ladder.failed(0, START));
+    assert_eq!(climb(&ladder, START).0, [1, 2, 0]);
+    ladder.answered(1, SOON, START);
+    assert!(!ladder.failed(0, START));
+    assert!(ladder.failed(1, START));
+    assert_eq!((ladder.working(), climb(&ladder, START).0), (None, vec![2, 0, 1]));
+}
+
+#[test]
+fn what_worked_on_a_network_is_the_first_guess_there_and_raced() {
+    let ladder = Ladder::new(3);
+    ladder.answered(2, SOON, START);
+    ladder.moved_to(HOME);
+    assert_eq!(ladder.steps().apart, STAGGER);
+    assert_eq!(climb(&ladder, later(1)), (vec![2, 0, 1], None));
+    ladder.answered(0, SOON, later(1));
+    ladder.moved_to(PlaceId(1));
+    assert_eq!((ladder.working(), climb(&ladder, later(1)).0), (None, vec![0, 1, 2]));
+    ladder.answered(1, SOON, later(1));
+    ladder.moved_to(HOME);
+    assert_eq!(ladder.working(), Some(0));
+    for place in 2..40 {
+        ladder.moved_to(PlaceId(place));
+    }
+    assert_eq!(ladder.memory().places.len(), MAX_PLACES);
+    ladder.moved_to(HOME);
+    assert_eq!(ladder.working(), None, "forgotten");
+}
+
+#[test]
+fn a_single_rung_is_never_in_question() {
+    let ladder = Ladder::new(1);
+    assert!(ladder.failed(0, START));
+    assert_eq!(ladder.answered(0, SOON, START), None);
+    ladder.moved_to(PlaceId(1));
+    assert_eq!((ladder.working(), climb(&ladder, later(9)), ladder.steps()), (Some(0), (vec![0], None), Steps::ONE));
+}

@@ -1,0 +1,259 @@
+//! Rungs, and groups of which nothing answers, on a network in memory with paused time.
+
+use super::fake::*;
+use super::play::*;
+use crate::config::UpstreamTransport::{self, Https, Quic, Tcp, Tls, Udp};
+use crate::config::{Floor, Group, GroupId, Rung, Upstream, UpstreamHost, UpstreamOptions};
+use crate::dns::Trace;
+use crate::stats::Counter;
+use crate::upstream::{Acceptance, Ask, Upstreams};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const RTT_MS: u64 = 20;
+
+/// A server with rungs.
+fn ladder(name: &str, last: u8, rungs: &[UpstreamTransport]) -> Upstream {
+    let rungs = rungs.iter().map(|&transport| Rung { transport, port: address(last).port(), path: None });
+    Upstream {
+        label: format!("{name}/{last}"),
+        host: UpstreamHost::at(address(last)),
+        rungs: rungs.collect(),
+        options: Arc::default(),
+    }
+}
+
+fn group_of(name: &str, servers: Vec<Upstream>) -> Group {
+    Group { servers, ..group(name, &[]) }
+}
+
+impl Play {
+    /// Answers over these transports; over others it is silent.
+    fn over(&self, last: u8, transports: &'static [UpstreamTransport]) {
+        self.set(last, move |query, to| {
+            if transports.contains(&query.transport) {
+                to.message(Duration::from_millis(RTT_MS), answer(&query.bytes, last));
+            }
+        });
+    }
+
+    fn sent_over(&self, transport: UpstreamTransport) -> usize {
+        self.log.lock().unwrap().iter().filter(|(_, over, _)| *over == transport).count()
+    }
+}
+
+fn works_over(upstreams: &Upstreams) -> Option<UpstreamTransport> {
+    upstreams.status()[0].works_over
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_rung_that_answers_is_kept_and_later_questions_are_at_its_speed() {
+    let (play, upstreams, stats) = play_with(vec![group_of("g", vec![ladder("g", 1, &[Quic, Https, Tls, Tcp, Udp])])]);
+    play.over(1, &[Tcp, Udp]);
+    assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(1), 450 + u128::from(RTT_MS)));
+    assert_eq!(works_over(&upstreams), Some(Tcp));
+    for n in 0..300 {
+        assert_eq!(timed(&upstreams, &format!("n{n}.example.org")).await, (Ok(1), u128::from(RTT_MS)));
+        sleep(Duration::from_millis(200)).await;
+    }
+    let tried = play.sent_over(Quic) + play.sent_over(Https) + play.sent_over(Tls);
+    assert!((9..30).contains(&tried), "higher rungs are tried ever more rarely: {tried}");
+    assert_eq!((play.sent_over(Udp), play.sent_over(Tcp)), (0, 301));
+    assert_eq!(stats.get(Counter::UpstreamRungChanges), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rung_that_fails_for_sure_costs_its_round_trip_only() {
+    let (play, upstreams, _) = play_with(vec![group_of("g", vec![ladder("g", 1, &[Quic, Https, Tls])])]);
+    play.set(1, |query, to| match query.transport {
+        Tls => to.message(Duration::from_millis(RTT_MS), answer(&query.bytes, 1)),
+        Udp | Tcp | Https | Quic | UpstreamTransport::H3 => to.refuse(Duration::from_millis(5)),
+    });
+    assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(1), 5 + 5 + u128::from(RTT_MS)));
+    assert_eq!(upstreams.status()[0].sums.errors, 0, "the server is well");
+    play.set(1, |_, to| to.refuse(Duration::from_millis(5)));
+    let (outcome, ms) = timed(&upstreams, "b.example.org").await;
+    assert!(outcome.is_err() && ms <= 15, "no rung is left: {outcome:?} {ms}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_a_minute_of_the_ports_being_open_again_the_top_rung_is_used() {
+    let (play, upstreams, stats) = play_with(vec![group_of("g", vec![ladder("g", 1, &[Quic, Https, Tcp])])]);
+    play.over(1, &[Tcp]);
+    for n in 0..200 {
+        assert_eq!(timed(&upstreams, &format!("n{n}.example.org")).await.0, Ok(1));
+        sleep(Duration::from_secs(3)).await;
+    }
+    play.over(1, &[Quic, Https, Tcp]);
+    let open = Instant::now();
+    let mut n = 0;
+    while works_over(&upstreams) != Some(Quic) {
+        assert_eq!(timed(&upstreams, &format!("m{n}.example.org")).await, (Ok(1), u128::from(RTT_MS)));
+        sleep(Duration::from_secs(3)).await;
+        n += 1;
+    }
+    assert!(open.elapsed() < Duration::from_secs(60), "{:?}", open.elapsed());
+    assert!((1..=2).contains(&stats.get(Counter::UpstreamRungChanges)));
+    let before = play.sent();
+    assert_eq!(timed(&upstreams, "top.example.org").await, (Ok(1), u128::from(RTT_MS)));
+    assert_eq!(play.sent() - before, 1, "nothing is above it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rung_that_falls_silent_costs_a_moment_once() {
+    let (play, upstreams, _) = play_with(vec![group_of("g", vec![ladder("g", 1, &[Https, Tls])])]);
+    play.over(1, &[Https, Tls]);
+    assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(1), u128::from(RTT_MS)));
+    sleep(Duration::from_secs(5)).await;
+    play.over(1, &[Tls]);
+    assert_eq!(timed(&upstreams, "b.example.org").await, (Ok(1), 400 + u128::from(RTT_MS)));
+    assert_eq!(timed(&upstreams, "c.example.org").await, (Ok(1), u128::from(RTT_MS)));
+    assert_eq!(works_over(&upstreams), Some(Tls));
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_another_network_what_worked_is_the_first_guess_and_raced() {
+    let (play, upstreams, _) = play_with(vec![group_of("g", vec![ladder("g", 1, &[Https, Tls])])]);
+    play.over(1, &[Tls]);
+    assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(1), 150 + u128::from(RTT_MS)));
+    play.over(1, &[Https]);
+    upstreams.suspect_all();
+    assert_eq!(timed(&upstreams, "b.example.org").await, (Ok(1), 150 + u128::from(RTT_MS)));
+    play.over(1, &[Https, Tls]);
+    upstreams.suspect_all();
+    assert_eq!(timed(&upstreams, "c.example.org").await, (Ok(1), u128::from(RTT_MS)), "the guess was right");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rungs_below_the_floor_are_never_tried() {
+    let options = UpstreamOptions { floor: Floor::Encrypted, ..UpstreamOptions::default() };
+    let server = Upstream { options: Arc::new(options), ..ladder("g", 1, &[Tls, Tcp, Udp]) };
+    let (play, upstreams, _) = play_with(vec![group_of("g", vec![server])]);
+    play.over(1, &[Tcp, Udp]);
+    assert!(timed(&upstreams, "a.example.org").await.0.is_err());
+    assert!(play.sent() > 0 && play.sent() == play.sent_over(Tls));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_question_is_answered_while_one_rung_of_one_server_works() {
+    let servers = (1..=3).map(|last| ladder("g", last, &[Https, Tls]));
+    let (play, upstreams, _) = play_with(vec![group_of("g", servers.collect())]);
+    play.over(3, &[Tls]);
+    for n in 0..100 {
+        let (outcome, ms) = timed(&upstreams, &format!("n{n}.example.org")).await;
+        assert_eq!(outcome, Ok(3));
+        assert!(ms < 700, "question {n}: {ms} ms");
+        sleep(Duration::from_millis(300)).await;
+    }
+    assert!(play.sent() < 100 * 2, "{}", play.sent());
+}
+
+/// A group of encrypted servers with a plain one behind it.
+fn trusted_and_system() -> Vec<Group> {
+    let servers = (1..=4).map(|last| ladder("trusted", last, &[Https, Tls]));
+    let trusted = Group { fallback: Some(GroupId(1)), ..group_of("trusted", servers.collect()) };
+    vec![trusted, group("system", &[address(9)])]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_of_which_nothing_answers_gives_way_and_is_used_again_when_it_does() {
+    let (play, upstreams, stats) = play_with(trusted_and_system());
+    play.healthy(9, RTT_MS);
+    assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(9), 600 + u128::from(RTT_MS)));
+    for n in 0..400 {
+        assert_eq!(timed(&upstreams, &format!("n{n}.example.org")).await, (Ok(9), u128::from(RTT_MS)), "{n}");
+        sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(stats.get(Counter::UpstreamGroupsDown), 1);
+    let looks = play.sent() - play.sent_to(9);
+    assert!(looks < 12 * 8, "{looks} queries to the group that is down");
+    for last in 1..=4 {
+        play.over(last, &[Https, Tls]);
+    }
+    let open = Instant::now();
+    let mut n = 0;
+    while timed(&upstreams, &format!("m{n}.example.org")).await.0 == Ok(9) {
+        n += 1;
+        sleep(Duration::from_millis(500)).await;
+    }
+    assert!(open.elapsed() < Duration::from_secs(60), "{:?}", open.elapsed());
+    let (outcome, ms) = timed(&upstreams, "z.example.org").await;
+    assert!(outcome != Ok(9) && ms == u128::from(RTT_MS), "{outcome:?} {ms}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_to_a_group_that_is_down_while_nobody_asks() {
+    let (play, upstreams, _) = play_with(trusted_and_system());
+    play.healthy(9, RTT_MS);
+    timed(&upstreams, "a.example.org").await.0.unwrap();
+    sleep(Duration::from_secs(20)).await;
+    let before = play.sent();
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(play.sent(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_needs_longer_than_the_first_patience_is_used_once_it_has_answered() {
+    let (play, upstreams, _) = play_with(trusted_and_system());
+    play.healthy(9, RTT_MS);
+    for last in 1..=4 {
+        play.healthy(last, 900);
+    }
+    assert_eq!(timed(&upstreams, "a.example.org").await.0, Ok(9));
+    sleep(Duration::from_secs(1)).await;
+    let (outcome, ms) = timed(&upstreams, "b.example.org").await;
+    assert!(outcome != Ok(9) && ms == 900, "{outcome:?} {ms}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_network_gives_a_group_that_was_down_its_first_chance_again() {
+    let (play, upstreams, _) = play_with(trusted_and_system());
+    play.healthy(9, RTT_MS);
+    timed(&upstreams, "a.example.org").await.0.unwrap();
+    play.over(2, &[Tls]);
+    upstreams.suspect_all();
+    assert_eq!(timed(&upstreams, "b.example.org").await.0, Ok(2));
+    for last in 1..=4 {
+        play.silent(last);
+    }
+    sleep(Duration::from_millis(1)).await;
+    upstreams.suspect_all();
+    assert_eq!(timed(&upstreams, "c.example.org").await, (Ok(9), 600 + u128::from(RTT_MS)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_with_plain_rungs_or_nobody_behind_it_is_waited_for_as_ever() {
+    let mut plain = trusted_and_system();
+    plain[0].servers[3] = ladder("trusted", 4, &[Https, Udp]);
+    let (play, upstreams, _) = play_with(plain);
+    play.healthy(9, RTT_MS);
+    assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(9), 1450 + u128::from(RTT_MS)));
+    let mut alone = trusted_and_system();
+    alone[0].fallback = None;
+    let (_, upstreams, _) = play_with(alone);
+    assert_eq!(timed(&upstreams, "a.example.org").await.1, 1450);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_gives_way_to_what_is_asked_after_it_whoever_knows_of_that() {
+    let mut groups = trusted_and_system();
+    groups[0].fallback = None;
+    let (play, upstreams, _) = play_with(groups);
+    for (asked, after) in [(1, 600), (2, 0), (3, 0)] {
+        let (start, question) = (Instant::now(), question(&format!("n{asked}.example.org")));
+        let ask = Ask {
+            group: GroupId(0),
+            question: &question,
+            deadline: start + BUDGET,
+            only_private: false,
+            resort: true,
+            acceptable: &|_, _| Acceptance::Accept,
+            heir: None,
+        };
+        assert!(upstreams.ask(ask, &mut Trace::off()).await.is_err());
+        assert_eq!(start.elapsed().as_millis(), after);
+        assert!(asked == 1 || upstreams.group_is_down(GroupId(0)));
+    }
+    assert!(play.sent() <= 8);
+}

@@ -1,0 +1,111 @@
+//! The units of `systemd/`, under a real systemd (docs/operations.md).
+
+use crate::support::booted::Booted;
+use crate::support::eventually;
+
+const ZONE: &str =
+    "[[zone]]\nname = \"lab.example\"\nrecords = [{ name = \"@\", type = \"A\", value = \"10.0.0.1\" }]\n";
+const START: &str = "systemctl enable --now --quiet truename.socket truename.service";
+/// Answers so many questions one after the other, one try of 2 s each; at some of them something is done. Prints how
+/// many were answered.
+const ASK: &str = "ok=0; for i in $(seq COUNT); do case $i in EVENTS esac; \
+                   [ \"$(dig +short +tries=1 +time=2 @127.0.0.1 lab.example)\" = 10.0.0.1 ] && ok=$((ok+1)); done; echo $ok";
+
+fn asked(machine: &Booted, count: u32, events: &str) -> u32 {
+    machine.sh(&ASK.replace("COUNT", &count.to_string()).replace("EVENTS", events)).trim().parse().unwrap()
+}
+
+fn property(machine: &Booted, name: &str) -> String {
+    machine.sh(&format!("systemctl show --value -p {name} truename.service")).trim().to_owned()
+}
+
+#[test]
+fn the_unit_serves_says_what_and_has_no_privilege() {
+    let Some(machine) = Booted::boot(ZONE) else { return };
+    machine.sh(START);
+    for server in ["127.0.0.1", "::1"] {
+        for protocol in ["+notcp", "+tcp"] {
+            let said = machine.sh(&format!("dig +short {protocol} @{server} lab.example"));
+            assert_eq!(said, "10.0.0.1\n", "{server} {protocol}");
+        }
+    }
+    let status = property(&machine, "StatusText");
+    assert!(status.starts_with("Serving 127.0.0.1:53, [::1]:53: 1 zones"), "{status}");
+    let pid = property(&machine, "MainPID");
+    let process = machine.sh(&format!("cat /proc/{pid}/status"));
+    for line in ["CapPrm:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(process.contains(line), "{line}\n{process}");
+    }
+    // As the unit stands in the project, and as systemd has it in force.
+    for how in ["--offline=yes /usr/lib/systemd/system/truename.service", "truename.service"] {
+        let said = machine.sh(&format!("systemd-analyze security --no-pager {how} | tail -n 1"));
+        let score: f32 = said.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+        assert!(score <= 1.2, "{said}");
+    }
+    assert!(!machine.journal().contains("WARN"), "{}", machine.journal());
+}
+
+#[test]
+fn restarts_and_a_kill_lose_no_query() {
+    let Some(machine) = Booted::boot(ZONE) else { return };
+    machine.sh(START);
+    let answered = asked(
+        &machine,
+        150,
+        "40) systemctl restart truename.service;; 80) systemctl kill -s KILL truename.service;; 110) systemctl reload truename.service;;",
+    );
+    assert_eq!(answered, 150, "{}", machine.journal());
+    assert_eq!(property(&machine, "NRestarts"), "1");
+}
+
+#[test]
+fn a_refused_reload_is_seen_and_changes_nothing() {
+    let Some(machine) = Booted::boot(ZONE) else { return };
+    machine.sh(START);
+    machine.configure("[server]\nlisten = 5\n");
+    machine.run("systemctl reload truename.service");
+    eventually("the status says so", || {
+        property(&machine, "StatusText").starts_with("Reload refused (/etc/truename/truename.toml:2")
+    });
+    assert_eq!(asked(&machine, 3, ""), 3);
+    machine.configure(&ZONE.replace("10.0.0.1", "10.0.0.2"));
+    machine.sh("systemctl reload truename.service");
+    eventually("the new answer", || machine.sh("dig +short @127.0.0.1 lab.example") == "10.0.0.2\n");
+    assert!(property(&machine, "StatusText").starts_with("Serving"), "{}", property(&machine, "StatusText"));
+}
+
+#[test]
+fn a_daemon_that_hangs_is_restarted_by_the_watchdog_and_one_that_works_is_not() {
+    let Some(machine) = Booted::boot(ZONE) else { return };
+    machine.sh("mkdir -p /run/systemd/system/truename.service.d && \
+                printf '[Service]\\nWatchdogSec=3s\\n' > /run/systemd/system/truename.service.d/quick.conf && systemctl daemon-reload");
+    machine.sh(START);
+    let pid = property(&machine, "MainPID");
+    // Longer than the watchdog waits: it is fed.
+    machine.sh("sleep 5");
+    assert_eq!(property(&machine, "MainPID"), pid, "{}", machine.journal());
+    machine.sh("systemctl kill --kill-who=main -s STOP truename.service");
+    eventually("it was killed and started again", || {
+        let now = property(&machine, "MainPID");
+        now != pid && now != "0"
+    });
+    assert_eq!(asked(&machine, 3, ""), 3);
+    assert!(machine.journal().contains("Watchdog timeout"), "{}", machine.journal());
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_said_once_and_not_tried_for_ever() {
+    let Some(machine) = Booted::boot("[server]\nlisten = 5\n") else { return };
+    machine.run(START);
+    eventually("it has given up", || property(&machine, "ActiveState") == "failed");
+    assert_eq!(
+        (property(&machine, "NRestarts"), property(&machine, "ExecMainStatus")),
+        ("0".to_owned(), "78".to_owned())
+    );
+    assert!(machine.journal().contains("truename.toml:2"), "{}", machine.journal());
+    machine.configure(ZONE);
+    machine.sh(
+        "systemctl reset-failed truename.service truename.socket; systemctl start truename.socket truename.service",
+    );
+    assert_eq!(asked(&machine, 3, ""), 3);
+}

@@ -1,0 +1,150 @@
+//! A machine with a real systemd as its first process: a container of Debian, made once and never changed, with the units
+//! and the binary under test.
+
+use super::eventually;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{File, create_dir_all, rename};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// What the container has beside the smallest Debian.
+const PACKAGES: &str = "systemd,systemd-sysv,systemd-resolved,dbus,iproute2,libnss-resolve,libnss-myhostname,\
+                        bind9-dnsutils,procps";
+/// The release, as on most machines that run truename under systemd's oldest version in wide use (252).
+const RELEASE: &str = "bookworm";
+/// Puts the units where a package does.
+const INSTALL: &str = "mkdir -p /usr/lib/sysusers.d && cp /units/sysusers.conf /usr/lib/sysusers.d/truename.conf && \
+                       cp /units/*.socket /units/*.service /usr/lib/systemd/system/ && systemd-sysusers && \
+                       systemctl daemon-reload";
+
+/// A running machine; it is gone when this is dropped.
+pub(crate) struct Booted {
+    nspawn: Child,
+    /// The container's first process, as it is numbered outside.
+    leader: String,
+}
+
+impl Booted {
+    /// Boots a machine with this configuration, with the units installed and nothing started.
+    ///
+    /// None where containers cannot be made: not root, or no tools. With CI=true the test fails then.
+    pub(crate) fn boot(config: &str) -> Option<Self> {
+        let Some(root) = root() else {
+            assert!(
+                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+                "containers cannot be made; in CI they must be"
+            );
+            let note = "skipped: needs root, debootstrap and systemd-nspawn\n";
+            std::io::stderr().write_all(note.as_bytes()).expect("stderr is there");
+            return None;
+        };
+        let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+        // A hierarchy of its own: systemd does not start below the older kind.
+        let script = "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec systemd-nspawn \"$@\"";
+        let nspawn = Command::new("unshare")
+            .args(["--cgroup", "--mount", "sh", "-c", script, "sh", "--quiet", "--directory"])
+            .arg(&root)
+            .args(["--volatile=overlay", "--register=no", "--keep-unit", "--private-network", "--console=pipe"])
+            .arg(
+                format!("--machine=truename-{}-{:?}", std::process::id(), std::thread::current().id())
+                    .replace(['(', ')'], ""),
+            )
+            .arg(format!("--bind-ro={}:/usr/bin/truename", env!("CARGO_BIN_EXE_truename")))
+            .arg(format!("--bind-ro={}:/units", units.display()))
+            .arg("--boot")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("unshare is part of every Debian");
+        let mut machine = Self { nspawn, leader: String::new() };
+        eventually("the machine has booted", || {
+            assert!(machine.nspawn.try_wait().expect("our child").is_none(), "the container ended");
+            machine.find_leader();
+            let state = machine.run("systemctl is-system-running");
+            ["running\n", "degraded\n"].contains(&text(&state.stdout).as_str())
+        });
+        machine.sh(INSTALL);
+        machine.configure(config);
+        Some(machine)
+    }
+
+    /// Writes the configuration.
+    pub(crate) fn configure(&self, config: &str) {
+        let mut command = self.command("mkdir -p /etc/truename && cat > /etc/truename/truename.toml");
+        let mut writer = command.stdin(Stdio::piped()).spawn().expect("nsenter is part of every Debian");
+        writer.stdin.take().expect("piped").write_all(config.as_bytes()).expect("the shell reads");
+        assert!(writer.wait().expect("our child").success());
+    }
+
+    /// Runs a shell command on the machine; returns what it said. It must succeed.
+    pub(crate) fn sh(&self, script: &str) -> String {
+        let output = self.run(script);
+        let said = text(&output.stdout);
+        assert!(output.status.success(), "{script}\n{said}{}{}", text(&output.stderr), self.journal());
+        said
+    }
+
+    /// Runs a shell command on the machine.
+    pub(crate) fn run(&self, script: &str) -> Output {
+        self.command(script).output().expect("nsenter is part of every Debian")
+    }
+
+    /// Returns what the daemon and systemd logged about it.
+    pub(crate) fn journal(&self) -> String {
+        text(&self.run("journalctl --no-pager -o cat -u truename.service").stdout)
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]);
+        command.args(["sh", "-c", script]).env_clear().env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin");
+        command
+    }
+
+    /// The container's first process is the only child of `systemd-nspawn` that stays.
+    fn find_leader(&mut self) {
+        let path = format!("/proc/{0}/task/{0}/children", self.nspawn.id());
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        self.leader = children.split_whitespace().next().unwrap_or("0").to_owned();
+    }
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        if self.leader != "0" {
+            self.run("systemctl --force --force poweroff");
+        }
+        let _ = self.nspawn.kill();
+        let _ = self.nspawn.wait();
+    }
+}
+
+/// Returns the tree the containers are made over; makes it once, outside the checkout, which takes a minute.
+fn root() -> Option<PathBuf> {
+    let can = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
+    if !nix::unistd::geteuid().is_root() || !can("debootstrap") || !can("systemd-nspawn") {
+        return None;
+    }
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?.join("truename-ci");
+    create_dir_all(&cache).ok()?;
+    let (root, making) = (cache.join("root-1"), cache.join("root-1.making"));
+    // Tests in other processes wait here while one of them makes it.
+    let lock = File::create(cache.join("root-1.lock")).ok()?;
+    let _held = Flock::lock(lock, FlockArg::LockExclusive).ok()?;
+    if !root.exists() {
+        let _ = std::fs::remove_dir_all(&making);
+        let include = format!("--include={PACKAGES}");
+        let made =
+            Command::new("debootstrap").args(["--variant=minbase", &include, RELEASE]).arg(&making).output().ok()?;
+        assert!(made.status.success(), "debootstrap: {}", text(&made.stdout));
+        rename(&making, &root).ok()?;
+    }
+    Some(root)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
