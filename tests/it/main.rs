@@ -21,6 +21,7 @@ mod encrypted_certificates;
 mod encrypted_faults;
 mod encrypted_proxies;
 mod encrypted_servers;
+mod encrypted_ways_out;
 mod faults;
 mod forward;
 mod interop;
