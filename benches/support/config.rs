@@ -51,6 +51,7 @@ pub(crate) fn config() -> Config {
             persist: false,
         },
         views: Vec::new(),
+        stats: truename::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
     }
 }

@@ -290,7 +290,16 @@ pub(super) fn state(loaded: Loaded, clock: &Clock, stats: &Arc<Stats>, previous:
     );
     upstreams.set_own_addresses(&config.server.listen);
     upstreams.set_max_sockets(max_sockets(files::limit()));
-    State::new(Parts { config, zones: loaded.zones, routes: loaded.routes, upstreams, system: loaded.system, cache })
+    let state = State::new(Parts {
+        config,
+        zones: loaded.zones,
+        routes: loaded.routes,
+        upstreams,
+        system: loaded.system,
+        cache,
+    });
+    state.upstreams.set_private_names(|name| state.is_private_name(name));
+    state
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod config;
 mod exit;
+mod guard;
 mod query;
 mod render;
 mod run;
@@ -25,6 +26,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
+        Command::Guard(arguments) => guard::run(&arguments),
     };
     exit::status(result)
 }

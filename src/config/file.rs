@@ -79,6 +79,7 @@ pub static ROOT: TableDef = TableDef {
         Key { name: "rewrite", kind: Kind::Tables(&REWRITE), presence: Optional(""), doc: "" },
         Key { name: "cache", kind: Kind::Table(&CACHE), presence: Always, doc: "" },
         Key { name: "view", kind: Kind::Tables(&VIEW), presence: Optional(""), doc: "" },
+        Key { name: "stats", kind: Kind::Table(&STATS), presence: Always, doc: "" },
         Key { name: "log", kind: Kind::Table(&LOG), presence: Always, doc: "" },
     ],
 };
@@ -137,6 +138,10 @@ static ACCESS: TableDef = TableDef {
     }],
 };
 
+/// Whatever tools load and run: what is forged there does most harm. Distributions are not among them, since their packages
+/// are signed and their mirrors are chosen by where the resolver is.
+const TRUSTED_PRESETS: &str = r#"["git", "go", "npm", "pypi", "crates", "docker", "containers", "maven", "gradle", "rubygems", "php", "nuget", "dart", "elixir", "haskell", "conda", "homebrew"]"#;
+
 static DEFAULT: TableDef = TableDef {
     doc: "Names that no route matches.",
     keys: &[
@@ -144,9 +149,10 @@ static DEFAULT: TableDef = TableDef {
         Key {
             name: "trusted_presets",
             kind: IDENTIFIERS,
-            presence: Default("[]"),
+            presence: Default(TRUSTED_PRESETS),
             doc: "Presets whose names go to the group `trusted` when no route takes them, and to the default's group when \
-                  `trusted` is down.",
+                  nothing of `trusted` can be reached. Without the key, only where names otherwise go to `system`: not in \
+                  a view, or at all, when `upstream` names another group.",
         },
         Key {
             name: "time_servers",
@@ -476,6 +482,38 @@ static VIEW: TableDef = TableDef {
             kind: Kind::Table(&VIEW_DEFAULT),
             presence: Optional("{ upstream = \"system\" }"),
             doc: "Its own [default]: upstream and private_answers.",
+        },
+    ],
+};
+
+/// `stats.socket` and `stats.control` when they are a word.
+const SOCKET: &[&str] = &["auto", SOCKET_OFF];
+/// The word for no socket.
+pub(crate) const SOCKET_OFF: &str = "off";
+
+static STATS: TableDef = TableDef {
+    doc: "Looking inside: HTTP over Unix sockets, and a listener for Prometheus, which cannot ask those. A change counts \
+          from the next start on.",
+    keys: &[
+        Key {
+            name: "socket",
+            kind: Kind::Either(&Kind::Word(SOCKET), &Kind::SocketPath),
+            presence: Default("\"auto\""),
+            doc: "The socket that everybody on this machine may read: sums, no names, no clients. \"auto\": stats.sock in \
+                  the runtime directory (/run/truename for a service).",
+        },
+        Key {
+            name: "control",
+            kind: Kind::Either(&Kind::Word(SOCKET), &Kind::SocketPath),
+            presence: Default("\"auto\""),
+            doc: "The socket for its owner and the group truename: everything, names and actions included. \"auto\": \
+                  control.sock in the runtime directory.",
+        },
+        Key {
+            name: "prometheus_listen",
+            kind: Kind::Either(&Kind::Word(&["off"]), &Kind::Listen),
+            presence: Default("\"off\""),
+            doc: "A loopback address for /metrics, /healthz and /readyz, such as \"127.0.0.1:9553\".",
         },
     ],
 };

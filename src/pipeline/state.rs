@@ -88,6 +88,15 @@ impl State {
         Self { config, upstreams, system, cache, zones, routes, access, views, in_flight, system_fingerprint, epoch }
     }
 
+    /// Tells whether a name must not be told to public servers: it is one of ours, or its route is private.
+    #[must_use]
+    pub fn is_private_name(&self, name: &Name) -> bool {
+        let qname = name.to_lower();
+        let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
+        let elsewhere = matches!(self.local(ViewId(0), &question), Outcome::NotOurs);
+        !elsewhere || self.routes.find(ViewId(0), question.qname.as_wire()).private
+    }
+
     /// Stage 4 for one name.
     pub(super) fn local(&self, view: ViewId, question: &QuestionKey) -> Outcome {
         let routed = RoutedNames { routes: &self.routes, view };

@@ -487,8 +487,9 @@ impl<'a> Exchange<'a> {
 
     fn accept(&self, reply: &Reply, server: &Server) -> Acceptance {
         // `Attempts::sort` lets only parsable messages through.
-        Message::parse(&reply.message)
-            .map_or(Acceptance::Reject("malformed"), |message| (self.ask.acceptable)(&message, &server.info))
+        Message::parse(&reply.message).map_or(Acceptance::Reject("malformed"), |message| {
+            (self.ask.acceptable)(&message, &server.info_for_judging())
+        })
     }
 
     /// A query has failed for sure: the server's next rung is tried, or the server has failed.

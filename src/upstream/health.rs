@@ -5,6 +5,7 @@
 
 use super::ladder::Steps;
 use crate::clock::Tick;
+use crate::stats::Histogram;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -103,6 +104,7 @@ struct Vitals {
     loop_until: Option<Tick>,
     loop_pause: Duration,
     sums: Sums,
+    rtts: Histogram,
 }
 
 /// One server's health. Shared by all threads; the lock is held for a few arithmetic steps.
@@ -156,6 +158,7 @@ impl Default for Vitals {
             loop_until: None,
             loop_pause: LOOP_FIRST,
             sums: Sums::default(),
+            rtts: Histogram::default(),
         }
     }
 }
@@ -196,6 +199,11 @@ impl Health {
         self.vitals().sums
     }
 
+    /// Returns how long its replies took.
+    pub(super) fn rtts(&self) -> Histogram {
+        self.vitals().rtts.clone()
+    }
+
     /// Tells whether the server answered anything at or after `since`.
     pub(super) fn answered_since(&self, since: Tick) -> bool {
         self.vitals().last_answer.is_some_and(|at| at >= since)
@@ -230,6 +238,12 @@ impl Health {
         true
     }
 
+    /// The network is another one: forgets everything but the sums. A server of the same address may be another one too.
+    pub(super) fn forget(&self) {
+        let mut vitals = self.vitals();
+        *vitals = Vitals { sums: vitals.sums, ..Vitals::default() };
+    }
+
     /// A query was sent.
     pub(super) fn sent(&self) {
         self.vitals().sums.queries += 1;
@@ -260,6 +274,7 @@ impl Health {
         vitals.errors = 0;
         vitals.probe_pause = PROBE_FIRST;
         vitals.sums.replies += 1;
+        vitals.rtts.record(rtt);
     }
 
     /// A reply was an answer (`failed` false) or SERVFAIL and its kin.
@@ -289,20 +304,6 @@ impl Health {
         if vitals.last_answer.is_none_or(|at| now.since(at) >= waited) {
             vitals.silent = vitals.silent.saturating_add(1);
             vitals.lates = vitals.lates.max(1);
-        }
-    }
-
-    /// The network may be another one: silence and errors of before are none of its. It is worth a probe at once, and
-    /// until it has answered it comes after those that nothing was held against.
-    pub(super) fn forgive(&self) {
-        let mut vitals = self.vitals();
-        vitals.lates = u8::from(vitals.silent > 0 || vitals.errors > 0);
-        (vitals.silent, vitals.errors) = (0, 0);
-        (vitals.probe_at, vitals.probe_pause) = (Tick(0), PROBE_FIRST);
-        // Nor are loops, patience with a slow way, and a middlebox that drops EDNS.
-        (vitals.loop_until, vitals.loop_pause, vitals.slowest) = (None, LOOP_FIRST, None);
-        if matches!(vitals.edns, EdnsHabit::Broken { .. }) {
-            vitals.edns = EdnsHabit::Unknown;
         }
     }
 
@@ -430,22 +431,6 @@ mod tests {
     }
 
     #[test]
-    fn another_network_is_a_new_chance() {
-        let (silent, unknown) = (Health::default(), Health::default());
-        silent.replied(START, Duration::from_millis(20));
-        for _ in 0..DEAD_AFTER_SILENT {
-            silent.silent(later(2), Duration::from_secs(1));
-        }
-        assert!(silent.claim_probe(later(9)) && !silent.claim_probe(later(9)));
-        for health in [&silent, &unknown] {
-            health.forgive();
-        }
-        assert_eq!(silent.snapshot(later(9)).standing, Standing::Suspect);
-        assert_eq!(unknown.snapshot(later(9)).standing, Standing::Unknown);
-        assert!(silent.claim_probe(later(9)), "at once");
-    }
-
-    #[test]
     fn smoothed_rtt_follows_and_failures_cost_more_than_distance() {
         let near = Health::default();
         let far = Health::default();
@@ -497,16 +482,17 @@ mod tests {
     }
 
     #[test]
-    fn on_another_network_loops_slow_ways_and_dropped_edns_are_forgotten() {
+    fn on_another_network_nothing_is_known_but_what_was_counted() {
         let health = Health::default();
-        health.replied(START, Duration::from_millis(1800));
+        health.replied(START, Duration::from_millis(20));
+        (0..DEAD_AFTER_ERRORS).for_each(|_| health.errored(START));
         health.looped(START);
         health.edns_broken(START);
-        assert!(health.snapshot(START).slowest_recent.is_some() && !health.habits(START).edns);
-        health.forgive();
+        health.forget();
         let snapshot = health.snapshot(START);
-        assert_eq!((snapshot.standing, snapshot.slowest_recent), (Standing::Good, None));
-        assert!(health.habits(START).edns);
+        assert_eq!((snapshot.standing, snapshot.srtt), (Standing::Unknown, None));
+        assert!(health.habits(START).edns && health.claim_probe(START));
+        assert_eq!((health.sums().replies, health.sums().errors), (1, DEAD_AFTER_ERRORS.into()));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!                         seen.rs      what the question met, and what its failure is called (pure)
 //!                         linger.rs    replies that come too late: learnt from, and handed on
 //!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
+//!                         finding.rs   who finds servers that are known by name only
 //!                         sockets.rs   how many sockets there may be
 //!                         network.rs   what is forgotten when the network is another one
 //!                         transport/   sockets, or a network played in memory
@@ -24,6 +25,7 @@
 mod attempts;
 mod awake;
 mod exchange;
+mod finding;
 mod group;
 mod health;
 mod ladder;
@@ -49,7 +51,7 @@ use crate::clock::Clock;
 use crate::config::{Config, GroupId, PlaceId, UpstreamTransport};
 use crate::dns::answer::ede;
 use crate::dns::wire::{Message, u16_at};
-use crate::dns::{Ede, QuestionKey, Trace};
+use crate::dns::{Ede, Name, QuestionKey, Trace};
 use crate::stats::Stats;
 use servers::Groups;
 use std::borrow::Cow;
@@ -226,7 +228,9 @@ impl Upstreams {
         let sockets = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.sockets));
         let new_sleeps = || Arc::new(network::Sleeps::new(&clock));
         let sleeps = previous.map_or_else(new_sleeps, |previous| Arc::clone(&previous.0.sleeps));
-        Self(Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, sleeps }))
+        let inner = Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, sleeps });
+        finding::begin(&inner, config);
+        Self(inner)
     }
 
     /// Replaces the machine's resolvers in groups with `"auto"`.
@@ -239,15 +243,20 @@ impl Upstreams {
         self.0.groups.set_own(own);
     }
 
+    /// Tells which names are private. Servers of such a name are looked for with private servers only.
+    pub fn set_private_names(&self, is_private: impl Fn(&Name) -> bool) {
+        self.0.groups.set_private_names(is_private);
+    }
+
     /// Tells that the network may be another one. Every connection is suspect: the next query to a server goes over a fresh
-    /// one as well, and whichever answers first is kept. Rungs that worked are first guesses, and what did not answer is
-    /// worth asking again.
-    pub fn suspect_all(&self) {
+    /// one as well, and whichever answers first is kept. Rungs that worked are first guesses, and nothing is known of any
+    /// server's health.
+    pub fn network_changed(&self) {
         self.0.forget_network();
     }
 
     /// Waits until a question has shown that the machine had slept, and returns for how long. All that
-    /// [`Upstreams::suspect_all`] does is done by then. Cancel safe; for one caller.
+    /// [`Upstreams::network_changed`] does is done by then. Cancel safe; for one caller.
     pub async fn slept(&self) -> Duration {
         self.0.sleeps.next().await
     }

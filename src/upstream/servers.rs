@@ -6,8 +6,11 @@ use super::outage::Outage;
 use super::transport::Ways;
 use crate::clock::Tick;
 use crate::config::{Config, GroupId, PlaceId, Strategy, Upstream, UpstreamOptions, UpstreamTransport};
+use crate::dns::Name;
 use crate::dns::address::is_private;
+use crate::stats::Histogram;
 use arc_swap::ArcSwap;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,6 +51,8 @@ pub struct ServerStatus {
     pub slowest_recent: Option<Duration>,
     /// What happened with it so far.
     pub sums: Sums,
+    /// How long its replies took.
+    pub rtts: Histogram,
 }
 
 #[derive(Debug)]
@@ -57,6 +62,8 @@ pub(super) struct Server {
     pub(super) ways: Arc<Ways>,
     pub(super) ladder: Arc<Ladder>,
     own: AtomicBool,
+    /// It is known by a name that must not be told to public servers.
+    pub(super) has_private_name: AtomicBool,
 }
 
 impl Server {
@@ -70,7 +77,11 @@ impl Server {
     /// Makes a server about which nothing is known.
     fn unknown(info: ServerInfo, ways: Ways) -> Self {
         let ladder = Arc::new(Ladder::new(ways.count()));
-        Self { info, health: Arc::default(), ways: Arc::new(ways), ladder, own: AtomicBool::new(false) }
+        Self::with(info, Arc::default(), Arc::new(ways), ladder)
+    }
+
+    fn with(info: ServerInfo, health: Arc<Health>, ways: Arc<Ways>, ladder: Arc<Ladder>) -> Self {
+        Self { info, health, ways, ladder, own: AtomicBool::new(false), has_private_name: AtomicBool::new(false) }
     }
 
     /// Returns how it is asked when nothing speaks against it.
@@ -91,6 +102,15 @@ impl Server {
     /// Tells whether asking it would be asking ourselves.
     pub(super) fn is_own(&self) -> bool {
         self.own.load(Ordering::Relaxed)
+    }
+
+    /// Returns what its answers are judged by: a server that has proved to be the one of its name is as private as the
+    /// addresses this name leads to.
+    pub(super) fn info_for_judging(&self) -> Cow<'_, ServerInfo> {
+        if self.info.private || !self.ways.has_proved_private() {
+            return Cow::Borrowed(&self.info);
+        }
+        Cow::Owned(ServerInfo { private: true, ..self.info.clone() })
     }
 
     /// Tells whether a question may go to it; `only_private` is what the question says.
@@ -137,7 +157,7 @@ impl Groups {
                     (Arc::new(ways), ladder)
                 }
             };
-            Arc::new(Server { info, health, ways, ladder, own: AtomicBool::new(false) })
+            Arc::new(Server::with(info, health, ways, ladder))
         };
         let all = config
             .groups
@@ -186,6 +206,28 @@ impl Groups {
         self.get(id).map(|group| group.members.load_full()).unwrap_or_default()
     }
 
+    /// Returns the servers of a group by its place in the configuration.
+    pub(super) fn members_at(&self, at: usize) -> Arc<Vec<Arc<Server>>> {
+        self.all.get(at).map(|group| group.members.load_full()).unwrap_or_default()
+    }
+
+    /// Returns the servers that are written, each with its group's place in the configuration.
+    pub(super) fn fixed(&self) -> impl Iterator<Item = (usize, &Arc<Server>)> {
+        self.all.iter().enumerate().flat_map(|(at, group)| group.fixed.iter().map(move |server| (at, server)))
+    }
+
+    /// Tells whether we listen on an address.
+    pub(super) fn is_own(&self, address: SocketAddr) -> bool {
+        self.own.load().iter().any(|own| is_same(*own, address))
+    }
+
+    pub(super) fn set_private_names(&self, is_private: impl Fn(&Name) -> bool) {
+        for (_, server) in self.fixed() {
+            let private = server.ways.names().any(&is_private);
+            server.has_private_name.store(private, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn set_system(&self, system: &[SocketAddr]) {
         for group in self.all.iter().filter(|group| group.auto) {
             let before = group.members.load_full();
@@ -210,7 +252,7 @@ impl Groups {
             group.outage.end();
             for server in group.members.load().iter() {
                 server.ladder.moved_to(place);
-                server.health.forgive();
+                server.health.forget();
             }
         }
     }
@@ -223,7 +265,7 @@ impl Groups {
     pub(super) fn set_own(&self, own: &[SocketAddr]) {
         self.own.store(Arc::new(own.to_vec()));
         for server in self.all.iter().flat_map(|group| group.members.load_full().to_vec()) {
-            server.own.store(own.iter().any(|own| is_same(*own, server.info.address)), Ordering::Relaxed);
+            server.own.store(self.is_own(server.info.address), Ordering::Relaxed);
         }
     }
 
@@ -243,6 +285,7 @@ impl Groups {
                     srtt: snapshot.srtt,
                     slowest_recent: snapshot.slowest_recent,
                     sums: server.health.sums(),
+                    rtts: server.health.rtts(),
                 }
             })
             .collect()
@@ -254,7 +297,7 @@ fn written(server: &Upstream) -> Option<(ServerInfo, Ways)> {
     let ways = Ways::new(server)?;
     let transport = ways.transport(0);
     let address = ways.address(transport);
-    // One that is found by its name only may be anywhere.
+    // One that is found by its name only may be anywhere, and be somewhere else tomorrow.
     let private = server.host.ip().is_some_and(is_private);
     let info = ServerInfo { label: server.label.as_str().into(), address, transport, private };
     Some((info, ways))

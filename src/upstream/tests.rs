@@ -1,6 +1,6 @@
 //! The whole of `ask`: against sockets on loopback in real time, and against a network in memory in paused time.
 
-mod fake;
+pub(super) mod fake;
 mod ladder;
 mod load;
 mod memory;

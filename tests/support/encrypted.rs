@@ -133,11 +133,19 @@ impl Server {
     }
 
     pub(crate) fn unbound(identity: &Identity) -> Option<Self> {
-        Self::start("unbound", &["/usr/sbin/unbound"], |folder, dot, doh| {
-            let config = unbound_config(identity, folder, "127.0.0.1", [dot, doh]);
-            std::fs::write(folder.join("unbound.conf"), config).unwrap();
-            vec!["-d".into(), "-c".into(), folder.join("unbound.conf")]
-        })
+        Self::start("unbound", &["/usr/sbin/unbound"], |folder, dot, doh| Self::for_unbound(identity, folder, dot, doh))
+    }
+
+    /// Starts unbound with DoT at a port that was free a moment ago.
+    pub(crate) fn unbound_at(identity: &Identity, dot: u16) -> Option<Self> {
+        let prepare = |folder: &Path, dot, doh| Self::for_unbound(identity, folder, dot, doh);
+        Self::start_at("unbound", &["/usr/sbin/unbound"], Some(dot), prepare)
+    }
+
+    fn for_unbound(identity: &Identity, folder: &Path, dot: u16, doh: u16) -> Vec<PathBuf> {
+        let config = unbound_config(identity, folder, "127.0.0.1", [dot, doh]);
+        std::fs::write(folder.join("unbound.conf"), config).unwrap();
+        vec!["-d".into(), "-c".into(), folder.join("unbound.conf")]
     }
 
     pub(crate) fn dnsdist(identity: &Identity) -> Option<Self> {
@@ -169,10 +177,21 @@ impl Server {
 
     /// Starts a server; `None`, after saying so, when it is not installed. In CI that is a failure.
     fn start(name: &str, paths: &[&str], prepare: impl Fn(&Path, u16, u16) -> Vec<PathBuf>) -> Option<Self> {
+        Self::start_at(name, paths, None, prepare)
+    }
+
+    /// Starts a server whose DoT is at a port that was decided before, if any.
+    fn start_at(
+        name: &str,
+        paths: &[&str],
+        decided: Option<u16>,
+        prepare: impl Fn(&Path, u16, u16) -> Vec<PathBuf>,
+    ) -> Option<Self> {
         let program = installed(name, paths)?;
         for _ in 0..5 {
             let folder = tempfile::tempdir().unwrap();
             let [dot, doh] = free_ports();
+            let dot = decided.unwrap_or(dot);
             let arguments = prepare(folder.path(), dot, doh);
             let mut command = Command::new(program);
             command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());

@@ -1,6 +1,7 @@
 //! `[upstream.NAME]`: the groups, written and built in, and fallbacks that end, and end soon.
 
-use super::servers;
+use super::built_in;
+use super::servers::{self, Surroundings};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::Table;
 use crate::config::file::{STRATEGY, UPSTREAM};
@@ -41,8 +42,14 @@ pub(crate) fn check(
     if let Some(entry) = tables.entries.get(MAX_GROUPS) {
         diagnostics.push(too_many("too-many-groups", "upstream groups", MAX_GROUPS, entry.key_at.clone()));
     }
+    // A group that nobody wrote asks the machine's resolvers, or is built in; the latter are not asked for names of others.
+    let helps = |name: &String| match tables.table(name) {
+        Some(table) if table.node("servers").is_some() => servers::helps(table),
+        Some(_) | None => name == SYSTEM_GROUP,
+    };
+    let around = Surroundings { listen, somebody_helps: names.groups.iter().any(helps) };
     let mut make = |name: &String| match tables.table(name) {
-        Some(table) => group(table, name, names, listen, requirements, diagnostics),
+        Some(table) => group(table, name, names, around, requirements, diagnostics),
         None => unwritten(name),
     };
     let groups: Vec<Group> = names.groups.iter().map(&mut make).collect();
@@ -55,11 +62,17 @@ fn group(
     table: &Table,
     name: &str,
     names: &Names,
-    listen: &[SocketAddr],
+    around: Surroundings<'_>,
     requirements: &mut Vec<Requirement>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Group {
-    let servers = servers::check(table, name, listen, requirements, diagnostics);
+    let mut servers = servers::check(table, name, around, requirements, diagnostics);
+    if table.node("servers").is_none() && name != SYSTEM_GROUP {
+        match resolvers::find(name) {
+            Some(known) => servers.found = built_in::servers(known, &servers.options, table),
+            None => report_no_servers(table, diagnostics),
+        }
+    }
     Group {
         name: name.to_owned(),
         servers: servers.found,
@@ -85,6 +98,15 @@ fn unwritten(name: &str) -> Group {
         timeout: get::duration(&table, "timeout"),
         fallback: None,
     }
+}
+
+/// Reports that a group has no servers, as every key that must be there is reported.
+fn report_no_servers(table: &Table, diagnostics: &mut Vec<Diagnostic>) {
+    let key = UPSTREAM.keys.iter().find(|key| key.name == "servers");
+    let expected = key.map(|key| key.kind.expected()).unwrap_or_default();
+    let problem = Diagnostic::error("missing-key", table.at.clone(), expected);
+    let problem = problem.key(table.path_of("servers")).found("nothing");
+    diagnostics.push(problem.hint("add `servers = [\"auto\"]`, or the servers' addresses"));
 }
 
 /// Reports every ring of fallbacks once, at its first group in the file.

@@ -10,7 +10,7 @@ use crate::config::model::{
     UpstreamTransport,
 };
 use crate::config::paths::beside;
-use crate::config::resolve::{duplicate, too_many};
+use crate::config::resolve::{SYSTEM_GROUP, duplicate, too_many};
 use crate::config::server::{RungText, ServerAddress, ServerText, rung};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -18,30 +18,52 @@ use std::sync::Arc;
 
 /// Servers of a group at most; no question is asked of more than eight.
 const MAX_SERVERS: usize = 64;
-/// Resolvers of `bootstrap` at most; a name is asked of all of them at once.
+/// Resolvers of `bootstrap` at most; each is asked a quarter of a second after the one before.
 const MAX_BOOTSTRAP: usize = 8;
 /// Keys of a server at most: the one in use, the next one, and some that were.
 const MAX_PINS: usize = 16;
 /// Keys that only encrypted rungs have a use for.
 const FOR_ENCRYPTED: &[&str] = &["sni", "pins", "ca_file", "client_certificate", "client_key"];
 
-/// What a group's `servers` and the keys beside it say.
+/// What a group's `servers` and the keys beside it say. A group without `servers` has none, but for `system`.
 pub(super) struct Servers {
     pub(super) found: Vec<Upstream>,
     pub(super) auto: bool,
     pub(super) options: Arc<UpstreamOptions>,
 }
 
+/// What is around a group.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// What we listen on.
+    pub(super) listen: &'a [SocketAddr],
+    /// There is a server, in whatever group, that can be asked for the names of others.
+    pub(super) somebody_helps: bool,
+}
+
+/// Tells whether a group has a server that can be asked for the names of others: one that needs no name itself.
+pub(super) fn helps(group: &Table) -> bool {
+    group.items("servers").iter().filter_map(entry).any(|(own, text, _)| {
+        let own = own.filter(|own| own.node("proxy").is_some()).unwrap_or(group);
+        let proxy_has_name = match own.node("proxy").map(|node| &node.value) {
+            Some(Value::Proxy(Proxy::Socks5(proxy) | Proxy::Http(proxy))) => proxy.host.ip().is_none(),
+            _ => false,
+        };
+        let has_address = matches!(text, ServerText::At(address) if address.host.ip().is_some());
+        (has_address || *text == ServerText::Auto) && !proxy_has_name
+    })
+}
+
 /// Reads the servers of a group.
 pub(super) fn check(
     table: &Table,
     group: &str,
-    listen: &[SocketAddr],
+    around: Surroundings<'_>,
     requirements: &mut Vec<Requirement>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Servers {
     let mut own = Vec::new();
-    let mut reader = Reader { group: table, listen, diagnostics: &mut own };
+    let mut reader = Reader { group: table, around, diagnostics: &mut own };
     let servers = reader.servers(group);
     // A mistake in a key of the group is one mistake, however many servers have it.
     let mut seen = HashSet::new();
@@ -53,7 +75,7 @@ pub(super) fn check(
 
 struct Reader<'a> {
     group: &'a Table,
-    listen: &'a [SocketAddr],
+    around: Surroundings<'a>,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
 
@@ -85,6 +107,10 @@ impl Reader<'_> {
         let (mut found, mut auto) = (Vec::new(), None);
         let mut labels: HashMap<String, &Location> = HashMap::new();
         let mut addresses: HashMap<String, &Location> = HashMap::new();
+        if group == SYSTEM_GROUP && table.node("servers").is_none() {
+            self.automatic(&Item { own: None, at: &table.at, path: path.clone() }, false);
+            auto = Some(());
+        }
         for (index, node) in items.iter().enumerate() {
             let path = format!("{path}[{index}]");
             let Some((own, text, at)) = entry(node) else { continue };
@@ -115,7 +141,9 @@ impl Reader<'_> {
         }
         let encrypted = found.iter().any(is_encrypted);
         let named = found.iter().any(|server| needs_bootstrap(&server.host, &server.options));
-        self.report_idle_keys(table, encrypted, named || found.iter().any(has_named_proxy));
+        if table.node("servers").is_some() {
+            self.report_idle_keys(table, encrypted, named || found.iter().any(has_named_proxy));
+        }
         Servers { found, auto: auto.is_some(), options: Arc::new(self.options(None, None)) }
     }
 
@@ -142,7 +170,7 @@ impl Reader<'_> {
         let shown = format!("{:?}", address.to_string());
         let own_address = |rung: &Rung| {
             let to = address.host.socket_address(rung.port);
-            to.is_some_and(|to| self.listen.iter().any(|listen| is_same_socket(*listen, to)))
+            to.is_some_and(|to| self.around.listen.iter().any(|listen| is_same_socket(*listen, to)))
         };
         if rungs.iter().any(own_address) {
             let expected = "another address than the ones in [server] listen";
@@ -293,15 +321,16 @@ impl Reader<'_> {
                 "floor = \"encrypted\" leaves no way to ask it: write tls://, https:// or quic://, or floor = \"any\"";
             report("nothing-above-floor", "at least one encrypted rung", found, hint);
         }
-        if rungs.iter().any(|rung| rung.transport == UpstreamTransport::H3) {
-            let hint = "write https:// or quic://: HTTP/3 is not built in";
+        if rungs.iter().any(|rung| !rung.transport.is_built_in()) {
+            let hint = "write https:// or quic://: HTTP/3 is not built in; it is with `cargo build --features h3`";
             report("no-h3", "a transport of this build: udp, tcp, tls, https or quic", shown.to_owned(), hint);
         }
     }
 
     /// Reports names that nothing could find.
     fn report_names(&mut self, host: &UpstreamHost, options: &UpstreamOptions, item: &Item<'_>, shown: &str) {
-        let loops = options.bootstrap.iter().find(|to| self.listen.iter().any(|listen| is_same_socket(*listen, **to)));
+        let loops =
+            options.bootstrap.iter().find(|to| self.around.listen.iter().any(|listen| is_same_socket(*listen, **to)));
         let table = |key: &str| item.own.filter(|own| own.node(key).is_some()).unwrap_or(self.group);
         if let Some(address) = loops {
             let table = table("bootstrap");
@@ -311,18 +340,18 @@ impl Reader<'_> {
             let problem = problem.key(table.path_of("bootstrap")).found(format!("\"{address}\"")).hint(hint);
             self.diagnostics.push(problem);
         }
-        if !options.bootstrap.is_empty() {
+        if !options.bootstrap.is_empty() || self.around.somebody_helps {
             return;
         }
         let hint = "add `bootstrap = [\"9.9.9.10\", \"8.8.8.8\"]`: plain resolvers that find it";
         if needs_bootstrap(host, options) {
             let hint = format!("{hint}; or write its address and the name after it: tls://ADDRESS#NAME");
-            let problem = Diagnostic::error("no-bootstrap", item.at.clone(), "`bootstrap` for a server given by name");
+            let problem = Diagnostic::error("no-bootstrap", item.at.clone(), "a way to find a server given by name");
             self.diagnostics.push(problem.key(&item.path).found(shown).hint(hint));
         }
         if proxy_has_name(options) {
             let table = table("proxy");
-            let expected = "`bootstrap` for a proxy given by name";
+            let expected = "a way to find a proxy given by name";
             let problem = Diagnostic::error("no-bootstrap", table.at_of("proxy"), expected);
             let hint = format!("{hint}; or write the proxy's address");
             self.diagnostics.push(problem.key(table.path_of("proxy")).found("a name").hint(hint));

@@ -68,7 +68,7 @@ macro_rules! with_connection_keys {
                 name: "source",
                 kind: Kind::Source,
                 presence: Optional("\"192.0.2.10\""),
-                doc: "The address of this machine that connections come from.",
+                doc: "The address of this machine that its queries and connections come from.",
             },
             Key {
                 name: "interface",
@@ -93,8 +93,9 @@ macro_rules! with_connection_keys {
                 name: "bootstrap",
                 kind: Kind::List(&Kind::Bootstrap),
                 presence: Optional("[\"9.9.9.10\", \"[2620:fe::10]:53\"]"),
-                doc: "Plain resolvers, by address, that find servers and proxies given by name. Behind a proxy, the proxy \
-                      finds the servers.",
+                doc: "Plain resolvers, by address, that find servers and proxies given by name. Without it, and when none of \
+                      them can tell, servers with an address are asked: those of the same group, then those of others; for a \
+                      private name private ones only. Behind a proxy, the proxy finds the servers.",
             },
         ]
     };
@@ -104,15 +105,16 @@ macro_rules! with_connection_keys {
 pub(crate) static UPSTREAM: TableDef = TableDef {
     doc: "A group of upstream resolvers that may stand in for each other. The group `system` is always there; it asks the \
           resolvers this machine was given unless it is written otherwise. The groups `trusted` and `near` are built in \
-          (see below); a group of one of these names replaces it wholly.",
+          (see below): a group of one of these names with `servers` replaces it wholly; without `servers`, its other keys \
+          apply to the built-in servers.",
     keys: with_connection_keys!(
         Default,
         [
             Key {
                 name: "servers",
                 kind: Kind::List(&Kind::Either(&Kind::Table(&SERVER_ENTRY), &Kind::Server)),
-                presence: Required("[\"auto\"]"),
-                doc: "Its servers: an address in the form under \"Servers\"; \"auto\": the resolvers this machine was given; \
+                presence: Default("[\"auto\"]"),
+                doc: "Its servers; `system`, `trusted` and `near` have theirs without this key, every other group must have it: an address in the form under \"Servers\"; \"auto\": the resolvers this machine was given; \
                       or a table with an address and more.",
             },
             Key {

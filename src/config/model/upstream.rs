@@ -235,6 +235,12 @@ impl UpstreamTransport {
         !matches!(self, Self::Udp | Self::Tcp)
     }
 
+    /// Tells whether this build has it: HTTP/3 is in those with the feature `h3`, while its library is young.
+    #[must_use]
+    pub fn is_built_in(self) -> bool {
+        self != Self::H3 || cfg!(feature = "h3")
+    }
+
     /// Returns the port a server has when none is written: RFC 1035 section 4.2, RFC 7858 section 3.1, RFC 9110 section
     /// 4.2.2, RFC 9250 section 4.1.1.
     #[must_use]

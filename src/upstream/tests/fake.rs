@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub(super) const BUDGET: Duration = Duration::from_millis(4500);
 
-pub(super) fn group(name: &str, servers: &[SocketAddr]) -> Group {
+pub(in crate::upstream) fn group(name: &str, servers: &[SocketAddr]) -> Group {
     let servers = servers
         .iter()
         .map(|&address| Upstream::plain(format!("{name}/{address}"), UpstreamTransport::Udp, address))
@@ -51,12 +51,13 @@ pub(super) fn config(groups: Vec<Group>) -> Config {
         rewrites: Vec::new(),
         cache: Cache::NONE,
         views: Vec::new(),
+        stats: crate::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
         requirements: Vec::new(),
     }
 }
 
-pub(super) fn upstreams(groups: Vec<Group>, clock: Clock, net: Net) -> (Upstreams, Arc<Stats>) {
+pub(in crate::upstream) fn upstreams(groups: Vec<Group>, clock: Clock, net: Net) -> (Upstreams, Arc<Stats>) {
     let stats = Arc::new(Stats::default());
     (Upstreams::new(&config(groups), &[], clock, Arc::clone(&stats), net, None), stats)
 }

@@ -1,65 +1,183 @@
-//! Finding a server that is known by name only, over resolvers given by address: never through ourselves.
+//! Finding a server that is known by name only: by asking those that are known by address, never through ourselves.
+//!
+//! Who they are is for [`super::super::finding`] to say. Here: what they are asked, which of them is believed, how long
+//! what they say is kept. Addresses are looked for when a connection is to be opened, and again behind the queries of a
+//! server in use when half of their life is over; nothing happens while nobody asks. When nobody can tell, those known
+//! before stay in use.
 
 use super::jobs::Fault;
+use super::race;
+use crate::dns::address::is_private;
 use crate::dns::wire::{Message, Section, flag};
 use crate::dns::{Name, QuestionKey, Rtype};
-use crate::upstream::reply::{Match, Sent, Shape};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use futures_util::future::{Either, select};
+use std::fmt;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::net::UdpSocket;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-/// How long one resolver is waited for before the next is asked.
-const PATIENCE: Duration = Duration::from_millis(700);
 /// Addresses kept of a name.
 const MAX_ADDRESSES: usize = 8;
 /// Addresses are kept at least so long: a connection is opened seldom, and they hardly change.
 const MIN_KEPT: Duration = Duration::from_secs(60);
 /// Addresses are kept at most so long.
 const MAX_KEPT: Duration = Duration::from_secs(86_400);
-/// Octets of a reply.
-const RECEIVE_BYTES: usize = 4096;
+/// How long after the addresses of one family those of the other are waited for (RFC 8305 section 3).
+const OTHER_FAMILY: Duration = Duration::from_millis(50);
+/// How long after a search that was in vain, behind queries, the next one begins.
+const REFRESH_PAUSE: Duration = Duration::from_secs(30);
 
-/// Returns the addresses of a name, IPv6 and IPv4 in turn, and how long they may be kept.
-pub(super) async fn find(name: &Name, resolvers: &[SocketAddr]) -> Result<(Vec<IpAddr>, Duration), Fault> {
-    if resolvers.is_empty() {
-        return Err(Fault::told(format!("{name} has no `bootstrap` to find it by")));
-    }
-    for resolver in resolvers {
-        let (v6, v4) = tokio::join!(ask(*resolver, name, Rtype::AAAA), ask(*resolver, name, Rtype::A));
-        let (v6, v4) = (v6.unwrap_or_default(), v4.unwrap_or_default());
-        let ttl = v6.iter().chain(&v4).map(|(_, ttl)| *ttl).min();
-        let pairs = (0..v6.len().max(v4.len())).flat_map(|at| [v6.get(at), v4.get(at)]);
-        let found: Vec<IpAddr> = pairs.flatten().map(|(ip, _)| *ip).take(MAX_ADDRESSES).collect();
-        if let Some(ttl) = ttl {
-            return Ok((found, Duration::from_secs(ttl.into()).clamp(MIN_KEPT, MAX_KEPT)));
-        }
-    }
-    Err(Fault::told(format!("no resolver of `bootstrap` knows an address of {name}")))
+/// Asks one server, known by address, one question; gives its reply, already matched, or nothing after a time.
+pub(in crate::upstream) type Helper = Box<dyn Fn(QuestionKey) -> Answering + Send + Sync>;
+/// The reply that is waited for.
+pub(in crate::upstream) type Answering = Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send>>;
+/// Says who can be asked at this moment: first all of one list, then those of the next.
+pub(in crate::upstream) type Helpers = dyn Fn() -> Vec<Vec<Helper>> + Send + Sync;
+
+/// Where a server's name leads. Shared by all ways to the server.
+#[derive(Default)]
+pub(in crate::upstream) struct Finder {
+    state: Mutex<State>,
+    refreshing: AtomicBool,
 }
 
-/// Asks one resolver for one type; addresses with their TTLs.
-async fn ask(resolver: SocketAddr, name: &Name, rtype: Rtype) -> Option<Vec<(IpAddr, u32)>> {
-    let question = QuestionKey { qname: name.to_lower(), qtype: rtype, dnssec_ok: false, checking_disabled: false };
-    let sent = Sent::new(&question, Shape { edns: true, ..Shape::default() });
-    let any: SocketAddr = match resolver {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await.ok()?;
-    socket.connect(resolver).await.ok()?;
-    socket.send(&sent.bytes).await.ok()?;
-    let mut received = [0; RECEIVE_BYTES];
-    let reply = async {
-        loop {
-            let len = socket.recv(&mut received).await.ok()?;
-            if sent.matches(&received[..len]) == Match::Exact {
-                return Some(len);
-            }
+#[derive(Default)]
+struct State {
+    helpers: Option<Arc<Helpers>>,
+    known: Option<Known>,
+    /// No search behind queries begins before.
+    next_refresh: Option<Instant>,
+}
+
+#[derive(Clone)]
+struct Known {
+    addresses: Vec<IpAddr>,
+    until: Instant,
+}
+
+impl fmt::Debug for Finder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.state().known.as_ref().map(|known| known.addresses.clone());
+        f.debug_struct("Finder").field("known", &known).finish_non_exhaustive()
+    }
+}
+
+impl Finder {
+    /// Says who can be asked from here on.
+    pub(in crate::upstream) fn set_helpers(&self, helpers: Arc<Helpers>) {
+        self.state().helpers = Some(helpers);
+    }
+
+    /// Returns the addresses of the server's name: those that are known while they may be kept, else what is found, else
+    /// those known before.
+    pub(super) async fn addresses(&self, name: &Name) -> Result<Vec<IpAddr>, Fault> {
+        let known = self.state().known.clone();
+        match known.as_ref().filter(|known| Instant::now() < known.until) {
+            Some(known) => Ok(known.addresses.clone()),
+            None => self.search(name).await.or_else(|fault| known.map(|known| known.addresses).ok_or(fault)),
         }
+    }
+
+    /// Looks for a name that nothing is kept of, such as a proxy's.
+    pub(super) async fn find(&self, name: &Name) -> Result<(Vec<IpAddr>, Duration), Fault> {
+        let helpers = self.state().helpers.clone();
+        find(name, helpers.map(|helpers| helpers()).unwrap_or_default()).await
+    }
+
+    async fn search(&self, name: &Name) -> Result<Vec<IpAddr>, Fault> {
+        let (addresses, kept) = self.find(name).await?;
+        let mut state = self.state();
+        let now = Instant::now();
+        state.known = Some(Known { addresses: addresses.clone(), until: now + kept });
+        state.next_refresh = Some(now + kept / 2);
+        Ok(addresses)
+    }
+
+    /// The server is being asked: looks for its name once more when it is time, so that the next connection need not wait
+    /// for that. Must be called inside a tokio runtime.
+    pub(super) fn refresh_when_due(self: &Arc<Self>, name: &Name) {
+        let is_due = |at: Instant| Instant::now() >= at;
+        if !self.state().next_refresh.is_some_and(is_due) || self.refreshing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (finder, name) = (Arc::clone(self), name.clone());
+        // Detached: it ends by itself in a few seconds, and nothing waits for it.
+        tokio::spawn(async move {
+            let flag = Refreshing(&finder.refreshing);
+            if finder.search(&name).await.is_err() {
+                finder.state().next_refresh = Some(Instant::now() + REFRESH_PAUSE);
+            }
+            drop(flag);
+        });
+    }
+
+    /// A connection did not open: the next one looks for the name again.
+    pub(super) fn forget(&self) {
+        if let Some(known) = &mut self.state().known {
+            known.until = Instant::now();
+        }
+    }
+
+    /// Tells whether the name is known to lead to private addresses and no others.
+    pub(super) fn is_private(&self) -> bool {
+        self.state().known.as_ref().is_some_and(|known| known.addresses.iter().copied().all(is_private))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each field is whole at any time.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A search behind queries; over when dropped, also with its runtime.
+struct Refreshing<'a>(&'a AtomicBool);
+
+impl Drop for Refreshing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Returns the addresses of a name, IPv6 and IPv4 in turn, and how long they may be kept.
+async fn find(name: &Name, helpers: Vec<Vec<Helper>>) -> Result<(Vec<IpAddr>, Duration), Fault> {
+    if helpers.iter().all(Vec::is_empty) {
+        return Err(Fault::told(format!(
+            "there is nobody to ask for {name}: no `bootstrap`, no server known by address"
+        )));
+    }
+    for helpers in &helpers {
+        let found = race::first(helpers, "nobody", |helper| look_up(name, helper)).await;
+        if found.is_ok() {
+            return found;
+        }
+    }
+    Err(Fault::told(format!("nobody who can be asked knows an address of {name}: see `bootstrap`")))
+}
+
+/// Asks one server for the addresses of a name.
+async fn look_up(name: &Name, helper: &Helper) -> Result<(Vec<IpAddr>, Duration), Fault> {
+    let (v6, v4) = (pin!(ask(helper, name, Rtype::AAAA)), pin!(ask(helper, name, Rtype::A)));
+    let (v6, v4) = match select(v6, v4).await {
+        Either::Left((v6, v4)) if v6.is_empty() => (v6, v4.await),
+        Either::Left((v6, v4)) => (v6, timeout(OTHER_FAMILY, v4).await.unwrap_or_default()),
+        Either::Right((v4, v6)) if v4.is_empty() => (v6.await, v4),
+        Either::Right((v4, v6)) => (timeout(OTHER_FAMILY, v6).await.unwrap_or_default(), v4),
     };
-    let len = timeout(PATIENCE, reply).await.ok()??;
-    let message = Message::parse(&received[..len]).ok().filter(|message| !message.has(flag::TC))?;
+    let ttl = v6.iter().chain(&v4).map(|(_, ttl)| *ttl).min();
+    let ttl = ttl.ok_or_else(|| Fault::told("it has no address"))?;
+    let pairs = (0..v6.len().max(v4.len())).flat_map(|at| [v6.get(at), v4.get(at)]);
+    let addresses = pairs.flatten().map(|(ip, _)| *ip).take(MAX_ADDRESSES).collect();
+    Ok((addresses, Duration::from_secs(ttl.into()).clamp(MIN_KEPT, MAX_KEPT)))
+}
+
+/// Asks for the addresses of one family, with their TTLs.
+async fn ask(helper: &Helper, name: &Name, rtype: Rtype) -> Vec<(IpAddr, u32)> {
+    let question = QuestionKey { qname: name.to_lower(), qtype: rtype, dnssec_ok: false, checking_disabled: false };
+    let reply = helper(question).await.unwrap_or_default();
+    let Some(message) = Message::parse(&reply).ok().filter(|message| !message.has(flag::TC)) else { return Vec::new() };
     let address = |rdata: &[u8]| -> Option<IpAddr> {
         match rtype {
             Rtype::A => <[u8; 4]>::try_from(rdata).ok().map(IpAddr::from),
@@ -67,5 +185,9 @@ async fn ask(resolver: SocketAddr, name: &Name, rtype: Rtype) -> Option<Vec<(IpA
         }
     };
     let records = message.section(Section::Answer).filter(|record| record.rtype == rtype);
-    Some(records.filter_map(|record| Some((address(message.rdata(&record))?, record.ttl))).collect())
+    records.filter_map(|record| Some((address(message.rdata(&record))?, record.ttl))).collect()
 }
+
+#[cfg(test)]
+#[path = "bootstrap_tests.rs"]
+mod tests;

@@ -2,17 +2,13 @@
 
 use super::jobs::Fault;
 use super::proxy::{self, Destination};
+use super::race;
 use super::target::Target;
 use crate::config::{Proxy, UpstreamHost, UpstreamOptions};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
-
-/// How long one address is tried while there are others: a SYN is repeated after 1 s.
-pub(super) const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(1200);
 
 /// Connects to a server.
 pub(super) async fn connect(target: &Target) -> Result<TcpStream, Fault> {
@@ -49,25 +45,12 @@ fn destination(target: &Target) -> Destination {
     }
 }
 
-/// Connects to the first address that takes it: each but the last has a moment before the next is tried.
+/// Connects to the first address that takes it.
 pub(super) async fn first<T, F: Future<Output = Result<T, Fault>>>(
     addresses: &[SocketAddr],
     connect: impl Fn(SocketAddr) -> F,
 ) -> Result<T, Fault> {
-    let mut last = Fault::told("it has no address");
-    for (at, address) in addresses.iter().enumerate() {
-        let connecting = connect(*address);
-        let connected = if at + 1 == addresses.len() {
-            connecting.await
-        } else {
-            timeout(NEXT_ADDRESS_AFTER, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        };
-        match connected {
-            Ok(connected) => return Ok(connected),
-            Err(fault) => last = fault,
-        }
-    }
-    Err(last)
+    race::first(addresses, "it has no address", |address| connect(*address)).await
 }
 
 async fn one(to: SocketAddr, options: &UpstreamOptions) -> Result<TcpStream, Fault> {

@@ -108,6 +108,7 @@ struct Carrier {
 impl Link {
     /// Sends a query. The reply carries the query's own id and has the same question, letter case aside.
     pub(super) fn send(self: &Arc<Self>, query: &[u8]) -> io::Result<Receiver> {
+        self.target.used();
         let (job, receiver) = Job::new(query);
         self.place(job).map_err(io::Error::from)?;
         Ok(receiver)

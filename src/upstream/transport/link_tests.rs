@@ -23,7 +23,7 @@ fn link(links: &Arc<Links>, server: SocketAddr) -> Arc<Link> {
         UpstreamTransport::Tcp,
         None,
         Arc::default(),
-        Arc::new(Roots::default()),
+        (Arc::new(Roots::default()), Arc::default()),
     ))
 }
 

@@ -6,7 +6,8 @@
 //!            link.rs    one of them: which connection carries a query, when another is opened
 //!            open.rs    opening one: dial.rs (proxy.rs, bootstrap.rs), then tls.rs, then
 //!                         stream.rs    messages with their lengths: TCP, TLS
-//!                         requests.rs  a stream for each query: https.rs, quic.rs
+//!                         requests.rs  a stream for each query: https.rs, quic.rs, http3.rs
+//!            bootstrap.rs  where a server's name leads, race.rs several tries at the same
 //!            refused.rs a socket for QUIC that notices when nobody listens
 //!            target.rs  where a connection leads, and its TLS rules
 //!            dates.rs   what certificates say about this machine's clock (pure)
@@ -21,6 +22,8 @@
 mod bootstrap;
 mod dates;
 mod dial;
+#[cfg(feature = "h3")]
+mod http3;
 mod https;
 mod jobs;
 mod link;
@@ -28,6 +31,7 @@ mod open;
 mod owed;
 mod proxy;
 mod quic;
+mod race;
 mod refused;
 mod requests;
 mod stream;
@@ -36,6 +40,7 @@ mod tls;
 pub(super) mod udp;
 mod ways;
 
+pub(super) use bootstrap::Helper;
 pub use dates::WrongClock;
 pub(super) use ways::{Pool, Ways};
 

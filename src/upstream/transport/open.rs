@@ -1,5 +1,7 @@
 //! Opening a connection by each transport, and what all of them can do once they are open.
 
+#[cfg(feature = "h3")]
+use super::http3;
 use super::jobs::{Command, Fault, Job};
 use super::owed::{Event, Owed};
 use super::target::{ENCRYPTED_IDLE, Target};
@@ -22,6 +24,8 @@ pub(super) enum Session {
     Tls(Box<stream::Session<TlsStream<TcpStream>>>),
     Https(Box<requests::Session<https::Https>>),
     Quic(Box<requests::Session<quic::Quic>>),
+    #[cfg(feature = "h3")]
+    Http3(Box<requests::Session<http3::Http3>>),
 }
 
 impl Session {
@@ -32,6 +36,8 @@ impl Session {
             Self::Tls(session) => session.ask(job),
             Self::Https(session) => session.ask(job),
             Self::Quic(session) => session.ask(job),
+            #[cfg(feature = "h3")]
+            Self::Http3(session) => session.ask(job),
         }
     }
 
@@ -42,6 +48,8 @@ impl Session {
             Self::Tls(session) => session.next(jobs).await,
             Self::Https(session) => session.next(jobs).await,
             Self::Quic(session) => session.next(jobs).await,
+            #[cfg(feature = "h3")]
+            Self::Http3(session) => session.next(jobs).await,
         }
     }
 }
@@ -53,6 +61,9 @@ pub(super) async fn open(target: &Target, silence: Duration) -> Result<Session, 
         UpstreamTransport::Tls => dot(target, silence).await,
         UpstreamTransport::Https => doh(target, silence).await,
         UpstreamTransport::Quic => doq(target, silence).await,
+        #[cfg(feature = "h3")]
+        UpstreamTransport::H3 => doh3(target, silence).await,
+        #[cfg(not(feature = "h3"))]
         UpstreamTransport::H3 => Err(Fault::told("HTTP/3 is not built in")),
     };
     if opened.is_err() {
@@ -84,6 +95,13 @@ async fn doq(target: &Target, silence: Duration) -> Result<Session, Fault> {
     let (protocol, rtt) = quic::Quic::open(target).await?;
     let owed = Owed::new(Instant::now(), rtt, silence, ENCRYPTED_IDLE);
     Ok(Session::Quic(Box::new(requests::Session::new(protocol, owed))))
+}
+
+#[cfg(feature = "h3")]
+async fn doh3(target: &Target, silence: Duration) -> Result<Session, Fault> {
+    let (protocol, rtt) = http3::Http3::open(target).await?;
+    let owed = Owed::new(Instant::now(), rtt, silence, ENCRYPTED_IDLE);
+    Ok(Session::Http3(Box::new(requests::Session::new(protocol, owed))))
 }
 
 /// Connects; returns the time of a round trip too.

@@ -134,7 +134,7 @@ mod tests {
     fn target(transport: UpstreamTransport) -> Target {
         let options = UpstreamOptions { server_name: Some("dns.corp.example".into()), ..UpstreamOptions::default() };
         let host = UpstreamHost::at("10.1.2.3:853".parse().unwrap());
-        Target::new((host, 853), transport, None, Arc::new(options), Arc::new(Roots::default()))
+        Target::new((host, 853), transport, None, Arc::new(options), (Arc::new(Roots::default()), Arc::default()))
     }
 
     fn chosen(transport: UpstreamTransport, variables: &[(&str, &str)]) -> String {

@@ -1,15 +1,13 @@
 //! Where a connection leads and what it needs: addresses, TLS rules.
 
-use super::bootstrap;
+use super::bootstrap::Finder;
 use super::jobs::Fault;
 use super::tls::{self, Roots};
 use crate::config::{ProxyServer, UpstreamHost, UpstreamOptions, UpstreamTransport};
-use crate::dns::Name;
 use rustls::ClientConfig;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// An encrypted connection with nothing pending is closed after this: it costs more to open than a plain one, and public
 /// resolvers keep theirs for 10 s to 2 min.
@@ -24,10 +22,9 @@ pub(super) struct Target {
     pub(super) path: Option<Arc<str>>,
     pub(super) options: Arc<UpstreamOptions>,
     roots: Arc<Roots>,
+    finder: Arc<Finder>,
     /// Made when first needed, and again after a failure when files are part of it: they may have been put right.
     tls: Mutex<Option<Arc<ClientConfig>>>,
-    /// What its name led to, and until when that is believed.
-    found: Mutex<Option<(Vec<IpAddr>, Instant)>>,
 }
 
 impl Target {
@@ -36,9 +33,9 @@ impl Target {
         transport: UpstreamTransport,
         path: Option<Arc<str>>,
         options: Arc<UpstreamOptions>,
-        roots: Arc<Roots>,
+        (roots, finder): (Arc<Roots>, Arc<Finder>),
     ) -> Self {
-        Self { host, port, transport, path, options, roots, tls: Mutex::default(), found: Mutex::default() }
+        Self { host, port, transport, path, options, roots, finder, tls: Mutex::default() }
     }
 
     /// Returns the name the server's certificate must be for, as it is written.
@@ -55,7 +52,7 @@ impl Target {
     pub(super) async fn addresses(&self) -> Result<Vec<SocketAddr>, Fault> {
         match &self.host {
             UpstreamHost::Address(..) => Ok(self.host.socket_address(self.port).into_iter().collect()),
-            UpstreamHost::Name(name) => Ok(with_port(self.find(name).await?, self.port)),
+            UpstreamHost::Name(name) => Ok(with_port(self.finder.addresses(name).await?, self.port)),
         }
     }
 
@@ -64,27 +61,9 @@ impl Target {
         match &proxy.host {
             UpstreamHost::Address(..) => Ok(proxy.host.socket_address(proxy.port).into_iter().collect()),
             UpstreamHost::Name(name) => {
-                let (found, _) = bootstrap::find(name, &self.options.bootstrap).await?;
+                let (found, _) = self.finder.find(name).await?;
                 Ok(with_port(found, proxy.port))
             }
-        }
-    }
-
-    /// Finds the server's name. What it led to before is used when nobody can be asked.
-    async fn find(&self, name: &Name) -> Result<Vec<IpAddr>, Fault> {
-        let slot = || self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = slot().clone();
-        if let Some((addresses, until)) = &known
-            && Instant::now() < *until
-        {
-            return Ok(addresses.clone());
-        }
-        match bootstrap::find(name, &self.options.bootstrap).await {
-            Ok((addresses, kept)) => {
-                *slot() = Some((addresses.clone(), Instant::now() + kept));
-                Ok(addresses)
-            }
-            Err(fault) => known.map(|(addresses, _)| addresses).ok_or(fault),
         }
     }
 
@@ -115,8 +94,13 @@ impl Target {
         if self.options.ca_file.is_some() || self.options.client_certificate.is_some() {
             *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
-        if let Some((_, until)) = &mut *self.found.lock().unwrap_or_else(PoisonError::into_inner) {
-            *until = Instant::now();
+        self.finder.forget();
+    }
+
+    /// It is being asked. Must be called inside a tokio runtime.
+    pub(super) fn used(&self) {
+        if let UpstreamHost::Name(name) = &self.host {
+            self.finder.refresh_when_due(name);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! All the ways to one server: its rungs, and their links, each made when it is first used.
 
+use super::bootstrap::Finder;
 use super::dates::Dates;
 use super::link::{Link, Links};
 use super::target::Target;
 use super::tls::Roots;
-use crate::config::{Floor, Rung, Upstream, UpstreamHost, UpstreamOptions, UpstreamTransport};
+use crate::config::{Floor, Proxy, Rung, Upstream, UpstreamHost, UpstreamOptions, UpstreamTransport};
+use crate::dns::Name;
 use crate::upstream::ladder::MAX_RUNGS;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -38,6 +40,8 @@ pub(in crate::upstream) struct Ways {
     host: UpstreamHost,
     rungs: Vec<Rung>,
     options: Arc<UpstreamOptions>,
+    /// Finds what is known by name only.
+    finder: Arc<Finder>,
     /// One for each rung.
     links: Box<[OnceLock<Arc<Link>>]>,
     /// TCP for what is cut, when there is no rung for it.
@@ -50,15 +54,14 @@ impl Ways {
     pub(in crate::upstream) fn new(server: &Upstream) -> Option<Self> {
         let allowed = |rung: &&Rung| {
             let transport = rung.transport;
-            let built = transport != UpstreamTransport::H3;
-            built && (transport.is_encrypted() || server.options.floor == Floor::Any)
+            transport.is_built_in() && (transport.is_encrypted() || server.options.floor == Floor::Any)
         };
         // Datagrams go to addresses only.
         let found = |rung: &&Rung| rung.transport != UpstreamTransport::Udp || server.host.ip().is_some();
         let rungs: Vec<Rung> = server.rungs.iter().filter(allowed).filter(found).take(MAX_RUNGS).cloned().collect();
         let links = rungs.iter().map(|_| OnceLock::new()).collect();
         let (host, options) = (server.host.clone(), Arc::clone(&server.options));
-        let ways = Self { host, rungs, options, links, behind_udp: OnceLock::new() };
+        let ways = Self { host, rungs, options, finder: Arc::default(), links, behind_udp: OnceLock::new() };
         (!ways.rungs.is_empty()).then_some(ways)
     }
 
@@ -111,13 +114,41 @@ impl Ways {
         }
     }
 
+    fn position(&self, transport: UpstreamTransport) -> Option<usize> {
+        self.rungs.iter().position(|rung| rung.transport == transport)
+    }
+
     /// Returns what its connections and sockets need.
-    pub(super) fn options(&self) -> &UpstreamOptions {
+    pub(in crate::upstream) fn options(&self) -> &UpstreamOptions {
         &self.options
     }
 
-    fn position(&self, transport: UpstreamTransport) -> Option<usize> {
-        self.rungs.iter().position(|rung| rung.transport == transport)
+    /// Returns the names that have to be looked up before it can be asked: its own, its proxy's.
+    pub(in crate::upstream) fn names(&self) -> impl Iterator<Item = &Name> {
+        let proxy = match &self.options.proxy {
+            Proxy::Socks5(proxy) | Proxy::Http(proxy) => Some(&proxy.host),
+            Proxy::None | Proxy::Env => None,
+        };
+        [Some(&self.host), proxy].into_iter().flatten().filter_map(|host| match host {
+            UpstreamHost::Name(name) => Some(name),
+            UpstreamHost::Address(..) => None,
+        })
+    }
+
+    /// Returns who looks names up for it, when that may be needed: what the environment names as proxy may be a name.
+    pub(in crate::upstream) fn finder(&self) -> Option<&Finder> {
+        (!self.is_direct()).then_some(&self.finder)
+    }
+
+    /// Tells whether no name has to be looked up to ask it.
+    pub(in crate::upstream) fn is_direct(&self) -> bool {
+        self.names().next().is_none() && self.options.proxy != Proxy::Env
+    }
+
+    /// Tells whether it was found by its name at private addresses only, where it proves by its certificate that it is the
+    /// one of that name.
+    pub(in crate::upstream) fn has_proved_private(&self) -> bool {
+        self.host.ip().is_none() && self.are_encrypted() && self.finder.is_private()
     }
 
     /// Tells whether others lead to the same place in the same manner, so that their connections can be kept.
@@ -141,7 +172,7 @@ impl Ways {
                 transport,
                 path,
                 options,
-                Arc::clone(&pool.roots),
+                (Arc::clone(&pool.roots), Arc::clone(&self.finder)),
             ))
         }))
     }
