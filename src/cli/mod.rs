@@ -7,6 +7,7 @@ mod exit;
 mod query;
 mod render;
 mod run;
+mod upstreams;
 
 use args::{Arguments, Command};
 use clap::Parser;
@@ -25,6 +26,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
+        Command::Upstreams(arguments) => upstreams::run(arguments.what.as_ref()),
     };
     exit::status(result)
 }

@@ -72,7 +72,7 @@ impl Server {
     }
 
     /// Makes a server about which nothing is known.
-    fn unknown(info: ServerInfo, ways: Ways) -> Self {
+    pub(super) fn unknown(info: ServerInfo, ways: Ways) -> Self {
         let ladder = Arc::new(Ladder::new(ways.count()));
         Self::with(info, Arc::default(), Arc::new(ways), ladder)
     }

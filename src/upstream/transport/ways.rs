@@ -108,6 +108,11 @@ impl Ways {
         }
     }
 
+    /// Returns how many connections were opened so far.
+    pub(in crate::upstream) fn connections(&self) -> u64 {
+        self.links.iter().chain([&self.behind_udp]).filter_map(OnceLock::get).map(|link| link.opened()).sum()
+    }
+
     /// Returns what its connections and sockets need.
     pub(in crate::upstream) fn options(&self) -> &UpstreamOptions {
         &self.options
