@@ -97,6 +97,7 @@ fn config(file: PathBuf) -> Config {
         rewrites: Vec::new(),
         cache: Cache::NONE,
         views: Vec::new(),
+        stats: truename::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
     }
 }

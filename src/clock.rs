@@ -7,6 +7,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// A difference between the clocks smaller than this is no sleep but a thread that had to wait between two readings, or a
+/// nap that no network notices.
+const MIN_SLEEP: Duration = Duration::from_secs(2);
 
 /// A moment in milliseconds since boot, sleep included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -35,7 +40,7 @@ enum Source {
     #[default]
     Boot,
     Simulated {
-        start: tokio::time::Instant,
+        start: Instant,
         slept_ms: Arc<AtomicU64>,
     },
 }
@@ -44,7 +49,7 @@ impl Clock {
     /// Makes a clock that follows tokio's (paused) time, for scenarios. Must be called inside a tokio runtime.
     #[must_use]
     pub fn simulated() -> Self {
-        Self(Source::Simulated { start: tokio::time::Instant::now(), slept_ms: Arc::default() })
+        Self(Source::Simulated { start: Instant::now(), slept_ms: Arc::default() })
     }
 
     /// Reads the moment.
@@ -72,6 +77,39 @@ impl Clock {
     }
 }
 
+/// Notices that the machine has slept: ticks count that time, tokio's clock does not. Needs no timer: whoever has just read
+/// both clocks asks.
+#[derive(Debug)]
+pub struct SleepWatch {
+    awake: Instant,
+    tick: Tick,
+    /// How far the clocks have come apart since then, in milliseconds.
+    known_ms: AtomicU64,
+}
+
+impl SleepWatch {
+    /// Begins to watch.
+    #[must_use]
+    pub fn new(clock: &Clock) -> Self {
+        Self { awake: Instant::now(), tick: clock.now(), known_ms: AtomicU64::new(0) }
+    }
+
+    /// Returns how long the machine has slept since this was last called, when it has. `awake` and `tick` are the present
+    /// moment. Told to one caller only.
+    pub fn slept(&self, awake: Instant, tick: Tick) -> Option<Duration> {
+        let apart = tick.since(self.tick).saturating_sub(awake.saturating_duration_since(self.awake));
+        let apart_ms = u64::try_from(apart.as_millis()).unwrap_or(u64::MAX);
+        let known_ms = self.known_ms.load(Ordering::Relaxed);
+        let slept = Duration::from_millis(apart_ms.saturating_sub(known_ms));
+        // A wait between the two readings makes the difference too large, never too small: the smaller one is the true one.
+        if slept < MIN_SLEEP && apart_ms >= known_ms {
+            return None;
+        }
+        let is_first = self.known_ms.compare_exchange(known_ms, apart_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        Some(slept).filter(|slept| is_first && *slept >= MIN_SLEEP)
+    }
+}
+
 /// Reads the wall clock, for display and file dates only.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this file is the one place that reads time")]
@@ -90,6 +128,28 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         clock.sleep_through(Duration::from_secs(3600));
         assert_eq!(clock.now().since(start), Duration::from_secs(3602));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sleep_is_told_once_and_a_slow_reading_is_none() {
+        let clock = Clock::simulated();
+        let watch = SleepWatch::new(&clock);
+        let slept = || watch.slept(Instant::now(), clock.now());
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        clock.sleep_through(Duration::from_millis(1900));
+        assert_eq!(slept(), None);
+        clock.sleep_through(Duration::from_millis(200));
+        assert_eq!(slept(), Some(Duration::from_millis(2100)));
+        assert_eq!(slept(), None);
+        clock.sleep_through(Duration::from_secs(8 * 3600));
+        assert_eq!(slept(), Some(Duration::from_secs(8 * 3600)));
+        // A thread that had to wait between its two readings takes that for sleep; the next reading sets it right.
+        let early = Instant::now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(watch.slept(early, clock.now()), Some(Duration::from_secs(5)));
+        assert_eq!(slept(), None);
+        clock.sleep_through(Duration::from_secs(3));
+        assert_eq!(slept(), Some(Duration::from_secs(3)));
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub(crate) fn config() -> Config {
             persist: false,
         },
         views: Vec::new(),
+        stats: truename::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
     }
 }

@@ -148,6 +148,13 @@ pub(super) fn refresh(state: &State, concerned: Concerned) -> Result<Loaded, Vec
     named.loaded(Arc::clone(&state.config), found.servers, found.notes)
 }
 
+/// Looks at this machine's resolvers; when they are others than those in force, reads what they concern. Their files are
+/// watched as well, as far as it is known where they lie.
+pub(super) fn follow_machine(state: &State) -> Option<Result<Loaded, Vec<Diagnostic>>> {
+    let found = machine_resolvers(&state.config, &state.system);
+    (found.servers != state.system).then(|| refresh(state, Concerned { zones: false, routes: true }))
+}
+
 /// Finds this machine's resolvers; those `known` before stay in use where the files name only us.
 fn machine_resolvers(config: &Config, known: &[SocketAddr]) -> Found {
     let mut found = resolvers::machine_resolvers(&config.server.listen);

@@ -1,24 +1,30 @@
-//! The daemon: start; reload on SIGHUP; refresh when a file that the configuration names has changed; drain on SIGTERM
-//! and SIGINT.
+//! The daemon: start; reload on SIGHUP; refresh when a file that the configuration names has changed; forget what another
+//! network taught; drain on SIGTERM and SIGINT.
 
 use super::build::{self, Concerned, Loaded};
+use super::inside::{self, Inside};
+use super::life::Life;
 use super::logging::{self, Logging};
 use super::snapshot::Snapshot;
+use super::sockets;
 use super::watch::Watch;
 use super::watchdog::Watchdog;
 use super::{Options, RunError};
 use crate::clock::Clock;
 use crate::config::Diagnostic;
+use crate::control::Outcome;
 use crate::dns::Transport;
 use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
 use crate::stats::{Counter, Stats};
+use crate::system::network::{Network, NetworkEvent};
 use crate::system::{files, ports, service};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// How long questions in flight may go on after SIGTERM (docs/promises.md 2: the rest gets SERVFAIL, exit within 1 s).
 const DRAIN: Duration = Duration::from_millis(800);
@@ -48,11 +54,21 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let server = state.config.server.clone();
     let mut watch = Watch::new(&state);
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
-    let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), Inherited::take(), &holder_of)?;
+    let mut inherited = Inherited::take();
+    let life = Arc::new(Life::new(options.config.as_deref(), &clock));
+    let places = pipeline.state().config.stats.clone();
+    let (reloads, mut wanted) = mpsc::channel(inside::MAX_WAITING_RELOADS);
+    let unix = inherited.take_unix();
+    let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), inherited, &holder_of)?;
+    let in_flight = running.in_flight();
+    let (for_inside, for_life) = (Arc::clone(&pipeline), Arc::clone(&life));
+    let inside = || Inside { pipeline: for_inside, life: for_life, in_flight, reloads };
+    let control = sockets::start(&places, unix, &stats, inside);
     log_start(&pipeline);
+    let mut network = watch_network();
     let mut snapshot = Snapshot::start(&pipeline);
     let watchdog = Watchdog::new(server.workers, running.addresses());
-    let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging, watchdog: &watchdog };
+    let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging, watchdog: &watchdog, life };
     let mut reports = pin!(logging.report_each_minute());
     let mut beats = pin!(watchdog.beat(service::watchdog()));
     service::ready(&daemon.status());
@@ -60,13 +76,29 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     // nothing else wakes a daemon that has nothing to do.
     loop {
         tokio::select! {
+            Some(wanted) = wanted.recv() => {
+                // Whoever waited may be gone.
+                drop(wanted.send(daemon.reload("asked over the control socket")));
+                watch.follow(&daemon.pipeline.state());
+                snapshot.follow();
+            }
             _ = signals.hangup.recv() => {
-                daemon.reload();
+                daemon.reload("SIGHUP");
                 watch.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
             concerned = watch.changed() => {
                 daemon.refresh(concerned);
+                watch.follow(&daemon.pipeline.state());
+                snapshot.follow();
+            }
+            event = changed(&mut network) => {
+                daemon.network_changed(event);
+                watch.follow(&daemon.pipeline.state());
+                snapshot.follow();
+            }
+            slept = daemon.slept() => {
+                daemon.woke_up(slept);
                 watch.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
@@ -80,6 +112,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     tracing::info!("stopping");
     service::stopping();
     let (drained, ()) = tokio::join!(daemon.running.drain(DRAIN), snapshot.finish());
+    drop(control);
     logging.report();
     tracing::info!(in_flight = drained.in_flight, "stopped");
     Ok(())
@@ -93,15 +126,16 @@ struct Daemon<'a> {
     running: Running,
     logging: &'a Logging,
     watchdog: &'a Watchdog,
+    life: Arc<Life>,
 }
 
 impl Daemon<'_> {
     /// Reads everything again.
-    fn reload(&mut self) {
+    fn reload(&mut self, why: &str) -> Outcome {
         service::reloading();
         let known = self.pipeline.state();
         let loaded = build::read(self.options.config.as_deref(), &self.options.listen, &known.system);
-        self.put_in_force(loaded, "SIGHUP");
+        self.put_in_force(loaded, why)
     }
 
     /// Says in one line what is served, for the service manager.
@@ -118,8 +152,41 @@ impl Daemon<'_> {
         self.put_in_force(loaded, "a file changed");
     }
 
+    /// The network is another one.
+    fn network_changed(&mut self, event: NetworkEvent) {
+        let NetworkEvent { links, addresses, routes, rules, lost } = event;
+        let stats = self.pipeline.stats();
+        stats.add(Counter::NetworkEvents, u64::from(links + addresses + routes + rules));
+        stats.add(Counter::NetworkEventsLost, u64::from(lost));
+        stats.count(Counter::NetworkChanges);
+        tracing::info!(links, addresses, routes, rules, lost, "the network has changed");
+        self.pipeline.state().upstreams.network_changed();
+        self.look_around("the network has changed");
+    }
+
+    /// Waits until a question has shown that the machine had slept.
+    async fn slept(&self) -> Duration {
+        // A reload keeps who tells.
+        self.pipeline.state().upstreams.slept().await
+    }
+
+    /// The machine has slept; the upstreams know that already.
+    fn woke_up(&mut self, slept: Duration) {
+        tracing::info!(slept_s = slept.as_secs(), "the machine has slept");
+        self.look_around("the machine has slept");
+    }
+
+    /// Takes note of the network there is: what failed before may not fail here, and there may be other resolvers.
+    fn look_around(&mut self, why: &str) {
+        let state = self.pipeline.state();
+        state.cache.network_changed(self.clock.now());
+        if let Some(loaded) = build::follow_machine(&state) {
+            self.put_in_force(loaded, why);
+        }
+    }
+
     /// Changes everything at once, or nothing and says why.
-    fn put_in_force(&mut self, loaded: Result<Loaded, Vec<Diagnostic>>, why: &str) {
+    fn put_in_force(&mut self, loaded: Result<Loaded, Vec<Diagnostic>>, why: &str) -> Outcome {
         let stats = self.pipeline.stats();
         let loaded = match loaded {
             Ok(loaded) => loaded,
@@ -128,23 +195,28 @@ impl Daemon<'_> {
                 diagnostics.iter().for_each(log_diagnostic);
                 tracing::error!(reason = why, "reload refused; the configuration in force stays");
                 let first = diagnostics.iter().find(|problem| problem.is_error()).map(|problem| problem.at.to_string());
-                service::ready(&format!("Reload refused ({}); {}", first.unwrap_or_default(), self.status()));
-                return;
+                let first = first.unwrap_or_default();
+                service::ready(&format!("Reload refused ({first}); {}", self.status()));
+                self.life.refused(format!("errors in the configuration, the first at {first}"));
+                return self.outcome(false, &diagnostics);
             }
         };
         if let Err(error) = self.running.reconfigure(&loaded.config.server, &holder_of) {
             stats.count(Counter::ReloadsFailed);
             tracing::error!(reason = why, %error, "reload refused; the configuration in force stays");
             service::ready(&format!("Reload refused ({error}); {}", self.status()));
-            return;
+            self.life.refused(error.to_string());
+            return Outcome { error: Some(error.to_string()), ..self.outcome(false, &[]) };
         }
         self.watchdog.follow(self.running.addresses());
         log_warnings(&loaded);
+        let warnings = loaded.warnings.clone();
         let known = self.pipeline.state();
         let (new, old) = (&loaded.config, &known.config);
         for (key, changed) in [
             ("server.workers", new.server.workers != old.server.workers),
             ("log.format", new.log.format != old.log.format),
+            ("stats", new.stats != old.stats),
         ] {
             if changed {
                 tracing::warn!(key, "the new value counts from the next start on");
@@ -154,9 +226,31 @@ impl Daemon<'_> {
         self.logging.reconfigure(&state.config.log);
         self.pipeline.replace(state);
         stats.count(Counter::ReloadsOk);
+        self.life.reloaded();
         tracing::info!(reason = why, "reloaded");
         service::ready(&self.status());
+        self.outcome(true, &warnings)
     }
+
+    /// Says how a reload ended, for whoever asked for it.
+    fn outcome(&self, ok: bool, diagnostics: &[Diagnostic]) -> Outcome {
+        let (generation, diagnostics) = (self.life.generation(), inside::diagnostics_json(diagnostics));
+        Outcome { ok, generation, diagnostics, error: None }
+    }
+}
+
+/// Watches the network. Where the kernel refuses, a line says so; what has broken then shows by its silence.
+fn watch_network() -> Option<Network> {
+    let refused = |error: &std::io::Error| {
+        tracing::info!(%error, "cannot watch the network; after a change the first answers may take longer");
+    };
+    Network::new().inspect_err(refused).ok()
+}
+
+/// Waits until the network has changed. Cancel safe.
+async fn changed(network: &mut Option<Network>) -> NetworkEvent {
+    let Some(network) = network else { return std::future::pending().await };
+    network.changed().await
 }
 
 /// The signals the daemon listens to.

@@ -5,10 +5,13 @@
 
 mod build;
 mod daemon;
+mod inside;
+mod life;
 mod logging;
 mod once;
 mod requirements;
 mod snapshot;
+mod sockets;
 mod state_dir;
 mod upstreams;
 mod watch;
@@ -16,7 +19,7 @@ mod watchdog;
 
 pub use build::{Checked, check, effective};
 pub use daemon::run;
-pub use once::{Asked, Whom, ask_ourselves, ask_upstream};
+pub use once::{Asked, Whom, as_json, ask_ourselves, ask_upstream};
 pub use upstreams::{Member, Test, Tested, list_upstreams, test_upstreams};
 
 use crate::config::Diagnostic;

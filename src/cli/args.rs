@@ -52,6 +52,8 @@ Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no a
 
 Exit status of test: 0 every server answers over one of its rungs, 1 one does not.")]
     Upstreams(UpstreamsArguments),
+    /// Judge recorded replies, to see how well the guard tells forged ones
+    Guard(GuardArguments),
 }
 
 /// `truename run`.
@@ -181,4 +183,46 @@ pub(super) struct UpstreamsTestArguments {
     /// The configuration; without it what `truename run` would read
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+}
+
+/// `truename guard`.
+#[derive(Debug, Args)]
+pub(super) struct GuardArguments {
+    #[command(subcommand)]
+    pub(super) what: GuardCommand,
+}
+
+/// What to do with the guard.
+#[derive(Debug, Subcommand)]
+pub(super) enum GuardCommand {
+    /// Replay labelled cases through the guard and print how well they were judged
+    #[command(after_help = "Examples:
+  truename guard eval cases.jsonl                 every piece of evidence that was recorded
+  truename guard eval cases.jsonl --wire-only     the replies alone
+  truename guard eval - --verdicts out.jsonl      cases from stdin; what was decided about each
+
+A case is one line of JSON; docs/guard.md lists its fields. Nothing is sent anywhere.
+
+Exit status: 0 every line was used, 1 some could not be.")]
+    Eval(EvalArguments),
+}
+
+/// `truename guard eval`.
+#[derive(Debug, Args)]
+pub(super) struct EvalArguments {
+    /// The cases, one JSON object a line; - for stdin
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Leave out certificates, counts of names per address and decoys
+    #[arg(long)]
+    pub(super) wire_only: bool,
+    /// Count only a case's class as right, not everything that is acceptable
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// Print one JSON document, with both counts
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Write what was decided about each case here, one JSON object a line
+    #[arg(long, value_name = "OUT")]
+    pub(super) verdicts: Option<PathBuf>,
 }

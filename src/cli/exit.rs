@@ -24,6 +24,15 @@ pub(super) enum Failed {
     Config,
     /// The result could not be written: 1; 0 when its reader went away.
     Write(std::io::Error),
+    /// A file that was named could not be read or written: 1.
+    File {
+        /// What was tried.
+        verb: &'static str,
+        /// With which file.
+        path: std::path::PathBuf,
+        /// Why it failed.
+        error: std::io::Error,
+    },
 }
 
 impl From<std::io::Error> for Failed {
@@ -57,6 +66,10 @@ pub(super) fn status(result: Result<Outcome, Failed>) -> ExitCode {
         Err(Failed::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failed::Write(error)) => {
             render::complain(&format!("error: cannot write the result: {error}"));
+            ExitCode::FAILURE
+        }
+        Err(Failed::File { verb, path, error }) => {
+            render::complain(&format!("error: cannot {verb} {}: {error}", path.display()));
             ExitCode::FAILURE
         }
     }

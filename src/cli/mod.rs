@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod config;
 mod exit;
+mod guard;
 mod query;
 mod render;
 mod run;
@@ -27,6 +28,7 @@ pub fn main() -> ExitCode {
         Command::Config(arguments) => config::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Upstreams(arguments) => upstreams::run(arguments.what.as_ref()),
+        Command::Guard(arguments) => guard::run(&arguments),
     };
     exit::status(result)
 }

@@ -12,8 +12,10 @@ mod zones;
 
 use super::diagnostic::Diagnostic;
 use super::document::{Node, Table, Value};
-use super::file::{LOG_FORMAT, LOG_LEVEL, ON_CONFLICT, PRIVATE_ANSWERS};
-use super::model::{Cache, Config, DefaultRoute, GroupId, Hosts, Log, Prefetch, ServeStale, Server};
+use super::file::{LOG_FORMAT, LOG_LEVEL, ON_CONFLICT, PRIVATE_ANSWERS, SOCKET_OFF};
+use super::model::{
+    Cache, Config, DefaultRoute, GroupId, Hosts, Log, Prefetch, ServeStale, Server, SocketPlace, Stats,
+};
 use super::resolve::{Names, SYSTEM_GROUP, duplicate};
 use super::{get, paths};
 use std::net::SocketAddr;
@@ -41,7 +43,8 @@ pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
     let built_in = built_in::routes(root, &names, diagnostics);
     let rewrites = zones::rewrites(root, &names, diagnostics);
     let (hosts, cache, log) = (hosts(root), cache(root, diagnostics), log(root));
-    Config { server, groups, default, routes, built_in, zones, hosts, rewrites, cache, views, log, requirements }
+    let stats = stats(root, diagnostics);
+    Config { server, groups, default, routes, built_in, zones, hosts, rewrites, cache, views, stats, log, requirements }
 }
 
 fn server(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Server {
@@ -153,6 +156,34 @@ fn prefetch(table: &Table) -> Prefetch {
         min_hits: get::number(table, "min_hits"),
         before_expiry_percent: get::percent(table, "before_expiry"),
     }
+}
+
+fn stats(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Stats {
+    let table = root.always("stats");
+    let place = |name| match get::text_if(table, name) {
+        Some(path) => SocketPlace::Path(path.into()),
+        None if get::word_if(table, name) == Some(SOCKET_OFF) => SocketPlace::Off,
+        None => SocketPlace::Auto,
+    };
+    let (socket, control) = (place("socket"), place("control"));
+    if matches!((&socket, &control), (SocketPlace::Path(one), SocketPlace::Path(other)) if one == other) {
+        let problem =
+            Diagnostic::error("same-socket", table.at_of("control"), "another path than that of stats.socket");
+        diagnostics.push(problem.key("stats.control").found(get::text_if(table, "control").unwrap_or_default()));
+    }
+    let mut prometheus_listen = None;
+    if let Some(Node { at, value: Value::Listen(address) }) = table.node("prometheus_listen") {
+        // Whoever can reach it can read it: there is no permission to a TCP port.
+        if address.ip().is_loopback() {
+            prometheus_listen = Some(*address);
+        } else {
+            let problem =
+                Diagnostic::error("not-loopback", at.clone(), "a loopback address, such as \"127.0.0.1:9553\"");
+            let hint = "for another machine's Prometheus, put a proxy with a password before it";
+            diagnostics.push(problem.key("stats.prometheus_listen").found(address.to_string()).hint(hint));
+        }
+    }
+    Stats { socket, control, prometheus_listen }
 }
 
 fn log(root: &Table) -> Log {
@@ -319,6 +350,9 @@ clients = ["10.1.2.3/8"]
                 "5:8 duplicate-name view[1].name",
             ),
             ("[log]\nlevel = \"warm\"", "2:9 bad-value log.level"),
+            ("[stats]\nsocket = \"run/x\"", "2:10 bad-value stats.socket"),
+            ("[stats]\nsocket = \"/a\"\ncontrol = \"/a\"", "3:11 same-socket stats.control"),
+            ("[stats]\nprometheus_listen = \"192.0.2.1:9553\"", "2:21 not-loopback stats.prometheus_listen"),
         ] {
             let got = problems(text).join("|");
             if got != expected {

@@ -132,5 +132,6 @@ views = [\"office\"]
 records = [{ type = \"A\", value = \"10.1.0.7\" }]
 ",
     ),
+    ("[stats]", "# For Prometheus, on this machine.\n[stats]\nprometheus_listen = \"127.0.0.1:9553\"\n"),
     ("[log]", "[log]\nlevel = \"debug\"\n"),
 ];

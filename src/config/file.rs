@@ -79,6 +79,7 @@ pub static ROOT: TableDef = TableDef {
         Key { name: "rewrite", kind: Kind::Tables(&REWRITE), presence: Optional(""), doc: "" },
         Key { name: "cache", kind: Kind::Table(&CACHE), presence: Always, doc: "" },
         Key { name: "view", kind: Kind::Tables(&VIEW), presence: Optional(""), doc: "" },
+        Key { name: "stats", kind: Kind::Table(&STATS), presence: Always, doc: "" },
         Key { name: "log", kind: Kind::Table(&LOG), presence: Always, doc: "" },
     ],
 };
@@ -466,6 +467,38 @@ static VIEW: TableDef = TableDef {
             kind: Kind::Table(&VIEW_DEFAULT),
             presence: Optional("{ upstream = \"system\" }"),
             doc: "Its own [default]: upstream and private_answers.",
+        },
+    ],
+};
+
+/// `stats.socket` and `stats.control` when they are a word.
+const SOCKET: &[&str] = &["auto", SOCKET_OFF];
+/// The word for no socket.
+pub(crate) const SOCKET_OFF: &str = "off";
+
+static STATS: TableDef = TableDef {
+    doc: "Looking inside: HTTP over Unix sockets, and a listener for Prometheus, which cannot ask those. A change counts \
+          from the next start on.",
+    keys: &[
+        Key {
+            name: "socket",
+            kind: Kind::Either(&Kind::Word(SOCKET), &Kind::SocketPath),
+            presence: Default("\"auto\""),
+            doc: "The socket that everybody on this machine may read: sums, no names, no clients. \"auto\": stats.sock in \
+                  the runtime directory (/run/truename for a service).",
+        },
+        Key {
+            name: "control",
+            kind: Kind::Either(&Kind::Word(SOCKET), &Kind::SocketPath),
+            presence: Default("\"auto\""),
+            doc: "The socket for its owner and the group truename: everything, names and actions included. \"auto\": \
+                  control.sock in the runtime directory.",
+        },
+        Key {
+            name: "prometheus_listen",
+            kind: Kind::Either(&Kind::Word(&["off"]), &Kind::Listen),
+            presence: Default("\"off\""),
+            doc: "A loopback address for /metrics, /healthz and /readyz, such as \"127.0.0.1:9553\".",
         },
     ],
 };

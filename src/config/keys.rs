@@ -5,6 +5,8 @@
 
 /// Keys of a table that a message names.
 const MAX_LISTED_KEYS: usize = 8;
+/// Octets of a Unix socket's path: the kernel has room for these and a zero (unix(7)).
+pub(super) const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// A table: what it is for and the keys it may have.
 #[derive(Debug)]
@@ -104,6 +106,8 @@ pub enum Kind {
     Identifier,
     /// A record type.
     RecordType,
+    /// Where a Unix socket stands.
+    SocketPath,
     /// Text that is not empty.
     Text,
     /// The first that fits; the last one's messages are shown.
@@ -176,6 +180,9 @@ impl Kind {
             Self::DomainName => "a domain name, such as \"lab.example\"".to_owned(),
             Self::Identifier => "a name of 1 to 63 letters, digits, `-`, `_` and `.`".to_owned(),
             Self::RecordType => "a record type, such as \"A\", \"CNAME\" or \"TYPE65280\"".to_owned(),
+            Self::SocketPath => {
+                format!("an absolute path of at most {MAX_SOCKET_PATH_BYTES} octets, such as \"/run/truename/x.sock\"")
+            }
             Self::Text => "text that is not empty".to_owned(),
             // The shorter form is what most people want.
             Self::Either(one, other) if one.has_header() => format!("{}; or {}", other.expected(), one.expected()),

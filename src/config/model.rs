@@ -37,6 +37,8 @@ pub struct Config {
     pub cache: Cache,
     /// Views in file order; the first that matches a client is its view.
     pub views: Vec<View>,
+    /// Looking inside.
+    pub stats: Stats,
     /// Logging.
     pub log: Log,
     /// What the groups need of the machine.
@@ -408,6 +410,34 @@ pub struct View {
     pub listen: Vec<SocketAddr>,
     /// Its own default route.
     pub default: Option<DefaultRoute>,
+}
+
+/// `[stats]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// The socket for everybody.
+    pub socket: SocketPlace,
+    /// The socket for those who may act.
+    pub control: SocketPlace,
+    /// The loopback address for Prometheus.
+    pub prometheus_listen: Option<SocketAddr>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self { socket: SocketPlace::Auto, control: SocketPlace::Auto, prometheus_listen: None }
+    }
+}
+
+/// Where a Unix socket stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SocketPlace {
+    /// In the runtime directory.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// There.
+    Path(PathBuf),
 }
 
 /// `[log]`.

@@ -3,7 +3,7 @@
 use super::address::{parse_listen, parse_network};
 use super::diagnostic::Diagnostic;
 use super::document::{Entry, NO_KEYS, Node, Table, Value};
-use super::keys::{Kind, Presence, TableDef};
+use super::keys::{Kind, MAX_SOCKET_PATH_BYTES, Presence, TableDef};
 use super::nearest::nearest;
 use super::pattern::{parse_name, parse_pattern};
 use super::server::{parse_bootstrap, parse_interface, parse_pin, parse_proxy, parse_rung, parse_server, parse_source};
@@ -206,7 +206,9 @@ impl Reader<'_> {
                 if fits {
                     self.try_value(one, path, written)
                 } else if let (Kind::Word(words), DeValue::String(text)) = (one, value) {
-                    Err(("bad-value", near_word(text, words)))
+                    let is_text = matches!(other, Kind::SocketPath | Kind::Listen);
+                    let other = if is_text { self.try_value(other, path, written) } else { Err(("bad-value", None)) };
+                    other.map_err(|(code, hint)| (code, near_word(text, words).or(hint)))
                 } else {
                     self.try_value(other, path, written)
                 }
@@ -324,6 +326,10 @@ fn text_value(kind: &'static Kind, text: &str) -> Result<Value, Wrong> {
             Ok(_) => Err(("bad-type", Some(format!("{text} is something to ask for, never a record")))),
             Err(error) => Err(("bad-type", Some(near_type(text).unwrap_or_else(|| error.to_string())))),
         },
+        Kind::SocketPath if !text.starts_with('/') || text.len() > MAX_SOCKET_PATH_BYTES || text.contains('\0') => {
+            Err(("bad-value", None))
+        }
+        Kind::SocketPath => Ok(Value::Text(text.to_owned())),
         Kind::Text if text.is_empty() => Err(("bad-value", None)),
         Kind::Text => Ok(Value::Text(text.to_owned())),
         Kind::Boolean | Kind::Integer { .. } => {

@@ -24,7 +24,7 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    fn rcode(self) -> Rcode {
+    pub(super) fn rcode(self) -> Rcode {
         match self {
             Self::NotAllowed => Rcode::REFUSED,
             Self::Full | Self::GaveWay | Self::Stopping | Self::Panicked => Rcode::SERVFAIL,

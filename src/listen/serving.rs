@@ -5,8 +5,8 @@ use super::limits::{Limits, Permit, Refusal};
 use super::reply::{Reason, Replies};
 use crate::clock::Tick;
 use crate::dns::wire::{self, Fault, ParsedQuery};
-use crate::dns::{Origin, Query, Rcode, Transport, encode};
-use crate::stats::{Counter, Stats};
+use crate::dns::{Origin, Query, Rcode, Rtype, Transport, encode};
+use crate::stats::{Cell as AnswerCell, Counter, Ledger, Stats};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +15,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Answers published together at most: those of one batch of datagrams.
+const TALLY: usize = 64;
 
 /// What the workers share.
 pub(super) struct Shared<A> {
@@ -46,8 +50,8 @@ pub(super) struct Arrival {
 pub(super) enum Sight {
     /// It is not to be answered.
     Silent,
-    /// Its answer has been appended.
-    Answered(Origin),
+    /// Its answer has been appended, and is counted there.
+    Answered(AnswerCell),
     /// It is to be worked on, and may.
     Work(Box<Query>, Permit),
 }
@@ -63,13 +67,16 @@ pub(super) struct Serving<A> {
     giving_up: Notify,
     busy: Cell<usize>,
     finished: Notify,
+    ledger: Ledger,
 }
 
 impl<A: Answerer> Serving<A> {
     /// Starts with no address of our own.
     pub(super) fn new(shared: Shared<A>) -> Self {
         let Shared { answerer, stats, limits } = shared;
+        let ledger = stats.ledger();
         Self {
+            ledger,
             answerer,
             stats,
             limits,
@@ -144,11 +151,11 @@ impl<A: Answerer> Serving<A> {
         let parsed = match wire::parse_query(bytes) {
             Ok(parsed) => parsed,
             Err(Fault::Silent) => return Sight::Silent,
-            Err(Fault::Answer { rcode, echo }) if allowed => return self.fault(out, bytes, rcode, echo),
+            Err(Fault::Answer { rcode, echo }) if allowed => return self.fault(out, bytes, arrival, (rcode, echo)),
             // A stranger is told nothing but that it may not ask.
             Err(Fault::Answer { echo, .. }) => {
                 self.stats.count(Counter::Refused);
-                return self.fault(out, bytes, Rcode::REFUSED, echo);
+                return self.fault(out, bytes, arrival, (Rcode::REFUSED, echo));
             }
         };
         if !allowed {
@@ -158,7 +165,8 @@ impl<A: Answerer> Serving<A> {
         let start = out.len();
         let Arrival { client, local, transport } = *arrival;
         if let Some(origin) = self.answerer.answer_cached(&parsed, client, local, transport, now, out) {
-            return Sight::Answered(origin);
+            let rcode = rcode_of(&out[start..]);
+            return Sight::Answered(AnswerCell::new(transport, Some(parsed.message.qtype()), rcode, origin));
         }
         out.truncate(start);
         match self.limits.admit(client.ip()) {
@@ -175,18 +183,25 @@ impl<A: Answerer> Serving<A> {
 
     fn answer_here(&self, out: &mut Vec<u8>, parsed: &ParsedQuery<'_>, arrival: &Arrival, why: Reason) -> Sight {
         self.replies().to_parsed(out, parsed, arrival.transport, why);
-        Sight::Answered(Origin::Own)
+        Sight::Answered(own(arrival.transport, Some(parsed.message.qtype()), why.rcode()))
     }
 
-    /// Appends the answer to a malformed message.
-    pub(super) fn fault(&self, out: &mut Vec<u8>, bytes: &[u8], rcode: Rcode, echo: bool) -> Sight {
+    /// Appends the answer to a malformed message: its code, and whether it repeats the question.
+    pub(super) fn fault(
+        &self,
+        out: &mut Vec<u8>,
+        bytes: &[u8],
+        arrival: &Arrival,
+        (rcode, echo): (Rcode, bool),
+    ) -> Sight {
         self.stats.count(Counter::Malformed);
         encode::fault(out, bytes, rcode, echo, self.answerer.udp_payload_bytes());
-        Sight::Answered(Origin::Own)
+        Sight::Answered(own(arrival.transport, None, rcode))
     }
 
     /// Works out an answer. There always is one: a panic, the end of a drain and having to give way have theirs.
     pub(super) async fn work(&self, query: Box<Query>, permit: &Permit) -> Vec<u8> {
+        let began = Instant::now();
         // Boxed: some kilobytes that would otherwise be moved with the task, several times, before it first runs.
         let answer = Box::pin(self.answerer.answer(&query));
         let result = tokio::select! {
@@ -202,8 +217,18 @@ impl<A: Answerer> Serving<A> {
             }
         };
         let (origin, bytes) = result.unwrap_or_else(|why| (Origin::Own, self.replies().to_query(&query, why)));
-        self.stats.count(Counter::answers(origin));
+        // Counted first, so that nobody holds an answer that the counters do not know.
+        let cell = AnswerCell::new(query.transport, Some(query.qtype), rcode_of(&bytes), origin);
+        self.ledger.publish(&[cell], began.elapsed(), self.answerer.now());
         bytes
+    }
+
+    /// Publishes the answers of a batch, which was begun at `began`, `now`.
+    pub(super) fn publish(&self, tally: &mut Tally, began: Instant, now: Tick) {
+        if tally.count > 0 {
+            self.ledger.publish(&tally.cells[..tally.count], began.elapsed(), now);
+            tally.count = 0;
+        }
     }
 
     async fn given_up(&self) {
@@ -248,22 +273,33 @@ async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
     .await
 }
 
-/// Answers counted by origin and handed over once a batch, so that a hit costs no shared write of its own.
-#[derive(Debug, Default)]
-pub(super) struct Tally([u64; Origin::ALL.len()]);
+/// Answers of a batch, published together, so that a hit costs no shared write of its own.
+#[derive(Debug)]
+pub(super) struct Tally {
+    cells: [AnswerCell; TALLY],
+    count: usize,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { cells: [own(Transport::Udp, None, Rcode::NOERROR); TALLY], count: 0 }
+    }
+}
 
 impl Tally {
-    /// Counts one answer.
-    pub(super) fn count(&mut self, origin: Origin) {
-        self.0[origin as usize] += 1;
+    /// Adds one answer; returns whether there is room for another.
+    pub(super) fn add(&mut self, cell: AnswerCell) -> bool {
+        self.cells[self.count] = cell;
+        self.count += 1;
+        self.count < TALLY
     }
+}
 
-    /// Adds what was counted to the counters.
-    pub(super) fn publish(self, stats: &Stats) {
-        for (origin, count) in Origin::ALL.into_iter().zip(self.0) {
-            if count > 0 {
-                stats.add(Counter::answers(origin), count);
-            }
-        }
-    }
+fn own(transport: Transport, qtype: Option<Rtype>, rcode: Rcode) -> AnswerCell {
+    AnswerCell::new(transport, qtype, rcode, Origin::Own)
+}
+
+/// Reads the response code of an answer; the extended bits, which only BADVERS of ours uses, are not looked for.
+fn rcode_of(answer: &[u8]) -> Rcode {
+    Rcode(answer.get(3).map_or(2, |flags| u16::from(flags & 0x0f)))
 }

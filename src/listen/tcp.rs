@@ -11,7 +11,7 @@ use super::serving::{Arrival, Busy, Phase, Serving, Sight, Tally};
 use crate::clock::Tick;
 use crate::dns::wire::{HEADER_BYTES, flag, u16_at};
 use crate::dns::{Query, Rcode, Transport};
-use crate::stats::Counter;
+use crate::stats::{Cell, Counter};
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
@@ -302,7 +302,7 @@ impl<A: Answerer> Connection<A> {
     /// Appends the answers to the whole frames of `input`, as long as there is room; returns how many octets were
     /// used and how many frames they held.
     fn answer_frames(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, u64) {
-        let now = self.serving.answerer.now();
+        let (now, began) = (self.serving.answerer.now(), Instant::now());
         let mut tally = Tally::default();
         let (mut used, mut frames) = (0, 0);
         self.stalled = false;
@@ -315,54 +315,59 @@ impl<A: Answerer> Connection<A> {
                 self.stalled = true;
                 break;
             }
-            if length > MAX_QUESTION_BYTES {
+            let answered = if length > MAX_QUESTION_BYTES {
                 let Some(header) = input.get(used + 2..used + 2 + HEADER_BYTES) else { break };
                 self.skip = length;
                 used += 2;
-                self.answer_too_long(header, out, &mut tally);
+                self.answer_too_long(header, out)
             } else {
                 let Some(frame) = input.get(used + 2..used + 2 + length) else { break };
                 used += 2 + length;
-                self.answer_frame(frame, now, out, &mut tally);
+                self.answer_frame(frame, now, out)
+            };
+            if answered.is_some_and(|cell| !tally.add(cell)) {
+                self.serving.publish(&mut tally, began, now);
             }
             frames += 1;
         }
         self.serving.stats.add(Counter::QueriesTcp, frames);
-        tally.publish(&self.serving.stats);
+        self.serving.publish(&mut tally, began, now);
         (used, frames)
     }
 
-    fn answer_frame(&self, frame: &[u8], now: Tick, out: &mut Vec<u8>, tally: &mut Tally) {
+    /// Answers a frame on the spot, or has it worked on; returns where the answer is counted.
+    fn answer_frame(&self, frame: &[u8], now: Tick, out: &mut Vec<u8>) -> Option<Cell> {
         let start = out.len();
         out.extend_from_slice(&[0, 0]);
         match self.serving.look(frame, &self.peer.arrival, now, out) {
-            Sight::Answered(origin) => {
-                tally.count(origin);
+            Sight::Answered(cell) => {
                 self.put_length(out, start);
+                Some(cell)
             }
             Sight::Silent => {
                 out.truncate(start);
                 self.serving.stats.count(Counter::DroppedSilent);
+                None
             }
             Sight::Work(query, permit) => {
                 out.truncate(start);
                 self.peer.in_flight.set(self.peer.in_flight.get() + 1);
                 tokio::task::spawn_local(work(self.serving.busy(), Rc::clone(&self.peer), query, permit));
+                None
             }
         }
     }
 
-    fn answer_too_long(&self, header: &[u8], out: &mut Vec<u8>, tally: &mut Tally) {
+    fn answer_too_long(&self, header: &[u8], out: &mut Vec<u8>) -> Option<Cell> {
         if u16_at(header, 2).is_none_or(|flags| flags & flag::QR != 0) {
             self.serving.stats.count(Counter::DroppedSilent);
-            return;
+            return None;
         }
         let start = out.len();
         out.extend_from_slice(&[0, 0]);
-        if let Sight::Answered(origin) = self.serving.fault(out, header, Rcode::FORMERR, false) {
-            tally.count(origin);
-        }
+        let sight = self.serving.fault(out, header, &self.peer.arrival, (Rcode::FORMERR, false));
         self.put_length(out, start);
+        if let Sight::Answered(cell) = sight { Some(cell) } else { None }
     }
 
     /// Writes the length of the answer behind `start`, or takes out one that no frame can hold.

@@ -21,6 +21,7 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
 
 /// Datagrams read, and sent, at once: beyond 32 the system calls' share is no longer measurable.
 const BATCH: usize = 64;
@@ -194,7 +195,7 @@ fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Res
     let fd = socket.fd.get_ref().as_raw_fd();
     let datagrams = recvmmsg(fd, &mut receiving, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
 
-    let now = serving.answerer.now();
+    let (now, began) = (serving.answerer.now(), Instant::now());
     let mut tally = Tally::default();
     let (mut count, mut silent) = (0_u64, 0);
     for datagram in datagrams {
@@ -206,14 +207,16 @@ fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Res
         let bytes = datagram.iovs().next().unwrap_or_default();
         let arrival = Arrival { client, local: socket.local, transport: Transport::Udp };
         let sight = if datagram.flags.contains(MsgFlags::MSG_TRUNC) && !is_response(bytes) {
-            serving.fault(out, bytes, Rcode::FORMERR, false)
+            serving.fault(out, bytes, &arrival, (Rcode::FORMERR, false))
         } else {
             serving.look(bytes, &arrival, now, out)
         };
         match sight {
             Sight::Silent => silent += 1,
-            Sight::Answered(origin) => {
-                tally.count(origin);
+            Sight::Answered(cell) => {
+                if !tally.add(cell) {
+                    serving.publish(&mut tally, began, now);
+                }
                 ends.push(out.len());
                 peers.push(Some(peer));
             }
@@ -234,7 +237,7 @@ fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Res
             start = *end;
         }
         // Counted first, so that nobody holds an answer that the counters do not know.
-        tally.publish(&serving.stats);
+        serving.publish(&mut tally, began, now);
         socket.send(peers, &answers[..peers.len()], &serving.stats);
     }
     Ok(usize::try_from(count).unwrap_or(BATCH))

@@ -21,6 +21,7 @@
 pub mod access;
 pub mod cache;
 pub mod compose;
+pub mod guard;
 pub mod respond;
 pub mod route;
 pub mod special_types;

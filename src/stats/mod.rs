@@ -1,6 +1,15 @@
-//! Counters: what happened, how often. Names and help texts stand here and nowhere else.
+//! Counters: what happened, how often. Names and help texts stand here and nowhere else. Answers are counted apart
+//! (`answers.rs`), since their sums must agree.
 
+mod answers;
+mod histogram;
+
+pub use answers::{Answers, Cell, Ledger, Source};
+pub use histogram::Histogram;
+
+use answers::Sheet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 macro_rules! counters {
@@ -31,14 +40,6 @@ macro_rules! counters {
 counters! {
     QueriesUdp "queries_udp_total" "Datagrams received from clients, whatever they held.",
     QueriesTcp "queries_tcp_total" "Frames received from clients over TCP.",
-    AnswersZone "answers_zone_total" "Answers from local zones.",
-    AnswersHosts "answers_hosts_total" "Answers from hosts files.",
-    AnswersSpecial "answers_special_total" "Answers for special-use names.",
-    AnswersRewrite "answers_rewrite_total" "Answers from rewrites.",
-    AnswersCache "answers_cache_total" "Fresh answers from the cache.",
-    AnswersStale "answers_stale_total" "Stale answers from the cache.",
-    AnswersUpstream "answers_upstream_total" "Answers from upstreams.",
-    AnswersOwn "answers_own_total" "Answers of our own: refusals, failures, protocol errors.",
     DroppedSilent "dropped_silent_total" "Datagrams not answered: shorter than a header, or themselves responses.",
     SendFailed "send_failed_total" "Answers the kernel did not take.",
     Refused "refused_total" "Questions refused by the access list.",
@@ -71,6 +72,10 @@ counters! {
     UpstreamTcpFull "upstream_tcp_full_total" "Queries not sent because a connection, or the number of them, was at its bound.",
     UpstreamConnections "upstream_connections_total" "Connections to upstreams that were begun.",
     UpstreamSuspects "upstream_suspect_connections_total" "Connections to upstreams that fell silent or may lead nowhere, so that a fresh one was opened beside them.",
+    NetworkEvents "network_events_total" "Messages of the kernel that said something new about links, addresses, routes or rules.",
+    NetworkEventsLost "network_events_lost_total" "Times the kernel had more to say about the network than was read in time.",
+    NetworkChanges "network_changes_total" "Times all connections became suspect and all servers unknown because the network had changed.",
+    Sleeps "sleeps_total" "Times a question found that the machine had slept.",
     LingerFull "upstream_linger_full_total" "Questions whose late replies were not waited for, because many were already.",
     ProbesFull "upstream_probes_full_total" "Loop probes not sent because as many as may be were under way.",
     UpstreamRungChanges "upstream_rung_changes_total" "Times an upstream came to be asked over another of its transports.",
@@ -85,6 +90,9 @@ counters! {
     AcceptErrors "accept_errors_total" "Failed accepts (out of file descriptors and the like), each followed by a pause.",
     ReloadsOk "reloads_ok_total" "Reloads that took effect.",
     ReloadsFailed "reloads_failed_total" "Reloads refused because of errors in a file.",
+    ControlRequests "control_requests_total" "Requests over the control sockets and the listener for Prometheus.",
+    ControlRefused "control_refused_total" "Requests among them that were answered with a problem of the client's making.",
+    ControlEvicted "control_evicted_total" "Connections to them closed because others came and there may be no more.",
     HostsConflicts "hosts_conflicts_total" "Hosts lines that stand against a public name, at the last load.",
     LogSuppressed "log_suppressed_total" "Log lines left out by the rate limit.",
 }
@@ -104,23 +112,8 @@ impl Counter {
         Self::CacheTooLarge,
         Self::TcpEvicted,
         Self::AcceptErrors,
+        Self::ControlEvicted,
     ];
-
-    /// Returns the counter of answers from an origin.
-    #[must_use]
-    pub fn answers(origin: crate::dns::Origin) -> Self {
-        use crate::dns::Origin;
-        match origin {
-            Origin::Zone => Self::AnswersZone,
-            Origin::Hosts => Self::AnswersHosts,
-            Origin::Special => Self::AnswersSpecial,
-            Origin::Rewrite => Self::AnswersRewrite,
-            Origin::Cache => Self::AnswersCache,
-            Origin::Stale => Self::AnswersStale,
-            Origin::Upstream => Self::AnswersUpstream,
-            Origin::Own => Self::AnswersOwn,
-        }
-    }
 }
 
 /// One set of counters. Shared by all threads; every cell is a relaxed atomic.
@@ -130,6 +123,8 @@ pub struct Stats {
     /// A bound was reached that nobody has taken note of.
     is_at_bound: AtomicBool,
     at_bound: Notify,
+    /// One for each worker there has been.
+    sheets: Mutex<Vec<Arc<Sheet>>>,
 }
 
 impl Default for Stats {
@@ -138,6 +133,7 @@ impl Default for Stats {
             cells: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             is_at_bound: AtomicBool::new(false),
             at_bound: Notify::new(),
+            sheets: Mutex::default(),
         }
     }
 }
@@ -171,6 +167,23 @@ impl Stats {
     /// Sets a counter that is a state rather than a sum.
     pub fn set(&self, counter: Counter, n: u64) {
         self.cells[counter as usize].store(n, Ordering::Relaxed);
+    }
+
+    /// Opens a ledger for one more thread that answers.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        let sheet = Arc::default();
+        self.sheets.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&sheet));
+        Ledger::new(sheet)
+    }
+
+    /// Reads all answers sent so far. What is read of one worker stood so at one moment. Does not hold up a worker.
+    #[must_use]
+    pub fn answers(&self) -> Answers {
+        let sheets = self.sheets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut sum = Answers::default();
+        sheets.iter().for_each(|sheet| sheet.add_to(&mut sum));
+        sum
     }
 
     /// Reads one counter.

@@ -5,6 +5,8 @@ pub mod changes;
 pub mod files;
 pub mod kernel;
 pub mod lock;
+pub mod network;
 pub mod ports;
+pub mod process;
 pub mod resolvers;
 pub mod service;

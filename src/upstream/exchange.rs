@@ -47,7 +47,7 @@ pub(super) struct Exchange<'a> {
     attempts: Attempts,
     /// How far the question has climbed the ladders of servers that have more than one rung.
     climbs: Vec<((GroupId, usize), Climb)>,
-    start: Instant,
+    pub(super) start: Instant,
     pub(super) start_tick: Tick,
     pub(super) sends: u32,
     seen: Seen,

@@ -5,6 +5,7 @@
 
 use super::ladder::Steps;
 use crate::clock::Tick;
+use crate::stats::Histogram;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -103,10 +104,11 @@ struct Vitals {
     loop_until: Option<Tick>,
     loop_pause: Duration,
     sums: Sums,
+    rtts: Histogram,
 }
 
 /// One server's health. Shared by all threads; the lock is held for a few arithmetic steps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Health(Mutex<Vitals>);
 
 /// What the plan needs to know about a server, read in one go.
@@ -135,9 +137,9 @@ pub(super) struct Habits {
     pub(super) edns_unproven: bool,
 }
 
-impl Default for Health {
+impl Default for Vitals {
     fn default() -> Self {
-        Self(Mutex::new(Vitals {
+        Self {
             srtt_us: None,
             rttvar_us: 0.0,
             measured: Tick(0),
@@ -156,7 +158,8 @@ impl Default for Health {
             loop_until: None,
             loop_pause: LOOP_FIRST,
             sums: Sums::default(),
-        }))
+            rtts: Histogram::default(),
+        }
     }
 }
 
@@ -196,6 +199,11 @@ impl Health {
         self.vitals().sums
     }
 
+    /// Returns how long its replies took.
+    pub(super) fn rtts(&self) -> Histogram {
+        self.vitals().rtts.clone()
+    }
+
     /// Tells whether the server answered anything at or after `since`.
     pub(super) fn answered_since(&self, since: Tick) -> bool {
         self.vitals().last_answer.is_some_and(|at| at >= since)
@@ -230,6 +238,12 @@ impl Health {
         true
     }
 
+    /// The network is another one: forgets everything but the sums. A server of the same address may be another one too.
+    pub(super) fn forget(&self) {
+        let mut vitals = self.vitals();
+        *vitals = Vitals { sums: vitals.sums, ..Vitals::default() };
+    }
+
     /// A query was sent.
     pub(super) fn sent(&self) {
         self.vitals().sums.queries += 1;
@@ -260,6 +274,7 @@ impl Health {
         vitals.errors = 0;
         vitals.probe_pause = PROBE_FIRST;
         vitals.sums.replies += 1;
+        vitals.rtts.record(rtt);
     }
 
     /// A reply was an answer (`failed` false) or SERVFAIL and its kin.
@@ -290,15 +305,6 @@ impl Health {
             vitals.silent = vitals.silent.saturating_add(1);
             vitals.lates = vitals.lates.max(1);
         }
-    }
-
-    /// The network may be another one: silence and errors of before are none of its. It is worth a probe at once, and
-    /// until it has answered it comes after those that nothing was held against.
-    pub(super) fn forgive(&self) {
-        let mut vitals = self.vitals();
-        vitals.lates = u8::from(vitals.silent > 0 || vitals.errors > 0);
-        (vitals.silent, vitals.errors) = (0, 0);
-        (vitals.probe_at, vitals.probe_pause) = (Tick(0), PROBE_FIRST);
     }
 
     /// An attempt ended with an ICMP or connection error.
@@ -425,22 +431,6 @@ mod tests {
     }
 
     #[test]
-    fn another_network_is_a_new_chance() {
-        let (silent, unknown) = (Health::default(), Health::default());
-        silent.replied(START, Duration::from_millis(20));
-        for _ in 0..DEAD_AFTER_SILENT {
-            silent.silent(later(2), Duration::from_secs(1));
-        }
-        assert!(silent.claim_probe(later(9)) && !silent.claim_probe(later(9)));
-        for health in [&silent, &unknown] {
-            health.forgive();
-        }
-        assert_eq!(silent.snapshot(later(9)).standing, Standing::Suspect);
-        assert_eq!(unknown.snapshot(later(9)).standing, Standing::Unknown);
-        assert!(silent.claim_probe(later(9)), "at once");
-    }
-
-    #[test]
     fn smoothed_rtt_follows_and_failures_cost_more_than_distance() {
         let near = Health::default();
         let far = Health::default();
@@ -489,6 +479,20 @@ mod tests {
         assert_eq!(health.snapshot(later(20)).slowest_recent, Some(Duration::from_millis(1800)));
         assert_eq!(health.snapshot(later(301)).slowest_recent, None);
         assert!(health.answered_since(later(10)) && !health.answered_since(later(11)));
+    }
+
+    #[test]
+    fn on_another_network_nothing_is_known_but_what_was_counted() {
+        let health = Health::default();
+        health.replied(START, Duration::from_millis(20));
+        (0..DEAD_AFTER_ERRORS).for_each(|_| health.errored(START));
+        health.looped(START);
+        health.edns_broken(START);
+        health.forget();
+        let snapshot = health.snapshot(START);
+        assert_eq!((snapshot.standing, snapshot.srtt), (Standing::Unknown, None));
+        assert!(health.habits(START).edns && health.claim_probe(START));
+        assert_eq!((health.sums().replies, health.sums().errors), (1, DEAD_AFTER_ERRORS.into()));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //!                         finding.rs   who finds servers that are known by name only
 //!                         probe.rs     one server over one rung, asked by hand
 //!                         sockets.rs   how many sockets there may be
+//!                         network.rs   what is forgotten when the network is another one
 //!                         transport/   sockets, or a network played in memory
 //!                         loops.rs     do our questions come back to us?
 //! ```
@@ -31,6 +32,7 @@ mod health;
 mod ladder;
 mod linger;
 mod loops;
+mod network;
 mod outage;
 mod probe;
 mod reply;
@@ -84,6 +86,7 @@ struct Inner {
     sockets: Arc<sockets::Sockets>,
     /// Groups whose servers may be asked for the names of others.
     in_use: Vec<usize>,
+    sleeps: Arc<network::Sleeps>,
 }
 
 /// One question for a group.
@@ -224,7 +227,9 @@ impl Upstreams {
         let (loops, in_use) = (loops::Loops::default(), groups_in_use(config));
         let lingering = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.lingering));
         let sockets = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.sockets));
-        let inner = Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, in_use });
+        let new_sleeps = || Arc::new(network::Sleeps::new(&clock));
+        let sleeps = previous.map_or_else(new_sleeps, |previous| Arc::clone(&previous.0.sleeps));
+        let inner = Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, in_use, sleeps });
         finding::begin(&inner);
         Self(inner)
     }
@@ -244,12 +249,17 @@ impl Upstreams {
         self.0.groups.set_private_names(is_private);
     }
 
-    /// Tells that the network may be another one, or that the machine has slept: every connection is suspect. The next
-    /// query to a server goes over a fresh one as well; whichever answers first is kept. Rungs that worked are first
-    /// guesses, and what did not answer is worth asking again.
-    pub fn suspect_all(&self) {
-        self.0.pool.suspect_all();
-        self.0.groups.moved_to(PLACE, self.0.clock.now());
+    /// Tells that the network may be another one. Every connection is suspect: the next query to a server goes over a fresh
+    /// one as well, and whichever answers first is kept. Rungs that worked are first guesses, and nothing is known of any
+    /// server's health.
+    pub fn network_changed(&self) {
+        self.0.forget_network();
+    }
+
+    /// Waits until a question has shown that the machine had slept, and returns for how long. All that
+    /// [`Upstreams::network_changed`] does is done by then. Cancel safe; for one caller.
+    pub async fn slept(&self) -> Duration {
+        self.0.sleeps.next().await
     }
 
     /// Says how many sockets there may be at once for all questions.

@@ -143,17 +143,7 @@ impl Server {
     }
 
     fn for_unbound(identity: &Identity, folder: &Path, dot: u16, doh: u16) -> Vec<PathBuf> {
-        let config = format!(
-            "server:\n  interface: 127.0.0.1@{dot}\n  interface: 127.0.0.1@{doh}\n  tls-port: {dot}\n  https-port: {doh}\n  \
-                 tls-service-pem: \"{}\"\n  tls-service-key: \"{}\"\n  do-daemonize: no\n  chroot: \"\"\n  username: \"\"\n  \
-                 pidfile: \"\"\n  directory: \"{}\"\n  use-syslog: no\n  logfile: \"\"\n  num-threads: 1\n  \
-                 incoming-num-tcp: 100\n  access-control: 127.0.0.0/8 allow\n  \
-                 local-zone: \"test.\" redirect\n  local-data: \"test. 300 IN A {ADDRESS}\"\n  \
-                 local-zone: \"example.org.\" redirect\n  local-data: \"example.org. 300 IN A {ADDRESS}\"\n",
-            identity.certificate_file.display(),
-            identity.key_file.display(),
-            folder.display(),
-        );
+        let config = unbound_config(identity, folder, "127.0.0.1", [dot, doh]);
         std::fs::write(folder.join("unbound.conf"), config).unwrap();
         vec!["-d".into(), "-c".into(), folder.join("unbound.conf")]
     }
@@ -223,6 +213,21 @@ impl Server {
         }
         panic!("{name} found no port in five trials");
     }
+}
+
+/// Writes a configuration for unbound that answers [`ADDRESS`] over DoT and DoH on these ports of an address.
+pub(crate) fn unbound_config(identity: &Identity, folder: &Path, at: &str, [dot, doh]: [u16; 2]) -> String {
+    format!(
+        "server:\n  interface: {at}@{dot}\n  interface: {at}@{doh}\n  tls-port: {dot}\n  https-port: {doh}\n  \
+         tls-service-pem: \"{}\"\n  tls-service-key: \"{}\"\n  do-daemonize: no\n  chroot: \"\"\n  username: \"\"\n  \
+         pidfile: \"\"\n  directory: \"{}\"\n  use-syslog: no\n  logfile: \"\"\n  num-threads: 1\n  \
+         incoming-num-tcp: 100\n  access-control: 0.0.0.0/0 allow\n  \
+         local-zone: \"test.\" redirect\n  local-data: \"test. 300 IN A {ADDRESS}\"\n  \
+         local-zone: \"example.org.\" redirect\n  local-data: \"example.org. 300 IN A {ADDRESS}\"\n",
+        identity.certificate_file.display(),
+        identity.key_file.display(),
+        folder.display(),
+    )
 }
 
 /// Returns the path of a program; `None`, after saying so, when it is not installed. In CI that is a failure.

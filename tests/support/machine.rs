@@ -50,7 +50,7 @@ impl Machine {
     }
 
     /// Returns where a path of the machine lies for us.
-    fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.holder.id()))
     }
 
@@ -62,8 +62,19 @@ impl Machine {
         std::fs::rename(next, file).expect("a file of ours");
     }
 
+    /// Runs a script of the shell on the machine, as its root.
+    pub(crate) fn run(&self, script: &str) {
+        let output = self.enter("sh").args(["-ec", script]).output().expect("a shell");
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Returns a command that runs the binary under test on the machine.
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
+        self.enter(binary().get_program())
+    }
+
+    /// Returns a command that runs a program on the machine.
+    pub(crate) fn enter(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.args([
             "--target",
@@ -73,8 +84,7 @@ impl Machine {
             "--mount",
             "--net",
         ]);
-        let binary = binary();
-        command.arg("--").arg(binary.get_program()).env_clear().stdin(Stdio::null());
+        command.arg("--").arg(program).env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LANG", "C").env("NO_COLOR", "1");
         command
     }

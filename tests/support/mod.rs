@@ -2,9 +2,12 @@
 
 pub(crate) mod booted;
 pub(crate) mod client;
+pub(crate) mod clocks;
 pub(crate) mod daemon;
 pub(crate) mod encrypted;
 pub(crate) mod fake;
+pub(crate) mod far;
+pub(crate) mod http;
 pub(crate) mod machine;
 pub(crate) mod scenario;
 pub(crate) mod tls_fake;

@@ -130,6 +130,10 @@ impl Server {
         stream
     }
 
+    fn answers(&self, origin: Origin) -> u64 {
+        self.stats.answers().of_origin(origin)
+    }
+
     fn count(&self, counter: Counter) -> u64 {
         self.stats.get(counter)
     }
@@ -146,7 +150,7 @@ impl Server {
     }
 
     fn wait_for_in_flight(&self, count: usize) {
-        self.wait_for("in flight", |server| server.running.as_ref().unwrap().in_flight() == count);
+        self.wait_for("in flight", |server| server.running.as_ref().unwrap().in_flight().get() == count);
     }
 
     fn drain(&mut self, grace: Duration) -> Drained {
@@ -225,6 +229,5 @@ fn info_code(answer: &[u8]) -> Option<u8> {
 }
 
 fn answers_and_drops(stats: &Stats) -> u64 {
-    let answers: u64 = Origin::ALL.into_iter().map(|origin| stats.get(Counter::answers(origin))).sum();
-    answers + stats.get(Counter::DroppedSilent)
+    stats.answers().total() + stats.get(Counter::DroppedSilent)
 }

@@ -39,7 +39,7 @@ fn more_in_work_than_a_connection_may_have_wait_their_turn() {
     server.wait_for_in_flight(limits::MAX_CONNECTION_IN_FLIGHT);
     // Another connection is not held up.
     assert_eq!(id(&ask_tcp(&mut server.tcp(), &question("work.test", 1))), 1);
-    assert_eq!(server.running.as_ref().unwrap().in_flight(), limits::MAX_CONNECTION_IN_FLIGHT);
+    assert_eq!(server.running.as_ref().unwrap().in_flight().get(), limits::MAX_CONNECTION_IN_FLIGHT);
     server.names.released.add_permits(usize::from(COUNT));
     let mut ids: Vec<u16> = (0..COUNT).map(|_| id(&receive_tcp(&mut stream))).collect();
     ids.sort_unstable();
@@ -99,9 +99,9 @@ fn long_answers_are_not_cut_and_a_slow_reader_is_only_slow() {
         let frames: Vec<u8> = (0..COUNT).flat_map(|number| framed(&question("big.test", number))).collect();
         sender.write_all(&frames).unwrap();
     });
-    server.wait_for("some are answered", |server| server.count(Counter::AnswersCache) > 20);
+    server.wait_for("some are answered", |server| server.answers(Origin::Cache) > 20);
     assert_eq!(id(&ask_udp(&server.udp(), &question("work.test", 1))), 1);
-    assert!(server.count(Counter::AnswersCache) < u64::from(COUNT), "nobody has read an answer yet");
+    assert!(server.answers(Origin::Cache) < u64::from(COUNT), "nobody has read an answer yet");
     for number in 0..COUNT {
         let answer = receive_tcp(&mut stream);
         assert_eq!(id(&answer), number);

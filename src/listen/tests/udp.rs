@@ -9,8 +9,8 @@ fn cached_and_worked_out_answers_come_back_with_their_ids() {
         assert_eq!((id(&answer), rcode(&answer)), (number, Rcode::NOERROR));
         assert_eq!(Message::parse(&answer).unwrap().count(Section::Answer), 1);
     }
-    let counts = [Counter::QueriesUdp, Counter::AnswersCache, Counter::AnswersUpstream].map(|at| server.count(at));
-    assert_eq!(counts, [2, 1, 1]);
+    let [cache, upstream] = [Origin::Cache, Origin::Upstream].map(|origin| server.answers(origin));
+    assert_eq!([server.count(Counter::QueriesUdp), cache, upstream], [2, 1, 1]);
 }
 
 #[test]

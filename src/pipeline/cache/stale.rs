@@ -54,13 +54,14 @@ impl Policy {
         }
     }
 
-    /// Decides about an entry; `None` when it is fresh, or must not be used stale.
-    pub(super) fn staleness(&self, head: &Head, now: Tick) -> Option<Staleness> {
+    /// Decides about an entry; `None` when it is fresh, or must not be used stale. `network_s` tells for how many seconds
+    /// the network has been this one: what could not be refreshed before may be here.
+    pub(super) fn staleness(&self, head: &Head, now: Tick, network_s: impl FnOnce() -> u64) -> Option<Staleness> {
         let expired_s = head.expired_s(now)?;
         if !self.enabled || expired_s >= self.max_age_s || head.failures() > 0 || head.is_disputed() {
             return None;
         }
-        Some(match head.failed_refresh_s(now) {
+        Some(match head.failed_refresh_s(now).filter(|failed_s| u64::from(*failed_s) < network_s()) {
             Some(0..RECHECK_S) => Staleness::AtOnce,
             Some(RECHECK_S..FAILING_S) => Staleness::AtOnceAndAsk,
             Some(_) | None => Staleness::Wait,

@@ -18,7 +18,7 @@ use crate::dns::wire::{flag, u16_at};
 use crate::dns::{Answer, Name, Origin, encode, name};
 use lru::LruCache;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub struct Cache {
     shards: Box<[Mutex<Shard>]>,
     hasher: foldhash::fast::RandomState,
     epoch: AtomicU32,
+    /// Since when the network has been this one, in milliseconds of ticks: failures of another one say nothing here.
+    network_since_ms: AtomicU64,
     max_ttl_s: u32,
     stale: stale::Policy,
     prefetch: prefetch::Policy,
@@ -143,6 +145,16 @@ pub enum Flush<'a> {
     Suffix(&'a Name),
 }
 
+impl Flush<'_> {
+    fn means(&self, slot: &Slot) -> bool {
+        match self {
+            Self::All => true,
+            Self::Name(name) => slot.qname().eq_ignore_ascii_case(name.as_wire()),
+            Self::Suffix(suffix) => name::is_at_or_below(slot.qname(), suffix.as_wire()),
+        }
+    }
+}
+
 impl Cache {
     /// Makes an empty cache. `max_entries = 0` or `max_bytes = 0` makes one that keeps nothing.
     #[must_use]
@@ -155,6 +167,7 @@ impl Cache {
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
             epoch: AtomicU32::new(0),
+            network_since_ms: AtomicU64::new(0),
             max_ttl_s: u32::try_from(policy.max_ttl.as_secs()).unwrap_or(u32::MAX),
             stale: stale::Policy::new(&policy.serve_stale),
             prefetch: prefetch::Policy::new(&policy.prefetch),
@@ -178,8 +191,8 @@ impl Cache {
         if head.epoch != epoch {
             return None;
         }
-        let is_fresh = head.is_fresh(now);
-        if !is_fresh && self.stale.staleness(head, now) != Some(Staleness::AtOnce) {
+        let is_fresh = self.is_fresh(head, now);
+        if !is_fresh && self.staleness(head, now) != Some(Staleness::AtOnce) {
             return None;
         }
         let start = out.len();
@@ -207,8 +220,8 @@ impl Cache {
     pub fn get(&self, key: &KeyBuf, epoch: u32, now: Tick) -> Option<Cached> {
         let mut shard = self.shard(key);
         let (slot, head) = shard.get_mut(key)?;
-        let staleness = self.stale.staleness(head, now);
-        if staleness.is_none() && !head.is_fresh(now) {
+        let staleness = self.staleness(head, now);
+        if staleness.is_none() && !self.is_fresh(head, now) {
             return None;
         }
         let answer = match staleness {
@@ -234,6 +247,12 @@ impl Cache {
         if let Some(head) = self.shard(key).peek_mut(key) {
             head.note_failed_refresh(now);
         }
+    }
+
+    /// The network is another one: failures from before are not served any longer, and a stale answer that could not be
+    /// refreshed there is to be refreshed here.
+    pub fn network_changed(&self, now: Tick) {
+        self.network_since_ms.store(now.0, Ordering::Relaxed);
     }
 
     /// Removes what is stored under a key, because it has been replaced by something that must not be kept.
@@ -387,8 +406,31 @@ impl Cache {
         self.is_usable(&head, now) && self.shard(&slot).restore(slot, head)
     }
 
-    fn is_usable(&self, head: &Head, now: Tick) -> bool {
-        head.is_fresh(now) || self.stale.staleness(head, now).is_some()
+    /// Looks at every entry of a shard that is meant.
+    pub(super) fn for_each_of(&self, shard: usize, what: Flush<'_>, mut look: impl FnMut(&Slot, &Head)) {
+        let shard = lock(&self.shards[shard]);
+        for (slot, head) in shard.local.iter().chain(&shard.forwarded).filter(|(slot, _)| what.means(slot)) {
+            look(slot, head);
+        }
+    }
+
+    /// Tells whether an entry may be served, fresh or stale.
+    pub(super) fn is_usable(&self, head: &Head, now: Tick) -> bool {
+        self.is_fresh(head, now) || self.staleness(head, now).is_some()
+    }
+
+    /// Tells whether an entry may be served as it is.
+    pub(super) fn is_fresh(&self, head: &Head, now: Tick) -> bool {
+        head.is_fresh(now) && (head.failures() == 0 || head.age_ms(now) <= self.network_ms(now))
+    }
+
+    fn staleness(&self, head: &Head, now: Tick) -> Option<Staleness> {
+        self.stale.staleness(head, now, || self.network_ms(now) / 1000)
+    }
+
+    /// Returns how long the network has been this one, in milliseconds.
+    fn network_ms(&self, now: Tick) -> u64 {
+        now.0.saturating_sub(self.network_since_ms.load(Ordering::Relaxed))
     }
 
     fn shard(&self, key: &dyn Keyed) -> MutexGuard<'_, Shard> {
@@ -405,7 +447,7 @@ impl Cache {
         let Some(head) = shard.peek_mut(key) else { return Before::Failures(0) };
         let now = terms.now;
         let is_answer = head.failures() == 0 && !head.is_local();
-        if is_answer && head.epoch == terms.epoch && (head.is_fresh(now) || self.stale.staleness(head, now).is_some()) {
+        if is_answer && head.epoch == terms.epoch && self.is_usable(head, now) {
             head.note_failed_refresh(now);
             return Before::Better;
         }
@@ -530,16 +572,11 @@ impl Shard {
 
     fn flush(&mut self, what: Flush<'_>) -> usize {
         let before = self.len();
-        let keep = |slot: &Slot| match what {
-            Flush::All => false,
-            Flush::Name(name) => !slot.qname().eq_ignore_ascii_case(name.as_wire()),
-            Flush::Suffix(suffix) => !name::is_at_or_below(slot.qname(), suffix.as_wire()),
-        };
         for (list, bytes) in
             [(&mut self.forwarded, &mut self.forwarded_bytes), (&mut self.local, &mut self.local_bytes)]
         {
             list.retain(|slot, _| {
-                let kept = keep(slot);
+                let kept = !what.means(slot);
                 if !kept {
                     *bytes -= cost(slot);
                 }

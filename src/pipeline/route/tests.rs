@@ -65,6 +65,7 @@ fn config(routes: Vec<Route>) -> Config {
         rewrites: Vec::new(),
         cache: Cache::NONE,
         views: vec![view(Some(own)), view(None)],
+        stats: crate::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Text },
         requirements: Vec::new(),
     }

@@ -745,6 +745,7 @@ fn config() -> Config {
         rewrites: Vec::new(),
         cache: Cache::NONE,
         views: Vec::new(),
+        stats: crate::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn config(groups: Vec<Group>) -> Config {
         rewrites: Vec::new(),
         cache: Cache::NONE,
         views: Vec::new(),
+        stats: crate::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
         requirements: Vec::new(),
     }

@@ -118,10 +118,10 @@ async fn on_another_network_what_worked_is_the_first_guess_and_raced() {
     play.over(1, &[Tls]);
     assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(1), 150 + u128::from(RTT_MS)));
     play.over(1, &[Https]);
-    upstreams.suspect_all();
+    upstreams.network_changed();
     assert_eq!(timed(&upstreams, "b.example.org").await, (Ok(1), 150 + u128::from(RTT_MS)));
     play.over(1, &[Https, Tls]);
-    upstreams.suspect_all();
+    upstreams.network_changed();
     assert_eq!(timed(&upstreams, "c.example.org").await, (Ok(1), u128::from(RTT_MS)), "the guess was right");
 }
 
@@ -212,13 +212,13 @@ async fn another_network_gives_a_group_that_was_down_its_first_chance_again() {
     play.healthy(9, RTT_MS);
     timed(&upstreams, "a.example.org").await.0.unwrap();
     play.over(2, &[Tls]);
-    upstreams.suspect_all();
+    upstreams.network_changed();
     assert_eq!(timed(&upstreams, "b.example.org").await.0, Ok(2));
     for last in 1..=4 {
         play.silent(last);
     }
     sleep(Duration::from_millis(1)).await;
-    upstreams.suspect_all();
+    upstreams.network_changed();
     assert_eq!(timed(&upstreams, "c.example.org").await, (Ok(9), 600 + u128::from(RTT_MS)));
 }
 

@@ -105,7 +105,16 @@ impl Slot {
         if options.bind_sockets() {
             return Self::fresh(sockets, need);
         }
-        let kept = IDLE.with_borrow_mut(|idle| idle.of(server.is_ipv4()).pop_back());
+        let kept = IDLE.with_borrow_mut(|idle| {
+            let same = idle.of(server.is_ipv4());
+            let last = same.pop_back()?;
+            // The others were put away before it.
+            if last.place.is_of_another_network() {
+                same.clear();
+                return None;
+            }
+            Some(last)
+        });
         kept.map(Self::Kept).or_else(|| Self::fresh(sockets, need))
     }
 
@@ -194,7 +203,7 @@ impl Drop for Socket {
         let Some(mut bound) = self.bound.take().filter(|_| self.answered && !self.error_taken) else { return };
         // A port of their own each costs those few servers little, and a socket that gives up its peer to get another port
         // loses its interface with it.
-        if bound.is_special || bound.place.is_scarce() {
+        if bound.is_special || bound.place.is_scarce() || bound.place.is_of_another_network() {
             return;
         }
         bound.rest();

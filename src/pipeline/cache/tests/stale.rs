@@ -58,6 +58,23 @@ fn an_expired_answer_is_waited_for_then_goes_out_at_once_for_a_while() {
 }
 
 #[test]
+fn what_failed_on_another_network_is_tried_again_on_this_one() {
+    let cache = filled(60);
+    cache.note_failed_refresh(&key("a.example"), at(100));
+    put(&cache, "b.example", &failure("b.example"), Lifetime::Failure, at(100));
+    assert!(staleness(&cache, at(100)) == Some(Staleness::AtOnce) && hit(&cache, "b.example", at(100)).is_some());
+    let changed = at(100).plus(Duration::from_millis(200));
+    cache.network_changed(changed);
+    let now = changed.plus(Duration::from_millis(1));
+    assert_eq!(staleness(&cache, now), Some(Staleness::Wait));
+    assert!(hit(&cache, "b.example", now).is_none() && cache.get(&key("b.example"), cache.epoch(), now).is_none());
+    put(&cache, "b.example", &failure("b.example"), Lifetime::Failure, at(103));
+    cache.note_failed_refresh(&key("a.example"), at(103));
+    assert!(hit(&cache, "b.example", at(104)).is_some());
+    assert_eq!(staleness(&cache, at(104)), Some(Staleness::AtOnce));
+}
+
+#[test]
 fn a_stale_answer_says_so_and_shows_a_low_ttl() {
     let cache = filled(60);
     let slow = cache.get(&key("a.example"), cache.epoch(), at(1000)).unwrap();

@@ -1,0 +1,282 @@
+//! Incidents: what was found against an upstream, kept while it lasts, with the packets that show it.
+//!
+//! One incident per place, upstream, kind and name; findings of the same are merged into it. The book is bounded: at the
+//! bound the incident that was seen longest ago goes, acknowledged ones first. Pure: it is told the time and given the bytes.
+
+use super::verdict::{Decision, Sign, Verdict};
+use crate::config::PlaceId;
+use crate::dns::{Name, Rtype};
+use std::collections::VecDeque;
+
+/// Incidents kept in memory; a network that forges everything makes one per guarded name in use.
+const MAX_INCIDENTS: usize = 512;
+/// Packets kept of one incident: the first of each finding that differs from the last, as evidence, not as a capture.
+const MAX_PACKETS: usize = 4;
+/// Octets kept of one packet; an injected reply has some 50 to 100.
+const MAX_PACKET_BYTES: usize = 1232;
+
+/// Seconds since 1970, for display only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WallTime(pub u64);
+
+/// A number that names an incident for as long as the daemon runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IncidentId(pub u64);
+
+/// A packet as it arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// The upstream that sent it, by its label.
+    pub from: Box<str>,
+    /// Its bytes, cut at [`MAX_PACKET_BYTES`].
+    pub bytes: Box<[u8]>,
+}
+
+/// What was found once.
+#[derive(Debug)]
+pub struct Finding<'a> {
+    /// The network it was found on.
+    pub place: PlaceId,
+    /// The label of the upstream it speaks against.
+    pub upstream: &'a str,
+    /// The question.
+    pub qname: &'a Name,
+    /// Its type.
+    pub qtype: Rtype,
+    /// What was decided.
+    pub decision: &'a Decision,
+    /// The replies, by the label of who sent each.
+    pub packets: &'a [(&'a str, &'a [u8])],
+    /// When.
+    pub at: WallTime,
+}
+
+/// Something that was found against an upstream or the path to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incident {
+    /// Its number.
+    pub id: IncidentId,
+    /// The network it was found on.
+    pub place: PlaceId,
+    /// The label of the upstream.
+    pub upstream: Box<str>,
+    /// What it is.
+    pub verdict: Verdict,
+    /// The name, in lower case.
+    pub qname: Name,
+    /// The types it was seen with, in order of first sight.
+    pub qtypes: Vec<Rtype>,
+    /// When it was first and last seen.
+    pub first_seen: WallTime,
+    /// See `first_seen`.
+    pub last_seen: WallTime,
+    /// How often.
+    pub count: u64,
+    /// The signs of the finding with the highest score.
+    pub signs: Vec<Sign>,
+    /// That score.
+    pub score: i32,
+    /// The first packets.
+    pub packets: Vec<Packet>,
+    /// Somebody has taken note of it.
+    pub acknowledged: bool,
+}
+
+/// What recording a finding did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is a new incident.
+    New(IncidentId),
+    /// It is one more of a known one.
+    Merged(IncidentId),
+    /// It is no incident: nobody is at fault.
+    Nothing,
+}
+
+/// The incidents there are, the one seen longest ago first.
+#[derive(Debug, Default)]
+pub struct Book {
+    incidents: VecDeque<Incident>,
+    next: u64,
+    dropped: u64,
+}
+
+impl Book {
+    /// Enters a finding.
+    pub fn record(&mut self, finding: &Finding<'_>) -> Recorded {
+        // A server that fails is a matter of health, and one that merely differs is nobody's fault.
+        let verdict = finding.decision.verdict;
+        if matches!(
+            verdict,
+            Verdict::Consistent | Verdict::BenignDivergent | Verdict::Undecidable | Verdict::UpstreamFailing
+        ) {
+            return Recorded::Nothing;
+        }
+        let qname = finding.qname.to_lower();
+        let same = |incident: &Incident| {
+            (incident.place, &*incident.upstream, incident.verdict, &incident.qname)
+                == (finding.place, finding.upstream, verdict, &qname)
+        };
+        let known = self.incidents.iter().position(same).and_then(|at| self.incidents.remove(at));
+        let is_new = known.is_none();
+        let mut incident = known.unwrap_or_else(|| self.open(finding, qname));
+        incident.add(finding);
+        let id = incident.id;
+        self.make_room();
+        self.incidents.push_back(incident);
+        if is_new { Recorded::New(id) } else { Recorded::Merged(id) }
+    }
+
+    /// Returns the incidents, the one seen longest ago first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Incident> {
+        self.incidents.iter()
+    }
+
+    /// Returns one.
+    #[must_use]
+    pub fn get(&self, id: IncidentId) -> Option<&Incident> {
+        self.incidents.iter().find(|incident| incident.id == id)
+    }
+
+    /// Marks one as taken note of; returns whether it exists.
+    pub fn acknowledge(&mut self, id: IncidentId) -> bool {
+        let found = self.incidents.iter_mut().find(|incident| incident.id == id);
+        found.is_some_and(|incident| {
+            incident.acknowledged = true;
+            true
+        })
+    }
+
+    /// Returns how many incidents nobody has taken note of.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.incidents.iter().filter(|incident| !incident.acknowledged).count()
+    }
+
+    /// Returns how many were dropped at the bound.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn open(&mut self, finding: &Finding<'_>, qname: Name) -> Incident {
+        self.next += 1;
+        Incident {
+            id: IncidentId(self.next),
+            place: finding.place,
+            upstream: finding.upstream.into(),
+            verdict: finding.decision.verdict,
+            qname,
+            qtypes: Vec::new(),
+            first_seen: finding.at,
+            last_seen: finding.at,
+            count: 0,
+            signs: Vec::new(),
+            score: i32::MIN,
+            packets: Vec::new(),
+            acknowledged: false,
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.incidents.len() < MAX_INCIDENTS {
+            return;
+        }
+        let goes = self.incidents.iter().position(|incident| incident.acknowledged).unwrap_or(0);
+        self.incidents.remove(goes);
+        self.dropped += 1;
+    }
+}
+
+impl Incident {
+    fn add(&mut self, finding: &Finding<'_>) {
+        self.count += 1;
+        self.last_seen = self.last_seen.max(finding.at);
+        self.first_seen = self.first_seen.min(finding.at);
+        if !self.qtypes.contains(&finding.qtype) {
+            self.qtypes.push(finding.qtype);
+        }
+        let assessment = &finding.decision.assessment;
+        if assessment.score > self.score {
+            (self.score, self.signs) = (assessment.score, assessment.signs.clone());
+        }
+        for (from, bytes) in finding.packets {
+            let cut = &bytes[..bytes.len().min(MAX_PACKET_BYTES)];
+            let known = self.packets.iter().any(|packet| &*packet.bytes == cut);
+            if !known && self.packets.len() < MAX_PACKETS {
+                self.packets.push(Packet { from: (*from).into(), bytes: cut.into() });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::verdict::{Assessment, Serve};
+    use super::*;
+
+    fn decision(verdict: Verdict, sign: Sign) -> Decision {
+        Decision { verdict, assessment: Assessment::plain(verdict, sign), serve: Serve::Nothing, keep_at_most: None }
+    }
+
+    fn record(book: &mut Book, text: &str, decision: &Decision, packets: &[(&str, &[u8])], at: u64) -> Recorded {
+        let qname = Name::parse(text).unwrap();
+        let (place, qtype) = (PlaceId(0), Rtype::A);
+        book.record(&Finding { place, upstream: "system/1", qname: &qname, qtype, decision, packets, at: WallTime(at) })
+    }
+
+    #[test]
+    fn findings_of_one_kind_are_one_incident() {
+        let mut book = Book::default();
+        let soft = decision(Verdict::Poisoned, Sign::TtlSpent);
+        let hard = decision(Verdict::Poisoned, Sign::SpecialAddress);
+        let Recorded::New(id) = record(&mut book, "WWW.example.org", &soft, &[("system/1", b"one")], 20) else {
+            panic!("it was known")
+        };
+        assert_eq!(record(&mut book, "www.example.org", &hard, &[("system/1", b"two")], 10), Recorded::Merged(id));
+        assert_eq!(record(&mut book, "www.example.org", &soft, &[("system/1", b"one")], 30), Recorded::Merged(id));
+        let incident = book.get(id).unwrap();
+        assert_eq!((incident.count, incident.score, incident.packets.len()), (3, 6, 2));
+        assert_eq!((incident.first_seen, incident.last_seen), (WallTime(10), WallTime(30)));
+        assert_eq!(incident.signs, [Sign::SpecialAddress]);
+        let other = decision(Verdict::EmptyVsPresent, Sign::NoData);
+        assert!(matches!(record(&mut book, "www.example.org", &other, &[], 40), Recorded::New(_)));
+        assert_eq!(book.open_count(), 2);
+        assert!(book.acknowledge(id) && !book.acknowledge(IncidentId(99)));
+        assert_eq!(book.open_count(), 1);
+    }
+
+    #[test]
+    fn what_is_nobodys_fault_is_no_incident() {
+        let mut book = Book::default();
+        for verdict in [Verdict::Consistent, Verdict::BenignDivergent, Verdict::Undecidable, Verdict::UpstreamFailing] {
+            let decision = decision(verdict, Sign::NothingInCommon);
+            assert_eq!(record(&mut book, "a.test", &decision, &[], 1), Recorded::Nothing);
+        }
+        assert_eq!(book.iter().count(), 0);
+    }
+
+    #[test]
+    fn incidents_and_their_packets_have_a_bound() {
+        let mut book = Book::default();
+        let poisoned = decision(Verdict::Poisoned, Sign::SpecialAddress);
+        let mut ids = Vec::new();
+        for n in 0..MAX_INCIDENTS as u64 {
+            let Recorded::New(id) = record(&mut book, &format!("n{n}.test"), &poisoned, &[], n) else { panic!("{n}") };
+            ids.push(id);
+        }
+        book.acknowledge(ids[7]);
+        record(&mut book, "more.test", &poisoned, &[], 1000);
+        assert_eq!((book.iter().count(), book.dropped()), (MAX_INCIDENTS, 1));
+        assert!(book.get(ids[7]).is_none() && book.get(ids[0]).is_some());
+        record(&mut book, "most.test", &poisoned, &[], 1001);
+        assert!(book.get(ids[0]).is_none());
+        let long = vec![7; 5000];
+        for n in 0..9_u8 {
+            record(&mut book, "most.test", &poisoned, &[("system/1", &[n, 1]), ("system/1", &long)], 1002);
+        }
+        let most = book.iter().next_back().unwrap();
+        assert_eq!((most.packets.len(), most.count), (MAX_PACKETS, 10));
+        assert!(most.packets.iter().all(|packet| packet.bytes.len() <= MAX_PACKET_BYTES));
+    }
+}

@@ -1,0 +1,307 @@
+//! What the guard learns over many questions: verdicts, habits of servers, addresses given for many names, TTL ceilings.
+//!
+//! Tables that are told the time and what happened; nobody is asked and nothing is started here. Each has a bound, at which
+//! what was used longest ago goes. All but the habits belong to a [`PlaceId`]: what one network does says nothing about the
+//! next, so that on another network nothing of it is found.
+
+use super::evidence::{FanIn, Habits};
+use super::reply::Reply;
+use super::rules;
+use super::verdict::Verdict;
+use crate::clock::Tick;
+use crate::config::PlaceId;
+use crate::dns::{Name, Rtype};
+use foldhash::fast::FixedState;
+use lru::LruCache;
+use std::hash::{BuildHasher, Hash};
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Verdicts kept: guarded names that are in use at once, of all types; some 120 octets each.
+const MAX_VERDICTS: usize = 4096;
+/// Addresses whose names are counted.
+const MAX_ADDRESSES: usize = 4096;
+/// Unrelated names kept of one address. Three disputed ones are enough to tell; more only say how wide it goes.
+const MAX_NAMES: usize = 16;
+/// Servers whose habits are kept, far more than a configuration has groups of.
+const MAX_SERVERS: usize = 256;
+/// Names whose largest trusted TTL is kept.
+const MAX_CEILINGS: usize = 4096;
+
+/// How long a verdict is believed without being looked at again.
+const VERDICT_LIFE: Duration = Duration::from_secs(3600);
+/// How long one is that decided nothing.
+const UNDECIDED_LIFE: Duration = Duration::from_secs(600);
+/// How long a name is counted for an address: block pages move, and shared hosts gain names for good.
+const NAME_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Replies after which a server's habit counts as known. 20 in a row happen by chance to a habit kept 19 times of 20 in a
+/// third of all cases, to one kept half of the time in one of a million.
+const KNOWN_AFTER: u32 = 20;
+/// Trusted replies after which the largest TTL among them counts as the zone's. Of so many samples between nothing and the
+/// zone's own, the largest is below seven eighths of it in 7 % of all cases.
+const CEILING_AFTER: u32 = 20;
+
+/// Everything learnt.
+#[derive(Debug)]
+pub struct Memory {
+    verdicts: LruCache<(PlaceId, Name, Rtype), Remembered>,
+    addresses: LruCache<(PlaceId, IpAddr), Vec<NameSeen>>,
+    habits: LruCache<Box<str>, Counts>,
+    ceilings: LruCache<(PlaceId, Name, Rtype), Ceiling>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    verdict: Verdict,
+    at: Tick,
+}
+
+/// A name that an address was given for. Of the name only a hash of its domain is kept: names are private.
+#[derive(Debug, Clone, Copy)]
+struct NameSeen {
+    domain: u64,
+    disputed: bool,
+    at: Tick,
+}
+
+/// How often a server did something in a row, up to now.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    opt: u32,
+    recursion: u32,
+    not_authoritative: u32,
+    case: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Ceiling {
+    ttl: u32,
+    samples: u32,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            verdicts: bounded(MAX_VERDICTS),
+            addresses: bounded(MAX_ADDRESSES),
+            habits: bounded(MAX_SERVERS),
+            ceilings: bounded(MAX_CEILINGS),
+        }
+    }
+}
+
+impl Memory {
+    /// Keeps a verdict.
+    pub fn remember(&mut self, place: PlaceId, qname: &Name, qtype: Rtype, verdict: Verdict, now: Tick) {
+        self.verdicts.put((place, qname.to_lower(), qtype), Remembered { verdict, at: now });
+    }
+
+    /// Returns the verdict of a name and type, while it is believed.
+    pub fn verdict(&mut self, place: PlaceId, qname: &Name, qtype: Rtype, now: Tick) -> Option<Verdict> {
+        let Remembered { verdict, at } = *self.verdicts.get(&(place, qname.to_lower(), qtype))?;
+        let life = if verdict == Verdict::Undecidable { UNDECIDED_LIFE } else { VERDICT_LIFE };
+        (now.since(at) < life).then_some(verdict)
+    }
+
+    /// Notes that an address was given for a name, and whether trusted upstreams gave something that does not explain it.
+    pub fn saw_address(&mut self, place: PlaceId, address: IpAddr, qname: &Name, disputed: bool, now: Tick) {
+        let Some(domain) = domain_hash(qname) else { return };
+        let seen = self.addresses.get_or_insert_mut((place, address), Vec::new);
+        seen.retain(|name| now.since(name.at) < NAME_LIFE);
+        let known = seen.iter().position(|name| name.domain == domain);
+        let fresh = NameSeen { domain, disputed, at: now };
+        match known {
+            Some(at) => seen[at] = NameSeen { disputed: disputed || seen[at].disputed, ..fresh },
+            None if seen.len() < MAX_NAMES => seen.push(fresh),
+            // A disputed name says more than one that agrees.
+            None if disputed => {
+                if let Some(agreed) = seen.iter_mut().find(|name| !name.disputed) {
+                    *agreed = fresh;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Returns for how many names unrelated to `qname` an address was given.
+    pub fn fan_in(&mut self, place: PlaceId, address: IpAddr, qname: &Name, now: Tick) -> FanIn {
+        let own = domain_hash(qname);
+        let Some(seen) = self.addresses.get(&(place, address)) else { return FanIn::default() };
+        let others = seen.iter().filter(|name| Some(name.domain) != own && now.since(name.at) < NAME_LIFE);
+        others.fold(FanIn::default(), |sum, name| FanIn {
+            names: sum.names + 1,
+            disputed: sum.disputed + u32::from(name.disputed),
+        })
+    }
+
+    /// Learns from a reply that nobody disputes, how its server does things.
+    pub fn saw_reply(&mut self, server: &str, reply: &Reply) {
+        let counts = self.habits.get_or_insert_mut(server.into(), Counts::default);
+        let marks = reply.marks;
+        count(&mut counts.opt, marks.opt);
+        count(&mut counts.recursion, marks.recursion);
+        count(&mut counts.not_authoritative, marks.authoritative.map(|set| !set));
+        count(&mut counts.case, marks.case_kept);
+    }
+
+    /// Returns what a server is known to do.
+    pub fn habits(&mut self, server: &str) -> Habits {
+        let counts = self.habits.get(server).copied().unwrap_or_default();
+        Habits {
+            sends_opt: counts.opt >= KNOWN_AFTER,
+            sets_recursion: counts.recursion >= KNOWN_AFTER,
+            clears_authoritative: counts.not_authoritative >= KNOWN_AFTER,
+            keeps_case: counts.case >= KNOWN_AFTER,
+        }
+    }
+
+    /// Learns from a trusted reply how long the zone lets its data be kept.
+    pub fn saw_trusted_ttl(&mut self, place: PlaceId, qname: &Name, qtype: Rtype, ttl: u32) {
+        let ceiling = self.ceilings.get_or_insert_mut((place, qname.to_lower(), qtype), Ceiling::default);
+        ceiling.ttl = ceiling.ttl.max(ttl);
+        ceiling.samples = ceiling.samples.saturating_add(1);
+    }
+
+    /// Returns the largest TTL that trusted upstreams gave, once enough of them were seen.
+    pub fn ttl_ceiling(&mut self, place: PlaceId, qname: &Name, qtype: Rtype) -> Option<u32> {
+        let ceiling = self.ceilings.get(&(place, qname.to_lower(), qtype))?;
+        (ceiling.samples >= CEILING_AFTER).then_some(ceiling.ttl)
+    }
+
+    /// Forgets every verdict, as after a change of network that keeps its place.
+    pub fn forget_verdicts(&mut self) {
+        self.verdicts.clear();
+    }
+}
+
+fn bounded<K: Hash + Eq, V>(max: usize) -> LruCache<K, V> {
+    LruCache::new(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN))
+}
+
+/// Counts a habit that was kept; one that was broken begins anew. What is unknown counts neither way.
+fn count(kept: &mut u32, was: Option<bool>) {
+    match was {
+        Some(true) => *kept = kept.saturating_add(1),
+        Some(false) => *kept = 0,
+        None => {}
+    }
+}
+
+/// Names of one domain are one: a service spreads over many, and all may lie on one address.
+fn domain_hash(qname: &Name) -> Option<u64> {
+    let lower = qname.lower_wire();
+    Some(FixedState::default().hash_one(rules::domain(&lower)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reply::{Content, Marks};
+    use super::*;
+
+    const HERE: PlaceId = PlaceId(0);
+    const THERE: PlaceId = PlaceId(1);
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn at(after: Duration) -> Tick {
+        Tick(1_000_000).plus(after)
+    }
+
+    fn reply(opt: Option<bool>) -> Reply {
+        let marks = Marks { opt, recursion: Some(true), ..Marks::default() };
+        Reply { content: Content::Data, data: vec![], ttls: None, chain: vec![], loops: false, soa: false, marks }
+    }
+
+    #[test]
+    fn verdicts_end_and_belong_to_a_place() {
+        let mut memory = Memory::default();
+        let start = at(Duration::ZERO);
+        memory.remember(HERE, &name("WWW.example.org"), Rtype::A, Verdict::Poisoned, start);
+        memory.remember(HERE, &name("b.example.org"), Rtype::A, Verdict::Undecidable, start);
+        let mut verdict = |place, text: &str, after: u64| {
+            memory.verdict(place, &name(text), Rtype::A, at(Duration::from_secs(after)))
+        };
+        assert_eq!(verdict(HERE, "www.EXAMPLE.org", 3599), Some(Verdict::Poisoned));
+        assert_eq!(verdict(HERE, "www.example.org", 3600), None);
+        assert_eq!(verdict(THERE, "www.example.org", 0), None);
+        assert_eq!(verdict(HERE, "b.example.org", 599), Some(Verdict::Undecidable));
+        assert_eq!(verdict(HERE, "b.example.org", 600), None);
+        memory.forget_verdicts();
+        assert_eq!(memory.verdict(HERE, &name("www.example.org"), Rtype::A, start), None);
+    }
+
+    #[test]
+    fn of_verdicts_and_ceilings_the_last_used_4096_are_kept() {
+        let mut memory = Memory::default();
+        for n in 0..=MAX_VERDICTS {
+            let name = name(&format!("n{n}.example"));
+            memory.remember(HERE, &name, Rtype::A, Verdict::Consistent, at(Duration::ZERO));
+            memory.saw_trusted_ttl(HERE, &name, Rtype::A, 60);
+        }
+        assert_eq!((memory.verdicts.len(), memory.ceilings.len()), (MAX_VERDICTS, MAX_CEILINGS));
+        assert_eq!(memory.verdict(HERE, &name("n0.example"), Rtype::A, at(Duration::ZERO)), None);
+    }
+
+    #[test]
+    fn names_of_one_domain_are_one_and_the_questions_own_is_none() {
+        let mut memory = Memory::default();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let start = at(Duration::ZERO);
+        for text in ["a.one.test", "b.one.test", "c.two.test", "d.three.test"] {
+            memory.saw_address(HERE, address, &name(text), text.starts_with('c'), start);
+        }
+        assert_eq!(memory.fan_in(HERE, address, &name("z.four.test"), start), FanIn { names: 3, disputed: 1 });
+        assert_eq!(memory.fan_in(HERE, address, &name("z.two.test"), start), FanIn { names: 2, disputed: 0 });
+        assert_eq!(memory.fan_in(HERE, address, &name("z.test"), at(NAME_LIFE)), FanIn::default());
+        assert_eq!(memory.fan_in(THERE, address, &name("z.test"), start), FanIn::default());
+    }
+
+    #[test]
+    fn of_an_address_sixteen_names_are_kept_and_disputed_ones_first() {
+        let mut memory = Memory::default();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let start = at(Duration::ZERO);
+        for n in 0..40 {
+            memory.saw_address(HERE, address, &name(&format!("n{n}.test")), n >= 30, start);
+        }
+        assert_eq!(memory.fan_in(HERE, address, &name("z.test"), start), FanIn { names: 16, disputed: 10 });
+        for n in 0..5000_u16 {
+            let [high, low] = n.to_be_bytes();
+            memory.saw_address(HERE, IpAddr::from([198, 51, high, low]), &name("a.test"), false, start);
+        }
+        assert_eq!(memory.addresses.len(), MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn a_habit_is_known_after_twenty_times_and_lost_at_once() {
+        let mut memory = Memory::default();
+        for _ in 0..KNOWN_AFTER - 1 {
+            memory.saw_reply("group/one", &reply(Some(true)));
+        }
+        assert!(!memory.habits("group/one").sends_opt);
+        memory.saw_reply("group/one", &reply(None));
+        memory.saw_reply("group/one", &reply(Some(true)));
+        let known = memory.habits("group/one");
+        assert!(known.sends_opt && known.sets_recursion && !known.keeps_case);
+        memory.saw_reply("group/one", &reply(Some(false)));
+        assert!(!memory.habits("group/one").sends_opt);
+        for n in 0..400 {
+            memory.saw_reply(&format!("group/{n}"), &reply(Some(true)));
+        }
+        assert_eq!(memory.habits.len(), MAX_SERVERS);
+    }
+
+    #[test]
+    fn a_ceiling_takes_twenty_samples() {
+        let mut memory = Memory::default();
+        for ttl in 1..CEILING_AFTER {
+            memory.saw_trusted_ttl(HERE, &name("a.test"), Rtype::A, ttl);
+        }
+        assert_eq!(memory.ttl_ceiling(HERE, &name("a.test"), Rtype::A), None);
+        memory.saw_trusted_ttl(HERE, &name("A.test"), Rtype::A, 7);
+        assert_eq!(memory.ttl_ceiling(HERE, &name("a.test"), Rtype::A), Some(CEILING_AFTER - 1));
+    }
+}

@@ -1,0 +1,133 @@
+//! Signs in what a reply says: its data beside those of trusted replies.
+
+use super::{Case, domain, is_special, nat64, prefix};
+use crate::dns::address::{self, AddressKind};
+use crate::pipeline::guard::evidence::Proof;
+use crate::pipeline::guard::reply::{Content, Reply};
+use crate::pipeline::guard::verdict::Sign;
+use std::net::IpAddr;
+
+/// From so many unrelated names on, and as many disputes, an address is one that is given for names at will. Two may be two
+/// names of one service.
+const MANY_NAMES: u32 = 3;
+
+/// Names what speaks against the data by itself.
+pub fn against(case: &Case<'_>, signs: &mut Vec<Sign>) {
+    let reply = case.reply;
+    if reply.content == Content::WrongType {
+        signs.push(Sign::WrongType);
+    }
+    let addresses = || reply.addresses();
+    if case.question.asks_addresses()
+        && addresses().any(is_special)
+        && !case.truth.data().flat_map(Reply::addresses).any(is_special)
+    {
+        signs.push(Sign::SpecialAddress);
+    }
+    if addresses().any(|address| case.evidence.listed.contains(&address)) {
+        signs.push(Sign::ListedAddress);
+    }
+    let many = |address| {
+        let fan_in = case.evidence.fan_in(address);
+        fan_in.names >= MANY_NAMES && fan_in.disputed >= MANY_NAMES
+    };
+    if addresses().any(many) {
+        signs.push(Sign::ManyNames);
+    }
+    let wrong = |address| matches!(case.evidence.proof(address), Some(Proof::OtherName | Proof::Untrusted));
+    if addresses().any(wrong) {
+        signs.push(Sign::WrongCertificate);
+    }
+}
+
+/// Names what explains the difference between the data and the trusted ones; `signs` are those against them.
+pub fn explanations(case: &Case<'_>, signs: &mut Vec<Sign>) {
+    let (reply, truth) = (case.reply, case.truth);
+    let against = signs.iter().any(|sign| sign.weight() > Sign::NothingInCommon.weight());
+    if truth.data().any(|trusted| reply.shares_data(trusted)) {
+        signs.push(Sign::SharedData);
+    } else if near(reply, truth.data()) {
+        signs.push(Sign::SamePrefix);
+    }
+    if reply.addresses().any(|address| case.evidence.proof(address) == Some(Proof::Valid)) {
+        signs.push(Sign::DataOfProved);
+    }
+    if truth.data().any(|trusted| same_aliases(reply, trusted)) {
+        // A recursive resolver inside an injector's reach gives true aliases with a forged end.
+        signs.push(if case.guarded { Sign::SameAliasesGuarded } else { Sign::SameAliases });
+    }
+    // Forged pools reach into the networks of the names they are used for, so that for a guarded name the network says
+    // nothing any more once a hard sign speaks against the reply.
+    if same_network(case) && !(case.guarded && against) {
+        signs.push(Sign::SameNetwork);
+    }
+}
+
+/// Names what the difference itself says. It is less where trusted upstreams differ too.
+pub fn difference(case: &Case<'_>, signs: &mut Vec<Sign>) {
+    let (reply, truth) = (case.reply, case.truth);
+    if truth.differs {
+        signs.push(Sign::TrustedDiffer);
+    } else if !truth.data().any(|trusted| reply.shares_data(trusted)) {
+        signs.push(Sign::NothingInCommon);
+    }
+    if !reply.chain.is_empty() && truth.has_data && truth.data().all(|trusted| trusted.chain.is_empty()) {
+        signs.push(Sign::AliasOnlyHere);
+    }
+    if reply.ttls.is_some() && truth.has_data && truth.data().all(|trusted| trusted.ttls == reply.ttls) {
+        signs.push(Sign::SameTtl);
+    }
+}
+
+/// Tells whether every address has shown a valid certificate for the name.
+#[must_use]
+pub fn is_proved(case: &Case<'_>) -> bool {
+    let mut addresses = case.reply.addresses().peekable();
+    case.question.asks_addresses()
+        && addresses.peek().is_some()
+        && addresses.all(|address| case.evidence.proof(address) == Some(Proof::Valid))
+}
+
+/// Tells whether every address is a NAT64 one of an IPv4 address that the name has (RFC 6147 section 5.1.7).
+#[must_use]
+pub fn is_dns64(case: &Case<'_>) -> bool {
+    let mut addresses = case.reply.addresses().peekable();
+    let known = |address| nat64(address).is_some_and(|v4| case.evidence.ipv4.contains(&v4));
+    addresses.peek().is_some() && addresses.all(known)
+}
+
+/// Tells whether the reply is what a resolver of the own network would say of a name that exists only there.
+#[must_use]
+pub fn is_split_horizon(case: &Case<'_>) -> bool {
+    // Loopback and 0.0.0.0 are what block lists give, not where a network keeps its servers.
+    let inside = |at: IpAddr| address::is_private(at) && address::kind(at) != AddressKind::OwnMachine;
+    let mut addresses = case.reply.addresses().peekable();
+    case.question.asks_addresses()
+        && case.candidate.on_lan
+        && !case.guarded
+        && addresses.peek().is_some()
+        && addresses.all(inside)
+}
+
+fn near<'a>(reply: &Reply, trusted: impl Iterator<Item = &'a Reply>) -> bool {
+    let own: Vec<_> = reply.addresses().map(prefix).collect();
+    trusted.flat_map(Reply::addresses).any(|address| own.contains(&prefix(address)))
+}
+
+fn same_aliases(reply: &Reply, trusted: &Reply) -> bool {
+    let into = |one: &[u8], other: &[u8]| {
+        one.eq_ignore_ascii_case(other)
+            || matches!((domain(one), domain(other)), (Some(a), Some(b)) if a.eq_ignore_ascii_case(b))
+    };
+    reply.chain.iter().any(|one| trusted.chain.iter().any(|other| into(one.as_wire(), other.as_wire())))
+}
+
+fn same_network(case: &Case<'_>) -> bool {
+    let evidence = case.evidence;
+    let mut own = case.reply.addresses().peekable();
+    let known = |network: Option<u32>| {
+        network.is_some()
+            && case.truth.data().flat_map(Reply::addresses).any(|address| evidence.network(address) == network)
+    };
+    own.peek().is_some() && own.all(|address| known(evidence.network(address)))
+}

@@ -1,0 +1,533 @@
+//! Every answer sent, once: by protocol, type, response code and source, with how long it took.
+//!
+//! A [`Ledger`] belongs to one worker, which alone writes to it and has no lock to wait for: it adds up a batch and
+//! publishes it under a sequence number. Whoever reads copies everything and does so again when the number has changed
+//! meanwhile (a sequence lock, of atomics only). So all sums taken from one copy agree exactly.
+
+use super::histogram::{BUCKETS, Histogram, bucket_of, nanoseconds};
+use crate::clock::Tick;
+use crate::dns::{Origin, Rcode, Rtype, Transport};
+use std::cell::Cell as StdCell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+/// What an answer came from, as users are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// A local zone.
+    Zone,
+    /// A hosts file.
+    Hosts,
+    /// A special-use name.
+    Special,
+    /// A rewrite.
+    Rewrite,
+    /// The cache, fresh.
+    Cache,
+    /// The cache, past its TTL.
+    CacheStale,
+    /// An upstream.
+    Forward,
+    /// The access list, and other refusals of ours.
+    Policy,
+    /// Ourselves: failures and protocol errors.
+    Error,
+}
+
+impl Source {
+    /// Every source, in the order of the cells.
+    pub const ALL: [Self; 9] = [
+        Self::Zone,
+        Self::Hosts,
+        Self::Special,
+        Self::Rewrite,
+        Self::Cache,
+        Self::CacheStale,
+        Self::Forward,
+        Self::Policy,
+        Self::Error,
+    ];
+
+    /// Returns the word used in output and labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Zone => "zone",
+            Self::Hosts => "hosts",
+            Self::Special => "special",
+            Self::Rewrite => "rewrite",
+            Self::Cache => "cache",
+            Self::CacheStale => "cache_stale",
+            Self::Forward => "forward",
+            Self::Policy => "policy",
+            Self::Error => "error",
+        }
+    }
+
+    fn new(origin: Origin, rcode: Rcode) -> Self {
+        match origin {
+            Origin::Zone => Self::Zone,
+            Origin::Hosts => Self::Hosts,
+            Origin::Special => Self::Special,
+            Origin::Rewrite => Self::Rewrite,
+            Origin::Cache => Self::Cache,
+            Origin::Stale => Self::CacheStale,
+            Origin::Upstream => Self::Forward,
+            Origin::Own if rcode == Rcode::REFUSED => Self::Policy,
+            Origin::Own => Self::Error,
+        }
+    }
+}
+
+/// The types that are counted apart; the last class is all others, and what has no type.
+const TYPES: [(Rtype, &str); 11] = [
+    (Rtype::A, "A"),
+    (Rtype::AAAA, "AAAA"),
+    (Rtype::HTTPS, "HTTPS"),
+    (Rtype::PTR, "PTR"),
+    (Rtype::SRV, "SRV"),
+    (Rtype::TXT, "TXT"),
+    (Rtype::MX, "MX"),
+    (Rtype::NS, "NS"),
+    (Rtype::SOA, "SOA"),
+    (Rtype::SVCB, "SVCB"),
+    (Rtype::DS, "DS"),
+];
+/// The class of all other types.
+const OTHER: &str = "other";
+/// The response codes that are counted apart, with their names.
+const RCODES: [(Rcode, &str); 7] = [
+    (Rcode::NOERROR, "NOERROR"),
+    (Rcode::FORMERR, "FORMERR"),
+    (Rcode::SERVFAIL, "SERVFAIL"),
+    (Rcode::NXDOMAIN, "NXDOMAIN"),
+    (Rcode::NOTIMP, "NOTIMP"),
+    (Rcode::REFUSED, "REFUSED"),
+    (Rcode::BADVERS, "BADVERS"),
+];
+
+const TYPE_CLASSES: usize = TYPES.len() + 1;
+const RCODE_CLASSES: usize = RCODES.len() + 1;
+const PROTOCOLS: usize = 2;
+/// Sources, rounded up to a power of two, so that a cell's source is its low bits.
+const SOURCE_ROOM: usize = 16;
+const CELLS: usize = PROTOCOLS * TYPE_CLASSES * RCODE_CLASSES * SOURCE_ROOM;
+const PROTOCOL_NAMES: [&str; PROTOCOLS] = ["udp", "tcp"];
+
+/// Milliseconds of a slot in which answers are counted for the rate of the last minute, as a power of two: 4,096.
+const SLOT_SHIFT: u32 = 12;
+/// Slots kept: 64 seconds and the one under way.
+const SLOTS: usize = 16;
+/// Slots before the one under way that make the last minute.
+const SLOTS_OF_A_MINUTE: u64 = 14;
+
+/// Where one answer is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell(u16);
+
+impl Cell {
+    /// Finds the cell of an answer; `qtype` is nothing when the question could not be read.
+    #[must_use]
+    pub fn new(transport: Transport, qtype: Option<Rtype>, rcode: Rcode, origin: Origin) -> Self {
+        let protocol = match transport {
+            Transport::Udp => 0,
+            Transport::Tcp => 1,
+        };
+        let rtype = match qtype {
+            Some(Rtype::A) => 0,
+            Some(Rtype::AAAA) => 1,
+            Some(Rtype::HTTPS) => 2,
+            Some(other) => TYPES.iter().position(|(known, _)| *known == other).unwrap_or(TYPES.len()),
+            None => TYPES.len(),
+        };
+        let code = match rcode.0 {
+            code @ 0..=5 => usize::from(code),
+            16 => 6,
+            _ => RCODES.len(),
+        };
+        let at = ((protocol * TYPE_CLASSES + rtype) * RCODE_CLASSES + code) * SOURCE_ROOM;
+        Self(u16::try_from(at).unwrap_or(0) | Source::new(origin, rcode) as u16)
+    }
+
+    fn source(self) -> usize {
+        usize::from(self.0) & (SOURCE_ROOM - 1)
+    }
+}
+
+/// What one worker has sent. Read by anybody, written by one.
+#[derive(Debug)]
+pub(super) struct Sheet {
+    /// Odd while the worker writes.
+    sequence: AtomicU64,
+    cells: Box<[AtomicU64]>,
+    /// By source: the buckets, the sum, the maximum.
+    times: Box<[AtomicU64]>,
+    /// By slot: which one it is, and its answers.
+    slots: Box<[AtomicU64]>,
+}
+
+/// Cells of a source in [`Sheet::times`].
+const TIMES_STRIDE: usize = BUCKETS + 2;
+
+fn zeroes(count: usize) -> Box<[AtomicU64]> {
+    (0..count).map(|_| AtomicU64::new(0)).collect()
+}
+
+impl Default for Sheet {
+    fn default() -> Self {
+        Self {
+            sequence: AtomicU64::new(0),
+            cells: zeroes(CELLS),
+            times: zeroes(TIMES_STRIDE * Source::ALL.len()),
+            slots: zeroes(2 * SLOTS),
+        }
+    }
+}
+
+/// Adds to a cell that nobody else writes: no locked instruction.
+fn bump(cell: &AtomicU64, n: u64) {
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+}
+
+impl Sheet {
+    /// Adds this worker's answers to a sum, all of them as they stood at one moment.
+    pub(super) fn add_to(&self, sum: &mut Answers) {
+        let mut copy = vec![0; self.cells.len() + self.times.len() + self.slots.len()];
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            if before & 1 == 0 {
+                let all = self.cells.iter().chain(&*self.times).chain(&*self.slots);
+                for (to, from) in copy.iter_mut().zip(all) {
+                    *to = from.load(Ordering::Relaxed);
+                }
+                fence(Ordering::Acquire);
+                if self.sequence.load(Ordering::Relaxed) == before {
+                    break;
+                }
+            }
+            // The worker writes for some hundred nanoseconds, unless the kernel has just taken its core away.
+            std::thread::yield_now();
+        }
+        let (cells, rest) = copy.split_at(CELLS);
+        let (times, slots) = rest.split_at(self.times.len());
+        sum.add(cells, times, slots);
+    }
+}
+
+/// The pen of one worker: may be handed to its thread, not shared.
+#[derive(Debug)]
+pub struct Ledger {
+    sheet: Arc<Sheet>,
+    /// Two threads that write at once would lose answers.
+    _one_thread: PhantomData<StdCell<()>>,
+}
+
+impl Ledger {
+    pub(super) fn new(sheet: Arc<Sheet>) -> Self {
+        Self { sheet, _one_thread: PhantomData }
+    }
+
+    /// Publishes answers that took the same time, which ended `now`.
+    pub fn publish(&self, answers: &[Cell], took: Duration, now: Tick) {
+        let Some(count) = u64::try_from(answers.len()).ok().filter(|count| *count > 0) else { return };
+        let mut by_source = [0_u32; SOURCE_ROOM];
+        let sheet = &*self.sheet;
+        let sequence = sheet.sequence.load(Ordering::Relaxed);
+        sheet.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        for cell in answers {
+            by_source[cell.source()] += 1;
+            if let Some(cell) = sheet.cells.get(usize::from(cell.0)) {
+                bump(cell, 1);
+            }
+        }
+        let ns = nanoseconds(took);
+        let bucket = bucket_of(ns);
+        for (source, &answers) in by_source.iter().enumerate().filter(|(_, answers)| **answers > 0) {
+            let start = source * TIMES_STRIDE;
+            if let Some(times) = sheet.times.get(start..start + TIMES_STRIDE) {
+                bump(&times[bucket], u64::from(answers));
+                bump(&times[BUCKETS], ns.saturating_mul(u64::from(answers)));
+                if times[BUCKETS + 1].load(Ordering::Relaxed) < ns {
+                    times[BUCKETS + 1].store(ns, Ordering::Relaxed);
+                }
+            }
+        }
+        let slot = now.0 >> SLOT_SHIFT;
+        let at = 2 * usize::try_from(slot % SLOTS as u64).unwrap_or(0);
+        if sheet.slots[at].load(Ordering::Relaxed) == slot {
+            bump(&sheet.slots[at + 1], count);
+        } else {
+            sheet.slots[at].store(slot, Ordering::Relaxed);
+            sheet.slots[at + 1].store(count, Ordering::Relaxed);
+        }
+        sheet.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+    }
+}
+
+/// All answers up to a moment, of all workers. Every sum is a margin of one table, so they agree.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    cells: Vec<u64>,
+    times: Vec<Histogram>,
+    /// Answers by the number of their slot.
+    slots: Vec<(u64, u64)>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { cells: vec![0; CELLS], times: vec![Histogram::default(); Source::ALL.len()], slots: Vec::new() }
+    }
+}
+
+impl Answers {
+    fn add(&mut self, cells: &[u64], times: &[u64], slots: &[u64]) {
+        for (sum, cell) in self.cells.iter_mut().zip(cells) {
+            *sum += cell;
+        }
+        for (sum, times) in self.times.iter_mut().zip(times.chunks_exact(TIMES_STRIDE)) {
+            let (buckets, rest) = times.split_at(BUCKETS);
+            let mut histogram = Histogram::default();
+            histogram.buckets.copy_from_slice(buckets);
+            (histogram.sum_ns, histogram.max_ns) = (rest[0], rest[1]);
+            sum.merge(&histogram);
+        }
+        self.slots.extend(slots.chunks_exact(2).map(|slot| (slot[0], slot[1])));
+    }
+
+    /// Counts all answers.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.cells.iter().sum()
+    }
+
+    /// Counts them by protocol, every protocol named.
+    #[must_use]
+    pub fn by_protocol(&self) -> Vec<(&'static str, u64)> {
+        let protocol = |at: usize| at / (CELLS / PROTOCOLS);
+        self.margin(PROTOCOL_NAMES.iter().copied(), protocol)
+    }
+
+    /// Counts them by type, every class named.
+    #[must_use]
+    pub fn by_type(&self) -> Vec<(&'static str, u64)> {
+        self.margin(type_names(), type_of)
+    }
+
+    /// Counts them by response code, every class named.
+    #[must_use]
+    pub fn by_rcode(&self) -> Vec<(&'static str, u64)> {
+        self.margin(rcode_names(), rcode_of)
+    }
+
+    /// Counts them by source, every source named.
+    #[must_use]
+    pub fn by_source(&self) -> Vec<(&'static str, u64)> {
+        self.margin(Source::ALL.iter().map(|source| source.as_str()), source_of)
+    }
+
+    /// Counts them by protocol and type: what was asked.
+    #[must_use]
+    pub fn asked(&self) -> Vec<([&'static str; 2], u64)> {
+        let types: Vec<_> = type_names().collect();
+        self.pairs(&PROTOCOL_NAMES, &types, |at| (at / (CELLS / PROTOCOLS), type_of(at)))
+    }
+
+    /// Counts them by response code and source: what was answered.
+    #[must_use]
+    pub fn answered(&self) -> Vec<([&'static str; 2], u64)> {
+        let (rcodes, sources): (Vec<_>, Vec<_>) = (rcode_names().collect(), Source::ALL.map(Source::as_str).into());
+        self.pairs(&rcodes, &sources, |at| (rcode_of(at), source_of(at)))
+    }
+
+    /// Counts those of one source.
+    #[must_use]
+    pub fn of(&self, source: Source) -> u64 {
+        self.cells.iter().skip(source as usize).step_by(SOURCE_ROOM).sum()
+    }
+
+    /// Counts those of one origin.
+    #[must_use]
+    pub fn of_origin(&self, origin: Origin) -> u64 {
+        if origin == Origin::Own {
+            return self.of(Source::Policy) + self.of(Source::Error);
+        }
+        self.of(Source::new(origin, Rcode::NOERROR))
+    }
+
+    /// Returns how long those of a source took: from being read to being ready to be sent.
+    #[must_use]
+    pub fn latency(&self, source: Source) -> &Histogram {
+        &self.times[source as usize]
+    }
+
+    /// Returns how long all took.
+    #[must_use]
+    pub fn latency_of_all(&self) -> Histogram {
+        let mut all = Histogram::default();
+        self.times.iter().for_each(|times| all.merge(times));
+        all
+    }
+
+    /// Returns the answers a second over the last minute, or since `started` when that is less.
+    #[must_use]
+    pub fn per_second(&self, now: Tick, started: Tick) -> f64 {
+        let slot = now.0 >> SLOT_SHIFT;
+        let first = slot.saturating_sub(SLOTS_OF_A_MINUTE).max(started.0 >> SLOT_SHIFT);
+        let begin = Tick((first << SLOT_SHIFT).max(started.0));
+        let in_time = self.slots.iter().filter(|(number, _)| (first..=slot).contains(number));
+        let answers: u64 = in_time.map(|(_, answers)| answers).sum();
+        // Within the first second a rate would say what one question is worth.
+        f64::from(u32::try_from(answers).unwrap_or(u32::MAX)) / now.since(begin).as_secs_f64().max(1.0)
+    }
+
+    fn margin(
+        &self,
+        names: impl Iterator<Item = &'static str>,
+        class: impl Fn(usize) -> usize,
+    ) -> Vec<(&'static str, u64)> {
+        let mut sums: Vec<(&'static str, u64)> = names.map(|name| (name, 0)).collect();
+        for (at, count) in self.cells.iter().enumerate().filter(|(_, count)| **count > 0) {
+            if let Some((_, sum)) = sums.get_mut(class(at)) {
+                *sum += count;
+            }
+        }
+        sums
+    }
+
+    fn pairs(
+        &self,
+        first: &[&'static str],
+        second: &[&'static str],
+        class: impl Fn(usize) -> (usize, usize),
+    ) -> Vec<([&'static str; 2], u64)> {
+        let names = first.iter().flat_map(|one| second.iter().map(|other| ([*one, *other], 0)));
+        let mut sums: Vec<([&'static str; 2], u64)> = names.collect();
+        for (at, count) in self.cells.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let (one, other) = class(at);
+            if let Some((_, sum)) = sums.get_mut(one * second.len() + other) {
+                *sum += count;
+            }
+        }
+        sums
+    }
+}
+
+fn type_names() -> impl Iterator<Item = &'static str> {
+    TYPES.iter().map(|(_, name)| *name).chain([OTHER])
+}
+
+fn rcode_names() -> impl Iterator<Item = &'static str> {
+    RCODES.iter().map(|(_, name)| *name).chain([OTHER])
+}
+
+fn source_of(cell: usize) -> usize {
+    cell % SOURCE_ROOM
+}
+
+fn rcode_of(cell: usize) -> usize {
+    cell / SOURCE_ROOM % RCODE_CLASSES
+}
+
+fn type_of(cell: usize) -> usize {
+    cell / (SOURCE_ROOM * RCODE_CLASSES) % TYPE_CLASSES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Stats;
+    use std::sync::atomic::AtomicBool;
+
+    const NOW: Tick = Tick(1_000_000);
+
+    fn sum(of: &[(&str, u64)]) -> u64 {
+        of.iter().map(|(_, count)| count).sum()
+    }
+
+    #[test]
+    fn every_cell_is_named_by_what_it_was_made_of() {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            for qtype in [Some(Rtype::A), Some(Rtype::DS), Some(Rtype(999)), None] {
+                for code in [0, 1, 5, 6, 16, 23] {
+                    for origin in Origin::ALL {
+                        let stats = Stats::default();
+                        let cell = Cell::new(transport, qtype, Rcode(code), origin);
+                        stats.ledger().publish(&[cell], Duration::from_millis(3), NOW);
+                        let answers = stats.answers();
+                        let only = |of: Vec<(&'static str, u64)>| {
+                            assert_eq!(sum(&of), 1);
+                            of.into_iter().find(|(_, count)| *count == 1).unwrap().0
+                        };
+                        assert_eq!(only(answers.by_protocol()), transport.to_string());
+                        let rtype = qtype.map(|qtype| qtype.to_string()).filter(|text| !text.starts_with("TYPE"));
+                        assert_eq!(only(answers.by_type()), rtype.as_deref().unwrap_or("other"));
+                        let known = matches!(code, 0..=5 | 16);
+                        let expected = if known { Rcode(code).to_string() } else { "other".to_owned() };
+                        assert_eq!(only(answers.by_rcode()), expected);
+                        assert_eq!(answers.of_origin(origin), 1);
+                        let source = Source::new(origin, Rcode(code));
+                        assert_eq!(only(answers.by_source()), source.as_str());
+                        assert_eq!((answers.of(source), answers.latency(source).count()), (1, 1));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_agree_at_any_moment_while_workers_write() {
+        let stats = Stats::default();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for seed in 0..2_u16 {
+                let (ledger, done) = (stats.ledger(), &done);
+                scope.spawn(move || {
+                    let mut n = u64::from(seed);
+                    while !done.load(Ordering::Relaxed) {
+                        n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        let pick = |shift: u32, of: u64| usize::try_from((n >> shift) % of).unwrap();
+                        let cell = |k: usize| {
+                            let transport = [Transport::Udp, Transport::Tcp][pick(40, 2)];
+                            let code = [0, 2, 3, 5][pick(42, 4)];
+                            Cell::new(transport, Some(Rtype::A), Rcode(code), Origin::ALL[(pick(44, 8) + k) % 8])
+                        };
+                        let cells: Vec<Cell> = (0..=pick(50, 63)).map(cell).collect();
+                        ledger.publish(&cells, Duration::from_nanos(n >> 30), NOW);
+                    }
+                });
+            }
+            let mut last = 0;
+            for _ in 0..300 {
+                let answers = stats.answers();
+                let total = answers.total();
+                let margins = [answers.by_protocol(), answers.by_type(), answers.by_rcode(), answers.by_source()];
+                assert!(margins.iter().all(|margin| sum(margin) == total), "{total}: {margins:?}");
+                assert_eq!(answers.latency_of_all().count(), total);
+                assert!(total >= last);
+                last = total;
+            }
+            done.store(true, Ordering::Relaxed);
+            assert!(last > 0);
+        });
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_minute() {
+        let stats = Stats::default();
+        let ledger = stats.ledger();
+        let cell = Cell::new(Transport::Udp, Some(Rtype::A), Rcode::NOERROR, Origin::Cache);
+        let at = |second: u64| Tick(NOW.0 + second * 1000);
+        for second in 0..300 {
+            ledger.publish(&[cell; 10], Duration::from_micros(30), at(second));
+        }
+        let rate = |now, started| stats.answers().per_second(now, started);
+        assert!((rate(at(299), NOW) - 10.0).abs() < 0.5, "{}", rate(at(299), NOW));
+        assert!((rate(at(329), NOW) - 5.0).abs() < 1.0, "{}", rate(at(329), NOW));
+        assert!(rate(at(400), NOW) < 0.001);
+        // A daemon that has just begun: since then.
+        assert!((rate(at(299), at(290)) - 11.0).abs() < 8.0, "{}", rate(at(299), at(290)));
+    }
+}

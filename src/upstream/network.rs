@@ -1,0 +1,52 @@
+//! What is forgotten when the network is another one, or when the machine has slept: dead servers may live, connections may
+//! lead nowhere, and what was learnt about a server was learnt on another way to it.
+
+use super::{Inner, PLACE};
+use crate::clock::{Clock, SleepWatch, Tick};
+use crate::stats::Counter;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Whether the machine has slept, and who wants to know. Kept over reloads.
+#[derive(Debug)]
+pub(super) struct Sleeps {
+    watch: SleepWatch,
+    /// Slept and not told yet, in milliseconds.
+    untold_ms: AtomicU64,
+    told: Notify,
+}
+
+impl Sleeps {
+    pub(super) fn new(clock: &Clock) -> Self {
+        Self { watch: SleepWatch::new(clock), untold_ms: AtomicU64::new(0), told: Notify::new() }
+    }
+
+    /// Waits until the machine has slept, and returns for how long. Cancel safe.
+    pub(super) async fn next(&self) -> Duration {
+        self.told.notified().await;
+        Duration::from_millis(self.untold_ms.swap(0, Ordering::Relaxed))
+    }
+}
+
+impl Inner {
+    /// Forgets what was true of the network before. Counters stay.
+    pub(super) fn forget_network(&self) {
+        self.pool.suspect_all();
+        self.sockets.renew();
+        self.groups.moved_to(PLACE, self.clock.now());
+    }
+
+    /// Looks, at the first question that needs an upstream, whether the machine has slept since the last one: nobody has to
+    /// wake up for that. `awake` and `tick` are the present moment.
+    pub(super) fn notice_sleep(&self, awake: Instant, tick: Tick) {
+        if let Some(slept) = self.sleeps.watch.slept(awake, tick) {
+            self.stats.count(Counter::Sleeps);
+            self.forget_network();
+            let slept_ms = u64::try_from(slept.as_millis()).unwrap_or(u64::MAX);
+            self.sleeps.untold_ms.fetch_add(slept_ms, Ordering::Relaxed);
+            self.sleeps.told.notify_one();
+        }
+    }
+}
