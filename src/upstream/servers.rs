@@ -253,6 +253,7 @@ impl Groups {
             for server in group.members.load().iter() {
                 server.ladder.moved_to(place);
                 server.health.forget();
+                server.ways.doubt_addresses();
             }
         }
     }

@@ -135,6 +135,11 @@ impl Ways {
         (!self.is_direct()).then_some(&self.finder)
     }
 
+    /// The server's name may lead elsewhere: it is looked up again behind the next query.
+    pub(in crate::upstream) fn doubt_addresses(&self) {
+        self.finder.doubt();
+    }
+
     /// Tells whether no name has to be looked up to ask it.
     pub(in crate::upstream) fn is_direct(&self) -> bool {
         self.names().next().is_none() && self.options.proxy != Proxy::Env
