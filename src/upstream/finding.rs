@@ -212,13 +212,13 @@ mod tests {
             let config = load_text("x.toml", text).config.unwrap();
             groups_in_use(&config).into_iter().map(|at| config.groups[at].name.clone()).collect()
         };
-        assert_eq!(in_use(""), ["system"]);
+        assert_eq!(in_use("[default]\ntrusted_presets = []"), ["system"]);
         assert_eq!(in_use("[default]\nupstream = \"near\""), ["system", "near"]);
         let chain = "[upstream.a]\nservers = [\"192.0.2.1\"]\nfallback = \"trusted\"\n[default]\nupstream = \"a\"";
         assert_eq!(in_use(chain), ["system", "a", "trusted"]);
         assert_eq!(in_use("[upstream.trusted]\nservers = [\"tls://192.0.2.1\"]"), ["system", "trusted"]);
         assert_eq!(in_use("[default]\ntrusted_presets = [\"git\"]"), ["system", "trusted"]);
-        let view = "[[view]]\nname = \"v\"\nclients = [\"10.0.0.0/8\"]\ndefault = { upstream = \"trusted\" }";
+        let view = "[default]\ntrusted_presets = []\n[[view]]\nname = \"v\"\nclients = [\"10.0.0.0/8\"]\ndefault = { upstream = \"trusted\" }";
         assert_eq!(in_use(view), ["system", "trusted"]);
         let mut ring = Config { groups: vec![group("a", &[]), group("b", &[])], ..Config::default() };
         ring.default = DefaultRoute { upstream: GroupId(0), ..ring.default };

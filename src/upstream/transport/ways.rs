@@ -108,6 +108,10 @@ impl Ways {
         }
     }
 
+    fn position(&self, transport: UpstreamTransport) -> Option<usize> {
+        self.rungs.iter().position(|rung| rung.transport == transport)
+    }
+
     /// Returns how many connections were opened so far.
     pub(in crate::upstream) fn connections(&self) -> u64 {
         self.links.iter().chain([&self.behind_udp]).filter_map(OnceLock::get).map(|link| link.opened()).sum()
@@ -149,10 +153,6 @@ impl Ways {
     /// one of that name.
     pub(in crate::upstream) fn has_proved_private(&self) -> bool {
         self.host.ip().is_none() && self.are_encrypted() && self.finder.is_private()
-    }
-
-    fn position(&self, transport: UpstreamTransport) -> Option<usize> {
-        self.rungs.iter().position(|rung| rung.transport == transport)
     }
 
     /// Tells whether others lead to the same place in the same manner, so that their connections can be kept.
