@@ -49,7 +49,7 @@ pub use finding::groups_in_use;
 pub use health::{Standing, Sums};
 pub use probe::{Probe, Probed};
 pub use servers::{ServerInfo, ServerStatus};
-pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies};
+pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies, WrongClock};
 
 use crate::clock::Clock;
 use crate::config::{Config, GroupId, PlaceId, UpstreamTransport};
@@ -173,6 +173,8 @@ pub struct Failure {
     pub best: Option<Reply>,
     /// What happened with each server, in a few words.
     pub summary: String,
+    /// Certificates failed because the clock of this machine is plainly wrong.
+    pub clock: Option<WrongClock>,
 }
 
 impl Failure {
@@ -181,6 +183,9 @@ impl Failure {
     pub fn ede(&self) -> Ede {
         if let Some(given) = self.best.as_ref().and_then(|best| given_ede(&best.message)) {
             return given;
+        }
+        if let Some(clock) = &self.clock {
+            return Ede { code: ede::NETWORK_ERROR, text: Cow::Owned(clock.to_string()) };
         }
         match self.kind {
             FailureKind::Timeout => Ede::new(ede::NO_REACHABLE_AUTHORITY, "no upstream answered in time"),
@@ -260,6 +265,12 @@ impl Upstreams {
     /// [`Upstreams::network_changed`] does is done by then. Cancel safe; for one caller.
     pub async fn slept(&self) -> Duration {
         self.0.sleeps.next().await
+    }
+
+    /// Returns in what way the clock of this machine is plainly wrong by what certificates say, when it is.
+    #[must_use]
+    pub fn wrong_clock(&self) -> Option<WrongClock> {
+        self.0.pool.dates().wrong_clock()
     }
 
     /// Says how many sockets there may be at once for all questions.

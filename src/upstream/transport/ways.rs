@@ -1,6 +1,7 @@
 //! All the ways to one server: its rungs, and their links, each made when it is first used.
 
 use super::bootstrap::Finder;
+use super::dates::Dates;
 use super::link::{Link, Links};
 use super::target::Target;
 use super::tls::Roots;
@@ -20,6 +21,11 @@ pub(in crate::upstream) struct Pool {
 impl Pool {
     pub(in crate::upstream) fn new(stats: Arc<crate::stats::Stats>) -> Self {
         Self { links: Arc::new(Links::new(stats)), roots: Arc::default() }
+    }
+
+    /// Returns what certificates say about this machine's clock.
+    pub(in crate::upstream) fn dates(&self) -> &Dates {
+        &self.roots.dates
     }
 
     /// The network may be another one: makes every connection suspect.
