@@ -13,6 +13,7 @@
 //!                         linger.rs    replies that come too late: learnt from, and handed on
 //!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
 //!                         finding.rs   who finds servers that are known by name only
+//!                         probe.rs     one server over one rung, asked by hand
 //!                         sockets.rs   how many sockets there may be
 //!                         network.rs   what is forgotten when the network is another one
 //!                         transport/   sockets, or a network played in memory
@@ -33,6 +34,7 @@ mod linger;
 mod loops;
 mod network;
 mod outage;
+mod probe;
 mod reply;
 mod resort;
 mod seen;
@@ -43,7 +45,9 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+pub use finding::groups_in_use;
 pub use health::{Standing, Sums};
+pub use probe::{Probe, Probed};
 pub use servers::{ServerInfo, ServerStatus};
 pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies, WrongClock};
 
@@ -80,6 +84,8 @@ struct Inner {
     loops: loops::Loops,
     lingering: Arc<AtomicUsize>,
     sockets: Arc<sockets::Sockets>,
+    /// Groups whose servers may be asked for the names of others.
+    in_use: Vec<usize>,
     sleeps: Arc<network::Sleeps>,
 }
 
@@ -223,13 +229,13 @@ impl Upstreams {
         let groups = Groups::new(config, system, previous.map(|previous| &previous.0.groups));
         let new_pool = || Arc::new(transport::Pool::new(Arc::clone(&stats)));
         let pool = previous.map_or_else(new_pool, |previous| Arc::clone(&previous.0.pool));
-        let loops = loops::Loops::default();
+        let (loops, in_use) = (loops::Loops::default(), groups_in_use(config));
         let lingering = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.lingering));
         let sockets = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.sockets));
         let new_sleeps = || Arc::new(network::Sleeps::new(&clock));
         let sleeps = previous.map_or_else(new_sleeps, |previous| Arc::clone(&previous.0.sleeps));
-        let inner = Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, sleeps });
-        finding::begin(&inner, config);
+        let inner = Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, in_use, sleeps });
+        finding::begin(&inner);
         Self(inner)
     }
 
@@ -318,6 +324,12 @@ impl Upstreams {
     pub fn group_is_well(&self, group: GroupId) -> bool {
         let now = self.0.clock.now();
         self.0.groups.members(group).iter().any(|server| !server.is_own() && server.health.is_well(now))
+    }
+
+    /// Asks one server over one of its rungs some times, apart from everything else that is asked. Must run inside a tokio
+    /// runtime.
+    pub async fn probe(&self, probe: Probe<'_>) -> Probed {
+        probe::probe(&self.0, probe).await
     }
 
     /// Lists the servers of a group.

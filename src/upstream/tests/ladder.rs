@@ -6,7 +6,7 @@ use crate::config::UpstreamTransport::{self, Https, Quic, Tcp, Tls, Udp};
 use crate::config::{Floor, Group, GroupId, Rung, Upstream, UpstreamHost, UpstreamOptions};
 use crate::dns::Trace;
 use crate::stats::Counter;
-use crate::upstream::{Acceptance, Ask, Upstreams};
+use crate::upstream::{Acceptance, Ask, NetEvent, Upstreams};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -147,6 +147,19 @@ async fn every_question_is_answered_while_one_rung_of_one_server_works() {
         sleep(Duration::from_millis(300)).await;
     }
     assert!(play.sent() < 100 * 2, "{}", play.sent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_no_route_leads_to_take_no_query_from_the_others() {
+    let servers = (1..=20).map(|last| ladder("g", last, &[Https, Tls]));
+    let (play, upstreams, _) = play_with(vec![group_of("g", servers.collect())]);
+    for last in 1..20 {
+        play.set(last, |_, to| to.deliver(Duration::ZERO, NetEvent::Error(std::io::ErrorKind::NetworkUnreachable)));
+    }
+    play.over(20, &[Tls]);
+    let (outcome, ms) = timed(&upstreams, "a.example.org").await;
+    assert_eq!((outcome, ms), (Ok(20), 150 + u128::from(RTT_MS)));
+    assert_eq!(play.sent(), 19 + 2, "their other rungs are not tried");
 }
 
 /// A group of encrypted servers with a plain one behind it.

@@ -119,6 +119,11 @@ impl Link {
         self.state().current.as_ref().is_some_and(|current| !current.jobs.is_closed())
     }
 
+    /// Returns how many connections were opened so far.
+    pub(super) fn opened(&self) -> u64 {
+        self.state().opened
+    }
+
     /// Puts a query on the connections that get it.
     fn place(self: &Arc<Self>, job: Job) -> Result<(), io::ErrorKind> {
         let mut state = self.state();
