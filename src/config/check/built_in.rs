@@ -39,6 +39,7 @@ pub(crate) fn routes(root: &Table, names: &Names, diagnostics: &mut Vec<Diagnost
         private: Tristate::False,
         on_failure: Some(OnFailure::Default),
         private_answers: None,
+        guard: None,
         at,
     }]
 }
