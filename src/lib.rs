@@ -13,6 +13,7 @@ pub mod pipeline;
 pub mod upstream;
 
 pub mod app;
+pub mod control;
 pub mod system;
 
 pub mod cli;

@@ -2,13 +2,17 @@
 //! network taught; drain on SIGTERM and SIGINT.
 
 use super::build::{self, Concerned, Loaded};
+use super::inside::{self, Inside};
+use super::life::Life;
 use super::logging::{self, Logging};
 use super::snapshot::Snapshot;
+use super::sockets;
 use super::watch::Watch;
 use super::watchdog::Watchdog;
 use super::{Options, RunError};
 use crate::clock::Clock;
 use crate::config::Diagnostic;
+use crate::control::Outcome;
 use crate::dns::Transport;
 use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
@@ -20,6 +24,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// How long questions in flight may go on after SIGTERM (docs/promises.md 2: the rest gets SERVFAIL, exit within 1 s).
 const DRAIN: Duration = Duration::from_millis(800);
@@ -49,12 +54,21 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let server = state.config.server.clone();
     let mut watch = Watch::new(&state);
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
-    let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), Inherited::take(), &holder_of)?;
+    let mut inherited = Inherited::take();
+    let life = Arc::new(Life::new(options.config.as_deref(), &clock));
+    let places = pipeline.state().config.stats.clone();
+    let (reloads, mut wanted) = mpsc::channel(inside::MAX_WAITING_RELOADS);
+    let unix = inherited.take_unix();
+    let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), inherited, &holder_of)?;
+    let in_flight = running.in_flight();
+    let (for_inside, for_life) = (Arc::clone(&pipeline), Arc::clone(&life));
+    let inside = || Inside { pipeline: for_inside, life: for_life, in_flight, reloads };
+    let control = sockets::start(&places, unix, &stats, inside);
     log_start(&pipeline);
     let mut network = watch_network();
     let mut snapshot = Snapshot::start(&pipeline);
     let watchdog = Watchdog::new(server.workers, running.addresses());
-    let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging, watchdog: &watchdog };
+    let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging, watchdog: &watchdog, life };
     let mut reports = pin!(logging.report_each_minute());
     let mut beats = pin!(watchdog.beat(service::watchdog()));
     service::ready(&daemon.status());
@@ -62,8 +76,14 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     // nothing else wakes a daemon that has nothing to do.
     loop {
         tokio::select! {
+            Some(wanted) = wanted.recv() => {
+                // Whoever waited may be gone.
+                drop(wanted.send(daemon.reload("asked over the control socket")));
+                watch.follow(&daemon.pipeline.state());
+                snapshot.follow();
+            }
             _ = signals.hangup.recv() => {
-                daemon.reload();
+                daemon.reload("SIGHUP");
                 watch.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
@@ -92,6 +112,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     tracing::info!("stopping");
     service::stopping();
     let (drained, ()) = tokio::join!(daemon.running.drain(DRAIN), snapshot.finish());
+    drop(control);
     logging.report();
     tracing::info!(in_flight = drained.in_flight, "stopped");
     Ok(())
@@ -105,15 +126,16 @@ struct Daemon<'a> {
     running: Running,
     logging: &'a Logging,
     watchdog: &'a Watchdog,
+    life: Arc<Life>,
 }
 
 impl Daemon<'_> {
     /// Reads everything again.
-    fn reload(&mut self) {
+    fn reload(&mut self, why: &str) -> Outcome {
         service::reloading();
         let known = self.pipeline.state();
         let loaded = build::read(self.options.config.as_deref(), &self.options.listen, &known.system);
-        self.put_in_force(loaded, "SIGHUP");
+        self.put_in_force(loaded, why)
     }
 
     /// Says in one line what is served, for the service manager.
@@ -164,7 +186,7 @@ impl Daemon<'_> {
     }
 
     /// Changes everything at once, or nothing and says why.
-    fn put_in_force(&mut self, loaded: Result<Loaded, Vec<Diagnostic>>, why: &str) {
+    fn put_in_force(&mut self, loaded: Result<Loaded, Vec<Diagnostic>>, why: &str) -> Outcome {
         let stats = self.pipeline.stats();
         let loaded = match loaded {
             Ok(loaded) => loaded,
@@ -173,23 +195,28 @@ impl Daemon<'_> {
                 diagnostics.iter().for_each(log_diagnostic);
                 tracing::error!(reason = why, "reload refused; the configuration in force stays");
                 let first = diagnostics.iter().find(|problem| problem.is_error()).map(|problem| problem.at.to_string());
-                service::ready(&format!("Reload refused ({}); {}", first.unwrap_or_default(), self.status()));
-                return;
+                let first = first.unwrap_or_default();
+                service::ready(&format!("Reload refused ({first}); {}", self.status()));
+                self.life.refused(format!("errors in the configuration, the first at {first}"));
+                return self.outcome(false, &diagnostics);
             }
         };
         if let Err(error) = self.running.reconfigure(&loaded.config.server, &holder_of) {
             stats.count(Counter::ReloadsFailed);
             tracing::error!(reason = why, %error, "reload refused; the configuration in force stays");
             service::ready(&format!("Reload refused ({error}); {}", self.status()));
-            return;
+            self.life.refused(error.to_string());
+            return Outcome { error: Some(error.to_string()), ..self.outcome(false, &[]) };
         }
         self.watchdog.follow(self.running.addresses());
         log_warnings(&loaded);
+        let warnings = loaded.warnings.clone();
         let known = self.pipeline.state();
         let (new, old) = (&loaded.config, &known.config);
         for (key, changed) in [
             ("server.workers", new.server.workers != old.server.workers),
             ("log.format", new.log.format != old.log.format),
+            ("stats", new.stats != old.stats),
         ] {
             if changed {
                 tracing::warn!(key, "the new value counts from the next start on");
@@ -199,8 +226,16 @@ impl Daemon<'_> {
         self.logging.reconfigure(&state.config.log);
         self.pipeline.replace(state);
         stats.count(Counter::ReloadsOk);
+        self.life.reloaded();
         tracing::info!(reason = why, "reloaded");
         service::ready(&self.status());
+        self.outcome(true, &warnings)
+    }
+
+    /// Says how a reload ended, for whoever asked for it.
+    fn outcome(&self, ok: bool, diagnostics: &[Diagnostic]) -> Outcome {
+        let (generation, diagnostics) = (self.life.generation(), inside::diagnostics_json(diagnostics));
+        Outcome { ok, generation, diagnostics, error: None }
     }
 }
 

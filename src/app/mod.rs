@@ -5,17 +5,20 @@
 
 mod build;
 mod daemon;
+mod inside;
+mod life;
 mod logging;
 mod once;
 mod requirements;
 mod snapshot;
+mod sockets;
 mod state_dir;
 mod watch;
 mod watchdog;
 
 pub use build::{Checked, check, effective};
 pub use daemon::run;
-pub use once::{Asked, Whom, ask_ourselves, ask_upstream};
+pub use once::{Asked, Whom, as_json, ask_ourselves, ask_upstream};
 
 use crate::config::Diagnostic;
 use crate::listen::BindError;

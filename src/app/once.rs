@@ -5,12 +5,14 @@ use super::build;
 use crate::clock::Clock;
 use crate::config::server::ServerAddress;
 use crate::config::{Config, Group, GroupId, Strategy, Upstream, UpstreamHost, UpstreamOptions};
-use crate::dns::wire::Message;
-use crate::dns::{Answer, Name, Origin, Query, QuestionKey, Rtype, Trace};
+use crate::dns::wire::{Message, Section, flag};
+use crate::dns::{Answer, Name, Origin, Query, QuestionKey, Record, Rtype, Trace};
+use crate::pipeline::zone::presentation;
 use crate::pipeline::{BUDGET, Pipeline};
 use crate::stats::Stats;
 use crate::system::resolvers::machine_resolvers;
 use crate::upstream::{Acceptance, Ask, Net, Upstreams};
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -158,6 +160,44 @@ fn as_answer(reply: &[u8]) -> Option<Answer> {
     let message = Message::parse(reply).ok()?;
     let ede = message.edns().ok().flatten().and_then(|edns| crate::dns::Ede::from_option(edns.option(15)?));
     Some(Answer { message: reply.into(), origin: Origin::Upstream, ede })
+}
+
+/// Shows a question and what came of it.
+#[must_use]
+pub fn as_json(asked: &Asked) -> Value {
+    let steps: Vec<Value> = asked
+        .trace
+        .steps()
+        .iter()
+        .map(|step| {
+            json!({
+                "stage": step.stage.as_str(), "at_us": step.at.as_micros(), "saw": step.saw,
+                "decided": step.decided, "because": step.because,
+            })
+        })
+        .collect();
+    let view = asked.answer.view();
+    json!({
+        "qname": asked.qname.to_string(), "qtype": asked.qtype.to_string(),
+        "rcode": asked.answer.rcode().to_string(), "source": asked.source,
+        "elapsed_us": asked.elapsed.as_micros(),
+        "authoritative": view.has(flag::AA), "authentic": view.has(flag::AD), "truncated": view.has(flag::TC),
+        "ede": asked.answer.ede.as_ref().map(|ede| json!({ "code": ede.code, "text": ede.text })),
+        "answer": records_json(&asked.answer.records(Section::Answer)),
+        "authority": records_json(&asked.answer.records(Section::Authority)),
+        "trace": steps,
+    })
+}
+
+/// Shows records.
+pub(super) fn records_json(records: &[Record]) -> Value {
+    let one = |record: &Record| {
+        json!({
+            "name": record.owner.to_string(), "type": record.rtype.to_string(), "ttl_s": record.ttl,
+            "data": presentation::rdata_text(record),
+        })
+    };
+    records.iter().map(one).collect()
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, RunError> {

@@ -10,7 +10,6 @@ use crate::dns::answer::Record;
 use crate::dns::wire::{Section, flag};
 use crate::dns::{Name, Rcode, Rtype};
 use crate::pipeline::zone::presentation;
-use serde_json::json;
 use std::net::IpAddr;
 
 /// What the words on the command line mean.
@@ -42,7 +41,7 @@ pub(super) fn run(arguments: &QueryArguments) -> Result<Outcome, Failed> {
         Err(error) => return Err(Failed::Run(error)),
     };
     let text = if arguments.json {
-        as_json(&asked)
+        format!("{:#}", app::as_json(&asked))
     } else if arguments.short {
         as_short(&asked)
     } else {
@@ -148,39 +147,6 @@ fn as_text(asked: &Asked) -> String {
 fn row(record: &Record) -> Vec<String> {
     let (owner, ttl, rtype) = (record.owner.to_string(), record.ttl.to_string(), record.rtype.to_string());
     vec![owner, ttl, rtype, presentation::rdata_text(record)]
-}
-
-fn as_json(asked: &Asked) -> String {
-    let records = |section| -> Vec<serde_json::Value> {
-        let one = |record: &Record| {
-            json!({
-                "name": record.owner.to_string(), "type": record.rtype.to_string(), "ttl_s": record.ttl,
-                "data": presentation::rdata_text(record),
-            })
-        };
-        asked.answer.records(section).iter().map(one).collect()
-    };
-    let steps: Vec<serde_json::Value> = asked
-        .trace
-        .steps()
-        .iter()
-        .map(|step| {
-            json!({
-                "stage": step.stage.as_str(), "at_us": step.at.as_micros(), "saw": step.saw,
-                "decided": step.decided, "because": step.because,
-            })
-        })
-        .collect();
-    let view = asked.answer.view();
-    let document = json!({
-        "qname": asked.qname.to_string(), "qtype": asked.qtype.to_string(),
-        "rcode": asked.answer.rcode().to_string(), "source": asked.source,
-        "elapsed_us": asked.elapsed.as_micros(),
-        "authoritative": view.has(flag::AA), "authentic": view.has(flag::AD), "truncated": view.has(flag::TC),
-        "ede": asked.answer.ede.as_ref().map(|ede| json!({ "code": ede.code, "text": ede.text })),
-        "answer": records(Section::Answer), "authority": records(Section::Authority), "trace": steps,
-    });
-    format!("{document:#}")
 }
 
 #[cfg(test)]

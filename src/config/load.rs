@@ -65,7 +65,19 @@ impl Default for Config {
     }
 }
 
+/// Loads a text as if it stood in a file of that name, without reading any other file: for one that somebody else sent.
+#[must_use]
+pub fn load_text_alone(file_name: &str, text: &str) -> Loaded {
+    let path = Path::new(file_name);
+    let mut loader = Loader { may_include: false, ..Loader::new(path) };
+    loader.files.push(path.to_owned());
+    loader.take_text(path, text.to_owned(), 0);
+    loader.finish()
+}
+
 struct Loader {
+    /// Files that a text includes are read.
+    may_include: bool,
     root: Table,
     diagnostics: Vec<Diagnostic>,
     files: Vec<PathBuf>,
@@ -80,6 +92,7 @@ struct Loader {
 impl Loader {
     fn new(main: &Path) -> Self {
         Self {
+            may_include: true,
             root: Table::empty(&ROOT, String::new(), Location::file(main)),
             diagnostics: Vec::new(),
             files: Vec::new(),
@@ -162,7 +175,7 @@ impl Loader {
         drop(source);
         self.diagnostics.append(&mut file.diagnostics);
         self.is_broken |= file.is_broken;
-        let includes = file.table.items("include").to_vec();
+        let includes = if self.may_include { file.table.items("include").to_vec() } else { Vec::new() };
         // These two are about one file and not merged.
         file.table.entries.retain(|entry| entry.name != "version" && entry.name != "include");
         merge(&mut self.root, file.table, &mut self.diagnostics);

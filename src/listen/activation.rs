@@ -7,6 +7,7 @@ use super::bind::Bound;
 use listenfd::ListenFd;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::net::UnixListener;
 
 /// Sockets taken over at the start; more are closed. An address listed once for each of 4 workers, UDP and TCP, times
 /// 32 addresses.
@@ -20,12 +21,33 @@ const DEFAULT_LISTEN: [SocketAddr; 2] =
 #[derive(Debug, Default)]
 pub struct Inherited {
     pub(super) sockets: Vec<Bound>,
+    unix: InheritedUnix,
+}
+
+/// The listening Unix sockets among them, with the names the manager gave them.
+#[derive(Debug, Default)]
+pub struct InheritedUnix(Vec<(String, UnixListener)>);
+
+impl InheritedUnix {
+    /// Takes the one of a name.
+    pub fn take(&mut self, name: &str) -> Option<UnixListener> {
+        let at = self.0.iter().position(|(known, _)| known == name)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// Lists the names of those that nobody has taken.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
 }
 
 impl Inherited {
     /// Takes the sockets that the environment speaks of. What is no listening internet socket is left out with a warning.
     #[must_use]
     pub fn take() -> Self {
+        // One name for each descriptor (`FileDescriptorName=`), parted by colons.
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
         let mut given = ListenFd::from_env();
         let mut inherited = Self::default();
         for at in 0..given.len() {
@@ -37,6 +59,11 @@ impl Inherited {
                 );
                 break;
             }
+            let name = names.next().unwrap_or_default();
+            if let Ok(Some(unix)) = given.take_unix_listener(at) {
+                inherited.unix.0.push((name.to_owned(), unix));
+                continue;
+            }
             let (udp, tcp) = (given.take_udp_socket(at), given.take_tcp_listener(at));
             match (udp, tcp) {
                 (Ok(Some(udp)), _) => inherited.add(udp.local_addr(), |bound| bound.udp.push(udp)),
@@ -46,6 +73,11 @@ impl Inherited {
         }
         inherited.prepare();
         inherited
+    }
+
+    /// Takes the Unix sockets out.
+    pub fn take_unix(&mut self) -> InheritedUnix {
+        std::mem::take(&mut self.unix)
     }
 
     /// Returns which of the configured addresses are still to be bound.

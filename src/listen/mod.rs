@@ -25,7 +25,7 @@ mod tcp;
 mod udp;
 mod worker;
 
-pub use activation::Inherited;
+pub use activation::{Inherited, InheritedUnix};
 pub use bind::{BindError, Holder};
 pub use direct::Direct;
 
@@ -149,6 +149,18 @@ pub struct Running {
     limits: Arc<Limits>,
 }
 
+/// How many questions are being worked on.
+#[derive(Debug, Clone)]
+pub struct InFlight(Arc<Limits>);
+
+impl InFlight {
+    /// Returns the number.
+    #[must_use]
+    pub fn get(&self) -> usize {
+        self.0.in_flight()
+    }
+}
+
 /// How a [`Running::drain`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
@@ -165,10 +177,10 @@ impl Running {
         &self.addresses
     }
 
-    /// Returns how many questions are being worked on.
+    /// Returns how many questions are being worked on, for whoever asks as long as this runs.
     #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.limits.in_flight()
+    pub fn in_flight(&self) -> InFlight {
+        InFlight(Arc::clone(&self.limits))
     }
 
     /// Takes over a new configuration: limits at once, new addresses bound, those gone closed after what they have

@@ -99,6 +99,9 @@ counters! {
     AcceptErrors "accept_errors_total" "Failed accepts (out of file descriptors and the like), each followed by a pause.",
     ReloadsOk "reloads_ok_total" "Reloads that took effect.",
     ReloadsFailed "reloads_failed_total" "Reloads refused because of errors in a file.",
+    ControlRequests "control_requests_total" "Requests over the control sockets and the listener for Prometheus.",
+    ControlRefused "control_refused_total" "Requests among them that were answered with a problem of the client's making.",
+    ControlEvicted "control_evicted_total" "Connections to them closed because others came and there may be no more.",
     HostsConflicts "hosts_conflicts_total" "Hosts lines that stand against a public name, at the last load.",
     LogSuppressed "log_suppressed_total" "Log lines left out by the rate limit.",
 }
@@ -118,6 +121,7 @@ impl Counter {
         Self::CacheTooLarge,
         Self::TcpEvicted,
         Self::AcceptErrors,
+        Self::ControlEvicted,
     ];
 }
 

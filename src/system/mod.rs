@@ -7,5 +7,6 @@ pub mod kernel;
 pub mod lock;
 pub mod network;
 pub mod ports;
+pub mod process;
 pub mod resolvers;
 pub mod service;

@@ -5,6 +5,7 @@
 
 use super::ladder::Steps;
 use crate::clock::Tick;
+use crate::stats::Histogram;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -103,6 +104,7 @@ struct Vitals {
     loop_until: Option<Tick>,
     loop_pause: Duration,
     sums: Sums,
+    rtts: Histogram,
 }
 
 /// One server's health. Shared by all threads; the lock is held for a few arithmetic steps.
@@ -156,6 +158,7 @@ impl Default for Vitals {
             loop_until: None,
             loop_pause: LOOP_FIRST,
             sums: Sums::default(),
+            rtts: Histogram::default(),
         }
     }
 }
@@ -194,6 +197,11 @@ impl Health {
     /// Returns the sums.
     pub(super) fn sums(&self) -> Sums {
         self.vitals().sums
+    }
+
+    /// Returns how long its replies took.
+    pub(super) fn rtts(&self) -> Histogram {
+        self.vitals().rtts.clone()
     }
 
     /// Tells whether the server answered anything at or after `since`.
@@ -266,6 +274,7 @@ impl Health {
         vitals.errors = 0;
         vitals.probe_pause = PROBE_FIRST;
         vitals.sums.replies += 1;
+        vitals.rtts.record(rtt);
     }
 
     /// A reply was an answer (`failed` false) or SERVFAIL and its kin.

@@ -8,6 +8,7 @@ use crate::clock::Tick;
 use crate::config::{Config, GroupId, PlaceId, Strategy, Upstream, UpstreamOptions, UpstreamTransport};
 use crate::dns::Name;
 use crate::dns::address::is_private;
+use crate::stats::Histogram;
 use arc_swap::ArcSwap;
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -50,6 +51,8 @@ pub struct ServerStatus {
     pub slowest_recent: Option<Duration>,
     /// What happened with it so far.
     pub sums: Sums,
+    /// How long its replies took.
+    pub rtts: Histogram,
 }
 
 #[derive(Debug)]
@@ -282,6 +285,7 @@ impl Groups {
                     srtt: snapshot.srtt,
                     slowest_recent: snapshot.slowest_recent,
                     sums: server.health.sums(),
+                    rtts: server.health.rtts(),
                 }
             })
             .collect()

@@ -17,11 +17,14 @@ mod cache;
 mod classes_replies;
 mod classes_resources;
 mod commands;
+mod control;
+mod control_hostile;
 mod encrypted_certificates;
 mod encrypted_faults;
 #[cfg(feature = "h3")]
 mod encrypted_h3;
 mod encrypted_names;
+mod encrypted_networks;
 mod encrypted_proxies;
 mod encrypted_servers;
 mod faults;

@@ -84,6 +84,7 @@ impl Daemon {
     fn spawn_in(folder: Arc<TempDir>, mut command: Command, listen: &[&str]) -> Self {
         let path = folder.path().join("truename.toml");
         command.arg("run").arg("--config").arg(&path).env("STATE_DIRECTORY", folder.path());
+        command.env("RUNTIME_DIRECTORY", folder.path());
         command.args(listen.iter().flat_map(|address| ["--listen", *address]));
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary starts");
         let logs = collect(child.stderr.take().expect("piped"));

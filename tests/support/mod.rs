@@ -7,6 +7,7 @@ pub(crate) mod daemon;
 pub(crate) mod encrypted;
 pub(crate) mod fake;
 pub(crate) mod far;
+pub(crate) mod http;
 pub(crate) mod machine;
 pub(crate) mod scenario;
 pub(crate) mod tls_fake;

@@ -150,7 +150,7 @@ impl Server {
     }
 
     fn wait_for_in_flight(&self, count: usize) {
-        self.wait_for("in flight", |server| server.running.as_ref().unwrap().in_flight() == count);
+        self.wait_for("in flight", |server| server.running.as_ref().unwrap().in_flight().get() == count);
     }
 
     fn drain(&mut self, grace: Duration) -> Drained {

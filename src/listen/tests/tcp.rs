@@ -39,7 +39,7 @@ fn more_in_work_than_a_connection_may_have_wait_their_turn() {
     server.wait_for_in_flight(limits::MAX_CONNECTION_IN_FLIGHT);
     // Another connection is not held up.
     assert_eq!(id(&ask_tcp(&mut server.tcp(), &question("work.test", 1))), 1);
-    assert_eq!(server.running.as_ref().unwrap().in_flight(), limits::MAX_CONNECTION_IN_FLIGHT);
+    assert_eq!(server.running.as_ref().unwrap().in_flight().get(), limits::MAX_CONNECTION_IN_FLIGHT);
     server.names.released.add_permits(usize::from(COUNT));
     let mut ids: Vec<u16> = (0..COUNT).map(|_| id(&receive_tcp(&mut stream))).collect();
     ids.sort_unstable();

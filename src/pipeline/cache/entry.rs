@@ -168,7 +168,8 @@ impl Head {
         u8::try_from(self.life >> HITS_SHIFT).unwrap_or(u8::MAX)
     }
 
-    fn stored_origin(&self) -> Origin {
+    /// Returns where the answer came from when it was stored.
+    pub(super) fn stored_origin(&self) -> Origin {
         Origin::ALL.get(usize::from(self.kind & ((1 << ORIGIN_BITS) - 1))).copied().unwrap_or(Origin::Own)
     }
 }

@@ -85,6 +85,19 @@ impl KeyBuf {
         })
     }
 
+    /// Takes the key apart.
+    pub(super) fn lookup(&self) -> Lookup<'_> {
+        let pair = |at: usize| u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]]);
+        Lookup {
+            place: PlaceId(pair(0)),
+            view: ViewId(pair(2)),
+            qname: self.qname(),
+            qtype: self.qtype(),
+            dnssec_ok: self.bytes[4] & DNSSEC_OK != 0,
+            checking_disabled: self.bytes[4] & CHECKING_DISABLED != 0,
+        }
+    }
+
     /// Returns the whole key.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -16,6 +16,7 @@
 mod entry;
 pub mod inflight;
 pub mod key;
+mod list;
 pub mod persist;
 mod prefetch;
 pub mod stale;
@@ -24,6 +25,7 @@ pub mod ttl;
 
 pub use inflight::{Guard, InFlight, Role};
 pub use key::{KeyBuf, Lookup};
+pub use list::{Listed, Usable};
 pub use stale::Staleness;
 pub use store::{Cache, Cached, Flush, Hit, Inserted, Serve, Terms};
 pub use ttl::{Lifetime, cap_ttls, is_failure, lifetime, ttl_cap};

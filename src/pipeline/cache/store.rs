@@ -145,6 +145,16 @@ pub enum Flush<'a> {
     Suffix(&'a Name),
 }
 
+impl Flush<'_> {
+    fn means(&self, slot: &Slot) -> bool {
+        match self {
+            Self::All => true,
+            Self::Name(name) => slot.qname().eq_ignore_ascii_case(name.as_wire()),
+            Self::Suffix(suffix) => name::is_at_or_below(slot.qname(), suffix.as_wire()),
+        }
+    }
+}
+
 impl Cache {
     /// Makes an empty cache. `max_entries = 0` or `max_bytes = 0` makes one that keeps nothing.
     #[must_use]
@@ -396,11 +406,21 @@ impl Cache {
         self.is_usable(&head, now) && self.shard(&slot).restore(slot, head)
     }
 
-    fn is_usable(&self, head: &Head, now: Tick) -> bool {
+    /// Looks at every entry of a shard that is meant.
+    pub(super) fn for_each_of(&self, shard: usize, what: Flush<'_>, mut look: impl FnMut(&Slot, &Head)) {
+        let shard = lock(&self.shards[shard]);
+        for (slot, head) in shard.local.iter().chain(&shard.forwarded).filter(|(slot, _)| what.means(slot)) {
+            look(slot, head);
+        }
+    }
+
+    /// Tells whether an entry may be served, fresh or stale.
+    pub(super) fn is_usable(&self, head: &Head, now: Tick) -> bool {
         self.is_fresh(head, now) || self.staleness(head, now).is_some()
     }
 
-    fn is_fresh(&self, head: &Head, now: Tick) -> bool {
+    /// Tells whether an entry may be served as it is.
+    pub(super) fn is_fresh(&self, head: &Head, now: Tick) -> bool {
         head.is_fresh(now) && (head.failures() == 0 || head.age_ms(now) <= self.network_ms(now))
     }
 
@@ -552,16 +572,11 @@ impl Shard {
 
     fn flush(&mut self, what: Flush<'_>) -> usize {
         let before = self.len();
-        let keep = |slot: &Slot| match what {
-            Flush::All => false,
-            Flush::Name(name) => !slot.qname().eq_ignore_ascii_case(name.as_wire()),
-            Flush::Suffix(suffix) => !name::is_at_or_below(slot.qname(), suffix.as_wire()),
-        };
         for (list, bytes) in
             [(&mut self.forwarded, &mut self.forwarded_bytes), (&mut self.local, &mut self.local_bytes)]
         {
             list.retain(|slot, _| {
-                let kept = keep(slot);
+                let kept = !what.means(slot);
                 if !kept {
                     *bytes -= cost(slot);
                 }

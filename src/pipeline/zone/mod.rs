@@ -71,6 +71,8 @@ pub struct Apex {
     pub name: Name,
     /// The views it is for; `None` is all.
     pub views: Option<Vec<ViewId>>,
+    /// The serial number of its SOA.
+    pub serial: Option<u32>,
     /// Records read from its file and its inline list.
     pub records: usize,
     /// Where it was written.
@@ -162,6 +164,7 @@ impl Zones {
         self.zones.iter().map(|zone| Apex {
             name: zone.store.apex.clone(),
             views: zone.views.clone(),
+            serial: zone.store.serial(),
             records: zone.records,
             at: zone.at.clone(),
         })

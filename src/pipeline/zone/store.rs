@@ -118,6 +118,14 @@ impl Store {
         &self.files
     }
 
+    /// Returns the serial number of the SOA; none for an overlay that has none of its own.
+    pub(super) fn serial(&self) -> Option<u32> {
+        let rdata = &self.soa.rdata;
+        // RFC 1035 section 3.3.13: behind the two names stand five numbers, the first of which it is.
+        let serial = rdata.len().checked_sub(20).and_then(|at| rdata.get(at..at + 4))?;
+        (!self.fallthrough).then(|| serial.iter().fold(0, |serial, octet| serial << 8 | u32::from(*octet)))
+    }
+
     /// Shows every address of the zone with its owner and TTL.
     pub(super) fn each_address(&self, show: impl FnMut(&Name, IpAddr, u32)) {
         self.engine.each_address(show);

@@ -1,0 +1,287 @@
+//! What the control sockets see of a daemon, and what they may have it do.
+
+use super::life::{Life, written};
+use super::once::{self, Asked};
+use crate::clock::{self, Tick};
+use crate::config::{ListFormat, OnFailure, ViewId, diagnostic, load};
+use crate::control::report::{self, Counts, Guard, Latency};
+use crate::control::{Daemon, Matching, Outcome, Problem};
+use crate::dns::{Name, Origin, Query, Rtype, Trace};
+use crate::listen::InFlight;
+use crate::pipeline::cache::Flush;
+use crate::pipeline::{Pipeline, State};
+use crate::stats::{Counter, Source, Stats};
+use crate::system::process;
+use crate::upstream::{ServerStatus, Standing};
+use http::StatusCode;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Reloads that wait for their turn; each is asked for by a connection, of which there are as many.
+pub(super) const MAX_WAITING_RELOADS: usize = 64;
+
+/// A reload that somebody asked for and waits for.
+pub(super) type Wanted = oneshot::Sender<Outcome>;
+
+/// A daemon from the side of the control sockets.
+#[derive(Debug)]
+pub(super) struct Inside {
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) life: Arc<Life>,
+    pub(super) in_flight: InFlight,
+    pub(super) reloads: mpsc::Sender<Wanted>,
+}
+
+impl Inside {
+    fn sums(&self, stats: &Stats, now: Tick) -> report::Stats {
+        let state = self.pipeline.state();
+        let answers = stats.answers();
+        let mut latencies = report::Stats::default().latency_seconds;
+        for source in Source::ALL {
+            latencies.insert(source.as_str().to_owned(), Latency::from(answers.latency(source).clone()));
+        }
+        latencies.insert("all".to_owned(), Latency::from(answers.latency_of_all()));
+        let started = self.life.started();
+        report::Stats {
+            schema: report::SCHEMA.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            generated_at: written(clock::wall()),
+            started_at: self.life.started_at(),
+            uptime_seconds: now.since(started).as_secs_f64(),
+            config: self.life.config(),
+            system: report::System { takeover: "unmanaged".to_owned() },
+            queries: report::Queries {
+                total: answers.total(),
+                in_flight: as_u64(self.in_flight.get()),
+                queries_per_second_1m: (answers.per_second(now, started) * 100.0).round() / 100.0,
+                by_proto: counts(answers.by_protocol()),
+                by_type: counts(answers.by_type()),
+                by_rcode: counts(answers.by_rcode()),
+                by_source: counts(answers.by_source()),
+                dropped_total: counts(vec![
+                    ("malformed", stats.get(Counter::DroppedSilent)),
+                    ("unsent", stats.get(Counter::SendFailed)),
+                ]),
+            },
+            cache: cache(&state, stats, &answers),
+            latency_seconds: latencies,
+            upstreams: state.upstreams.status().iter().map(upstream).collect(),
+            guard: Guard::idle(),
+            zones: zones(&state),
+            routes: routes(&state),
+            process: usage(),
+            counters: Counter::ALL.iter().map(|counter| (counter.name().to_owned(), stats.get(*counter))).collect(),
+            asked: answers.asked(),
+            answered: answers.answered(),
+        }
+    }
+}
+
+impl Daemon for Inside {
+    fn stats(&self) -> report::Stats {
+        self.sums(self.pipeline.stats(), self.pipeline.now())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let state = self.pipeline.state();
+        let group = state.config.default.upstream;
+        if state.upstreams.group_is_down(group) {
+            let name = &state.config.group(group).name;
+            return Err(format!("no upstream of the group {name:?}, which the default asks, is up"));
+        }
+        Ok(())
+    }
+
+    fn lists(&self) -> Value {
+        let state = self.pipeline.state();
+        let of_route = |route: &crate::config::Route| {
+            let name = route.name.clone();
+            let list = move |list: &crate::config::ListFile| {
+                let format = match list.format {
+                    ListFormat::Domains => "domains",
+                    ListFormat::Hosts => "hosts",
+                    ListFormat::Dnsmasq => "dnsmasq",
+                };
+                json!({ "path": list.path.display().to_string(), "format": format, "route": name })
+            };
+            route.lists.iter().map(list).collect::<Vec<_>>()
+        };
+        state.config.routes.iter().flat_map(of_route).collect()
+    }
+
+    fn views(&self) -> Value {
+        let state = self.pipeline.state();
+        let written = state.config.views.iter().map(|view| {
+            let clients: Vec<String> = view.clients.iter().map(ToString::to_string).collect();
+            let listen: Vec<String> = view.listen.iter().map(ToString::to_string).collect();
+            json!({ "name": view.name, "clients": clients, "listen": listen })
+        });
+        written.chain([json!({ "name": "default", "clients": [], "listen": [] })]).collect()
+    }
+
+    async fn query(&self, qname: Name, qtype: Rtype) -> Value {
+        let started = Instant::now();
+        let mut trace = Trace::on();
+        let answer = self.pipeline.answer(&Query::local(qname.clone(), qtype), &mut trace).await;
+        let source =
+            if answer.origin == Origin::Own { "truename itself".to_owned() } else { answer.origin.to_string() };
+        once::as_json(&Asked { qname, qtype, answer, source, elapsed: started.elapsed(), trace })
+    }
+
+    fn cached(&self, matching: &Matching, limit: usize) -> Value {
+        let state = self.pipeline.state();
+        let (listed, more) = state.cache.list(flush(matching), self.pipeline.now(), limit);
+        let entries: Vec<Value> = listed
+            .iter()
+            .map(|entry| {
+                json!({
+                    "name": entry.qname.to_string(),
+                    "type": entry.qtype.to_string(),
+                    "view": state.config.view_name(entry.view),
+                    "dnssec_ok": entry.dnssec_ok,
+                    "checking_disabled": entry.checking_disabled,
+                    "source": entry.stored.as_str(),
+                    "rcode": entry.answer.rcode().to_string(),
+                    "ttl_left_seconds": entry.left_s,
+                    "age_seconds": entry.age.as_secs(),
+                    "state": entry.state.as_str(),
+                    "answer": once::records_json(&entry.answer.records(crate::dns::wire::Section::Answer)),
+                })
+            })
+            .collect();
+        json!({ "entries": entries, "more": more })
+    }
+
+    fn flush(&self, matching: &Matching) -> usize {
+        self.pipeline.state().cache.flush(flush(matching))
+    }
+
+    async fn reload(&self) -> Result<Outcome, Problem> {
+        let (wanted, outcome) = oneshot::channel();
+        let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is stopping");
+        self.reloads.send(wanted).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())
+    }
+
+    async fn check(&self, text: String) -> Outcome {
+        // On a thread of its own: a large one takes a while. It is looked at as if it stood where the present one does;
+        // files that it names are not read for whoever asks.
+        let name = self.life.config().path.unwrap_or_else(|| super::DEFAULT_PATH.to_owned());
+        let loaded = tokio::task::spawn_blocking(move || load::load_text_alone(&name, &text)).await;
+        let generation = self.life.generation();
+        match loaded {
+            Ok(loaded) => Outcome {
+                ok: loaded.config.is_some(),
+                generation,
+                diagnostics: diagnostics_json(&loaded.diagnostics),
+                error: None,
+            },
+            Err(error) => Outcome { ok: false, generation, diagnostics: json!([]), error: Some(error.to_string()) },
+        }
+    }
+}
+
+/// Shows problems as `truename check --format json` does.
+pub(super) fn diagnostics_json(diagnostics: &[diagnostic::Diagnostic]) -> Value {
+    serde_json::from_str(&diagnostic::json(diagnostics)).unwrap_or_default()
+}
+
+fn flush(matching: &Matching) -> Flush<'_> {
+    match matching {
+        Matching::All => Flush::All,
+        Matching::Name(name) => Flush::Name(name),
+        Matching::Suffix(name) => Flush::Suffix(name),
+    }
+}
+
+fn counts(of: Vec<(&'static str, u64)>) -> Counts {
+    of.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+fn cache(state: &State, stats: &Stats, answers: &crate::stats::Answers) -> report::Cache {
+    let (hits, misses) = (answers.of(Source::Cache), answers.of(Source::Forward));
+    let share = |n: u64| f64::from(u32::try_from(n * 10_000 / (hits + misses).max(1)).unwrap_or(0)) / 10_000.0;
+    report::Cache {
+        entries: as_u64(state.cache.len()),
+        capacity_entries: as_u64(state.config.cache.max_entries),
+        size_bytes: as_u64(state.cache.bytes()),
+        capacity_bytes: state.config.cache.max_bytes,
+        hit_ratio: share(hits),
+        hits_total: hits,
+        misses_total: misses,
+        stale_served_total: answers.of(Source::CacheStale),
+        prefetches_total: stats.get(Counter::Prefetches),
+        evictions_total: counts(vec![("capacity", stats.get(Counter::CacheEvicted))]),
+    }
+}
+
+fn upstream(status: &ServerStatus) -> report::Upstream {
+    let (state, reason) = match status.standing {
+        _ if status.own => ("disabled", "it is an address of our own"),
+        Standing::Unknown => ("probing", "nothing is known of it as yet"),
+        Standing::Good => ("up", "it answers"),
+        Standing::Suspect => ("degraded", "it owes a reply"),
+        Standing::Dead => ("down", "it does not answer; it is tried from time to time"),
+        Standing::Looping => ("disabled", "it leads back to us; left out for a time"),
+    };
+    let sums = &status.sums;
+    let label = &*status.info.label;
+    report::Upstream {
+        group: status.group.clone(),
+        name: label.strip_prefix(&format!("{}/", status.group)).unwrap_or(label).to_owned(),
+        address: status.info.address.to_string(),
+        protocol: status.info.transport.to_string(),
+        state: state.to_owned(),
+        reason: reason.to_owned(),
+        queries_total: sums.queries,
+        responses_total: sums.replies.saturating_sub(sums.failures),
+        errors_total: counts(vec![("failed", sums.failures), ("timeout", sums.timeouts), ("unreachable", sums.errors)]),
+        smoothed_rtt_seconds: status.srtt.map(|srtt| srtt.as_secs_f64()),
+        latency_seconds: Latency::from(status.rtts.clone()),
+    }
+}
+
+fn zones(state: &State) -> Vec<report::Zone> {
+    let views = |views: Option<Vec<ViewId>>| {
+        views.into_iter().flatten().map(|view| state.config.view_name(view).to_owned()).collect()
+    };
+    let zone = |apex: crate::pipeline::zone::Apex| report::Zone {
+        name: apex.name.to_string(),
+        source: apex.at.to_string(),
+        serial: apex.serial,
+        records: as_u64(apex.records),
+        views: views(apex.views),
+    };
+    state.zones.apexes().map(zone).collect()
+}
+
+fn routes(state: &State) -> Vec<report::Route> {
+    let route = |(at, route): (usize, &crate::pipeline::route::RouteInfo)| report::Route {
+        id: format!("route.{at}"),
+        name: route.name.clone(),
+        upstream: state.config.group(route.group).name.clone(),
+        private: route.private,
+        on_failure: match route.on_failure {
+            OnFailure::Servfail => "servfail".to_owned(),
+            OnFailure::Default => "default".to_owned(),
+        },
+        source: route.at.as_ref().map(ToString::to_string),
+    };
+    state.routes.routes().iter().enumerate().map(route).collect()
+}
+
+fn usage() -> report::Process {
+    let usage = process::usage();
+    report::Process {
+        resident_memory_bytes: usage.resident_bytes,
+        open_fds: usage.open_files,
+        threads: usage.threads,
+        cpu_seconds_total: usage.cpu_seconds,
+    }
+}

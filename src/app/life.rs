@@ -1,0 +1,101 @@
+//! What a daemon remembers of its own life: when it began, which configuration is in force, how the last reload ended.
+
+use crate::clock::{self, Clock, Tick};
+use crate::control::report;
+use data_encoding::HEXLOWER;
+use ring::digest::{SHA256, digest};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+/// A daemon's life so far.
+#[derive(Debug)]
+pub(super) struct Life {
+    path: Option<PathBuf>,
+    started_at: SystemTime,
+    started: Tick,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug)]
+struct Now {
+    generation: u64,
+    sha256: Option<String>,
+    loaded_at: SystemTime,
+    tried_at: SystemTime,
+    error: Option<String>,
+}
+
+impl Life {
+    /// Begins with a configuration that is in force.
+    pub(super) fn new(path: Option<&Path>, clock: &Clock) -> Self {
+        let started_at = clock::wall();
+        let now = Now {
+            generation: 1,
+            sha256: path.and_then(sha256),
+            loaded_at: started_at,
+            tried_at: started_at,
+            error: None,
+        };
+        Self { path: path.map(Path::to_path_buf), started_at, started: clock.now(), now: Mutex::new(now) }
+    }
+
+    /// Notes a reload that took effect.
+    pub(super) fn reloaded(&self) {
+        let sha256 = self.path.as_deref().and_then(sha256);
+        let mut now = self.now();
+        let at = clock::wall();
+        *now = Now { generation: now.generation + 1, sha256, loaded_at: at, tried_at: at, error: None };
+    }
+
+    /// Notes a reload that was refused.
+    pub(super) fn refused(&self, error: String) {
+        let mut now = self.now();
+        (now.tried_at, now.error) = (clock::wall(), Some(error));
+    }
+
+    /// Returns the number of the configuration in force.
+    pub(super) fn generation(&self) -> u64 {
+        self.now().generation
+    }
+
+    /// Returns when it began.
+    pub(super) fn started(&self) -> Tick {
+        self.started
+    }
+
+    /// Returns the same for display.
+    pub(super) fn started_at(&self) -> String {
+        written(self.started_at)
+    }
+
+    /// Says which configuration is in force.
+    pub(super) fn config(&self) -> report::Config {
+        let now = self.now();
+        report::Config {
+            path: self.path.as_ref().map(|path| path.display().to_string()),
+            generation: now.generation,
+            sha256: now.sha256.clone(),
+            loaded_at: written(now.loaded_at),
+            last_reload: report::LastReload {
+                ok: now.error.is_none(),
+                at: written(now.tried_at),
+                error: now.error.clone(),
+            },
+        }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a moment as RFC 3339 in UTC.
+pub(super) fn written(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+fn sha256(path: &Path) -> Option<String> {
+    let text = std::fs::read(path).ok()?;
+    Some(HEXLOWER.encode(digest(&SHA256, &text).as_ref()))
+}

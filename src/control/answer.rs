@@ -1,0 +1,187 @@
+//! From a request to a response.
+
+use super::STATS_SCHEMA;
+use super::daemon::{Daemon, Matching};
+use super::endpoints::{self, Action, ENDPOINTS, Endpoint, Way};
+use super::metrics::{self, Dialect};
+use super::reply::{Body, Problem, Reply};
+use super::report::Stats;
+use super::request::{self, Parameters};
+use crate::config::schema;
+use crate::dns::{Name, Rtype};
+use http::header::{ACCEPT, HOST};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::{Map, Value, json};
+
+/// Cached answers listed when nobody says how many.
+const USUAL_LISTED: usize = 100;
+/// Cached answers listed at most: some megabytes of JSON.
+const MAX_LISTED: usize = 10_000;
+/// Parts of the report that are always there.
+const ALWAYS: [&str; 5] = ["schema", "version", "generated_at", "started_at", "uptime_seconds"];
+
+/// Who asks, for the log of what changes something.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    pub(super) way: Way,
+    pub(super) pid: Option<i32>,
+    pub(super) uid: Option<u32>,
+}
+
+/// Answers a request; every request has an answer.
+pub(super) async fn answer<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) -> Response<Body> {
+    let headers = request.headers().clone();
+    match act(daemon, asker, request).await {
+        Ok(reply) => reply.into_response(&headers),
+        Err(problem) => problem.into(),
+    }
+}
+
+async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) -> Result<Reply, Problem> {
+    check_host(asker.way, &request)?;
+    let (endpoint, rest) = find(asker.way, &request)?;
+    let name = request::decode(rest)?;
+    let parameters = Parameters::read(request.uri().query().unwrap_or_default(), &endpoint.parameter_names())?;
+    if endpoint.method != Method::GET {
+        let Asker { pid, uid, .. } = asker;
+        tracing::info!(method = %endpoint.method, path = endpoint.path, pid, uid, "asked over the control socket");
+    }
+    Ok(match endpoint.action {
+        Action::Stats => stats(daemon, &parameters)?,
+        Action::Metrics => {
+            let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let dialect = Dialect::choose(accept);
+            Reply::text(dialect.content_type(), metrics::render(&daemon.stats(), dialect))
+        }
+        Action::Health => Reply::json(&json!({ "status": "ok" })),
+        Action::Ready => match daemon.ready() {
+            Ok(()) => Reply::json(&json!({ "status": "ready" })),
+            Err(reason) => Reply::json(&json!({ "status": "not ready", "reason": reason }))
+                .with_status(StatusCode::SERVICE_UNAVAILABLE),
+        },
+        Action::Version => Reply::json(&json!({ "name": "truename", "version": env!("CARGO_PKG_VERSION") })),
+        Action::StatsSchema => Reply::text("application/schema+json", STATS_SCHEMA.to_owned()),
+        Action::ConfigSchema => Reply::text("application/schema+json", format!("{:#}\n", schema::schema())),
+        Action::OpenApi => Reply::json(&endpoints::openapi(env!("CARGO_PKG_VERSION"))),
+        Action::Upstreams => Reply::json(&json!({ "upstreams": daemon.stats().upstreams })),
+        Action::Zones => Reply::json(&json!({ "zones": daemon.stats().zones })),
+        Action::Routes => Reply::json(&json!({ "routes": daemon.stats().routes })),
+        Action::Lists => Reply::json(&json!({ "lists": daemon.lists() })),
+        Action::Views => Reply::json(&json!({ "views": daemon.views() })),
+        Action::Query => {
+            let qname = parse_name(parameters.require("name")?)?;
+            Reply::json(&daemon.query(qname, parse_type(parameters.get("type").unwrap_or("A"))?).await)
+        }
+        Action::CacheList => {
+            let matching = Matching::parse(parameters.get("match").unwrap_or("*"))?;
+            Reply::json(&daemon.cached(&matching, limit(&parameters)?))
+        }
+        Action::CacheGet => {
+            let name = parse_name(&name)?;
+            let found = daemon.cached(&Matching::Name(name), MAX_LISTED);
+            if found["entries"].as_array().is_none_or(Vec::is_empty) {
+                return Err(Problem::not_found("not-cached", "nothing is cached under this name"));
+            }
+            Reply::json(&found)
+        }
+        Action::CacheFlush => {
+            let matching = Matching::parse(parameters.require("match")?)?;
+            Reply::json(&json!({ "removed": daemon.flush(&matching) }))
+        }
+        Action::Reload => {
+            let outcome = daemon.reload().await?;
+            let status = if outcome.ok { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+            Reply::json(&outcome).with_status(status)
+        }
+        Action::CheckConfig => Reply::json(&daemon.check(request::text(request.into_body()).await?).await),
+    })
+}
+
+/// Over TCP a page in a browser can ask as well, under a name it has made lead here; it cannot choose this header.
+fn check_host(way: Way, request: &Request<Incoming>) -> Result<(), Problem> {
+    let Way::Tcp(port) = way else { return Ok(()) };
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let given = hosts.next().and_then(|host| host.to_str().ok());
+    let of_uri = request.uri().authority().map(http::uri::Authority::as_str);
+    let is_ours = |host: &str| {
+        ["127.0.0.1", "localhost", "[::1]"].iter().any(|known| {
+            host.strip_prefix(known)
+                .is_some_and(|rest| rest.strip_prefix(':').and_then(|port| port.parse().ok()) == Some(port))
+        })
+    };
+    if given.is_some_and(is_ours) && hosts.next().is_none() && of_uri.is_none_or(is_ours) {
+        return Ok(());
+    }
+    let detail = format!("the Host must be 127.0.0.1:{port}, localhost:{port} or [::1]:{port}");
+    Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", detail))
+}
+
+/// Finds the endpoint of a request and what stands for `{name}` in its path.
+fn find(way: Way, request: &Request<Incoming>) -> Result<(&'static Endpoint, &str), Problem> {
+    let path = request.uri().path();
+    let here: Vec<(&Endpoint, &str)> =
+        ENDPOINTS.iter().filter_map(|endpoint| Some((endpoint, endpoint.takes(path)?))).collect();
+    if here.is_empty() {
+        let problem = Problem::not_found("unknown-path", "there is no such path; `paths` lists those there are");
+        return Err(problem.with("paths", endpoints::list(way)));
+    }
+    // HEAD is GET without the body, which hyper leaves out.
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    let Some(found) = here.iter().find(|(endpoint, _)| endpoint.method == *method) else {
+        let mut methods: Vec<&str> = here.iter().map(|(endpoint, _)| endpoint.method.as_str()).collect();
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+        }
+        let methods = methods.join(", ");
+        let detail = format!("this path knows {methods}");
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail).allow(&methods));
+    };
+    if !found.0.at.is_on(way) {
+        let detail =
+            "this is for the control socket, control.sock beside stats.sock: its owner, and members of its group";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "control-only", detail));
+    }
+    Ok(*found)
+}
+
+fn stats(daemon: &impl Daemon, parameters: &Parameters) -> Result<Reply, Problem> {
+    let report = daemon.stats();
+    // The tag says whether something has happened, not whether time has passed.
+    let tag = (&report.queries, &report.counters, &report.upstreams, &report.config, &report.started_at);
+    let Some(sections) = parameters.get("section") else { return Ok(Reply::json(&report).tagged_by(&tag)) };
+    let mut whole = to_object(&report);
+    let mut chosen = Map::new();
+    for name in ALWAYS.into_iter().chain(sections.split(',')) {
+        match whole.remove_entry(name) {
+            Some((name, value)) => drop(chosen.insert(name, value)),
+            None if chosen.contains_key(name) => {}
+            None => {
+                let known: Vec<String> = whole.into_iter().map(|(name, _)| name).collect();
+                let detail = format!("there is no section `{}`", name.escape_debug());
+                return Err(Problem::bad_request("unknown-section", detail).with("sections", known));
+            }
+        }
+    }
+    Ok(Reply::json(&chosen).tagged_by(&(tag, sections)))
+}
+
+fn to_object(report: &Stats) -> Map<String, Value> {
+    if let Ok(Value::Object(object)) = serde_json::to_value(report) { object } else { Map::new() }
+}
+
+fn parse_name(text: &str) -> Result<Name, Problem> {
+    let wrong = |error| Problem::bad_request("bad-name", format!("`{}` is no name: {error}", text.escape_debug()));
+    Name::parse(text).map_err(wrong)
+}
+
+fn parse_type(text: &str) -> Result<Rtype, Problem> {
+    let wrong = |error| Problem::bad_request("bad-type", format!("`{}`: {error}", text.escape_debug()));
+    text.parse().map_err(wrong)
+}
+
+fn limit(parameters: &Parameters) -> Result<usize, Problem> {
+    let Some(text) = parameters.get("limit") else { return Ok(USUAL_LISTED) };
+    let limit = text.parse().ok().filter(|limit| (1..=MAX_LISTED).contains(limit));
+    limit.ok_or_else(|| Problem::bad_request("bad-limit", format!("limit is a number from 1 to {MAX_LISTED}")))
+}

@@ -1,0 +1,84 @@
+//! What a daemon can be asked and told. `app` implements it.
+
+use super::reply::Problem;
+use super::report::Stats;
+use crate::dns::{Name, Rtype};
+use serde::Serialize;
+use serde_json::Value;
+
+/// A daemon as it is seen from here. Methods that are not `async` are quick and do not block on files.
+pub trait Daemon: Send + Sync + 'static {
+    /// Takes all sums.
+    fn stats(&self) -> Stats;
+
+    /// Tells whether it can answer.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Lists the files of names that routes take.
+    fn lists(&self) -> Value;
+
+    /// Lists the views.
+    fn views(&self) -> Value;
+
+    /// Answers a question as a client's would be.
+    fn query(&self, qname: Name, qtype: Rtype) -> impl Future<Output = Value>;
+
+    /// Lists cached answers, so many at most.
+    fn cached(&self, matching: &Matching, limit: usize) -> Value;
+
+    /// Removes cached answers and returns how many.
+    fn flush(&self, matching: &Matching) -> usize;
+
+    /// Reads everything again and waits for the outcome.
+    fn reload(&self) -> impl Future<Output = Result<Outcome, Problem>>;
+
+    /// Looks at a configuration that is not in force.
+    fn check(&self, text: String) -> impl Future<Output = Outcome>;
+}
+
+/// Which names are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Matching {
+    /// All.
+    All,
+    /// One, in all its types and views.
+    Name(Name),
+    /// One and all below it.
+    Suffix(Name),
+}
+
+impl Matching {
+    /// Reads `*`, `*.NAME` or `NAME`.
+    ///
+    /// # Errors
+    /// When it is none of these.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let name = |text: &str| {
+            Name::parse(text).map_err(|error| {
+                Problem::bad_request("bad-name", format!("`{}` is no name: {error}", text.escape_debug()))
+            })
+        };
+        match text.strip_prefix("*.") {
+            _ if text == "*" => Ok(Self::All),
+            Some(suffix) => name(suffix).map(Self::Suffix),
+            None => name(text).map(Self::Name),
+        }
+    }
+}
+
+/// How a reload, or a look at a configuration, ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// It took effect, or would.
+    pub ok: bool,
+    /// The number of the configuration in force.
+    pub generation: u64,
+    /// What was found, warnings included: file, line, column, severity, code, key, found, expected, hint.
+    pub diagnostics: Value,
+    /// What else stood in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}

@@ -1,0 +1,254 @@
+//! What can be asked, in one table: the dispatcher, the list in a 404 and the OpenAPI document are made of it.
+
+use super::place::Door;
+use http::Method;
+use serde_json::{Value, json};
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Where {
+    /// On both sockets and on the TCP listener.
+    Everywhere,
+    /// On both sockets.
+    Sockets,
+    /// On the control socket only.
+    Control,
+}
+
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Over a Unix socket.
+    Socket(Door),
+    /// Over TCP, on this port.
+    Tcp(u16),
+}
+
+impl Where {
+    /// Tells whether it may be reached in a way.
+    pub(super) fn is_on(self, way: Way) -> bool {
+        match (self, way) {
+            (Self::Everywhere, _) | (Self::Sockets, Way::Socket(_)) | (Self::Control, Way::Socket(Door::Control)) => {
+                true
+            }
+            (Self::Sockets | Self::Control, _) => false,
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// All sums.
+    Stats,
+    /// All sums for Prometheus.
+    Metrics,
+    /// Whether it lives.
+    Health,
+    /// Whether it can answer.
+    Ready,
+    /// Which program this is.
+    Version,
+    /// The schema of `/stats`.
+    StatsSchema,
+    /// The schema of the configuration.
+    ConfigSchema,
+    /// This table.
+    OpenApi,
+    /// Every server.
+    Upstreams,
+    /// Every zone.
+    Zones,
+    /// Every route.
+    Routes,
+    /// Every list of names.
+    Lists,
+    /// Every view.
+    Views,
+    /// One question, answered.
+    Query,
+    /// What is cached.
+    CacheList,
+    /// What is cached of one name.
+    CacheGet,
+    /// Cached answers removed.
+    CacheFlush,
+    /// Everything read again.
+    Reload,
+    /// A configuration looked at.
+    CheckConfig,
+}
+
+/// One thing that can be asked.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) method: Method,
+    /// `{name}` stands for the rest of the path.
+    pub(super) path: &'static str,
+    pub(super) at: Where,
+    pub(super) action: Action,
+    pub(super) doc: &'static str,
+    pub(super) parameters: &'static [(&'static str, &'static str)],
+}
+
+const NONE: &[(&str, &str)] = &[];
+const MATCH: (&str, &str) = ("match", "NAME for one name, *.NAME for it and all below, * for everything");
+
+const fn get(
+    path: &'static str,
+    at: Where,
+    action: Action,
+    parameters: &'static [(&'static str, &'static str)],
+    doc: &'static str,
+) -> Endpoint {
+    Endpoint { method: Method::GET, path, at, action, doc, parameters }
+}
+
+const fn change(
+    method: Method,
+    path: &'static str,
+    action: Action,
+    parameters: &'static [(&'static str, &'static str)],
+    doc: &'static str,
+) -> Endpoint {
+    Endpoint { method, path, at: Where::Control, action, doc, parameters }
+}
+
+/// Everything that can be asked.
+pub(super) static ENDPOINTS: &[Endpoint] = &[
+    get(
+        "/stats",
+        Where::Sockets,
+        Action::Stats,
+        &[("section", "only these parts, parted by commas, such as cache,upstreams")],
+        "All sums at one moment.",
+    ),
+    get("/metrics", Where::Everywhere, Action::Metrics, NONE, "The same for Prometheus; OpenMetrics by Accept."),
+    get("/healthz", Where::Everywhere, Action::Health, NONE, "200 while it lives."),
+    get("/readyz", Where::Everywhere, Action::Ready, NONE, "200 when it can answer, else 503 with the reason."),
+    get("/version", Where::Sockets, Action::Version, NONE, "Which program this is."),
+    get("/schema/stats", Where::Sockets, Action::StatsSchema, NONE, "The JSON schema of /stats."),
+    get("/schema/config", Where::Sockets, Action::ConfigSchema, NONE, "The JSON schema of the configuration."),
+    get("/openapi.json", Where::Sockets, Action::OpenApi, NONE, "This API as OpenAPI."),
+    get("/upstreams", Where::Sockets, Action::Upstreams, NONE, "Every server of every group."),
+    get("/zones", Where::Sockets, Action::Zones, NONE, "Local zones."),
+    get("/routes", Where::Sockets, Action::Routes, NONE, "Routes, in the order of the file."),
+    get("/lists", Where::Sockets, Action::Lists, NONE, "Files of names that routes take."),
+    get("/views", Where::Sockets, Action::Views, NONE, "Views, in the order in which they are tried."),
+    get(
+        "/query",
+        Where::Control,
+        Action::Query,
+        &[("name", "the name"), ("type", "its type; A without one")],
+        "Answers a question as a client's would be, and says what every stage decided.",
+    ),
+    get(
+        "/cache",
+        Where::Control,
+        Action::CacheList,
+        &[MATCH, ("limit", "how many at most; 100 without it, 10,000 at the most")],
+        "Cached answers.",
+    ),
+    get("/cache/{name}", Where::Control, Action::CacheGet, NONE, "Cached answers of one name."),
+    change(Method::DELETE, "/cache", Action::CacheFlush, &[MATCH], "Removes cached answers; says how many."),
+    change(Method::POST, "/reload", Action::Reload, NONE, "Reads everything again and says how that ended."),
+    change(
+        Method::POST,
+        "/config/check",
+        Action::CheckConfig,
+        NONE,
+        "Looks at a configuration, the body in TOML, and lists what is wrong with it.",
+    ),
+];
+
+impl Endpoint {
+    /// Returns what stands for `{name}`, or an empty text where there is no such part; nothing when the path is another.
+    pub(super) fn takes<'a>(&self, path: &'a str) -> Option<&'a str> {
+        match self.path.split_once("{name}") {
+            None => (self.path == path).then_some(""),
+            Some((before, after)) => path.strip_prefix(before)?.strip_suffix(after).filter(|name| !name.is_empty()),
+        }
+    }
+
+    /// Lists the names of its parameters.
+    pub(super) fn parameter_names(&self) -> Vec<&'static str> {
+        self.parameters.iter().map(|(name, _)| *name).collect()
+    }
+}
+
+/// Lists what can be asked in a way: method and path.
+pub(super) fn list(way: Way) -> Vec<String> {
+    let here = ENDPOINTS.iter().filter(|endpoint| endpoint.at.is_on(way));
+    here.map(|endpoint| format!("{} {}", endpoint.method, endpoint.path)).collect()
+}
+
+/// Writes the table down as OpenAPI 3.1.
+pub(super) fn openapi(version: &str) -> Value {
+    let mut paths = serde_json::Map::new();
+    for endpoint in ENDPOINTS {
+        let in_query = |(name, doc): &(&str, &str)| json!({ "name": name, "in": "query", "description": doc, "schema": { "type": "string" } });
+        let mut parameters: Vec<Value> = endpoint.parameters.iter().map(in_query).collect();
+        if endpoint.path.contains("{name}") {
+            parameters.push(json!({ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }));
+        }
+        let sockets = match endpoint.at {
+            Where::Everywhere => "stats.sock, control.sock, TCP",
+            Where::Sockets => "stats.sock, control.sock",
+            Where::Control => "control.sock",
+        };
+        let content = if endpoint.action == Action::Stats {
+            json!({ "application/json": { "schema": { "$ref": "/schema/stats" } } })
+        } else if endpoint.action == Action::Metrics {
+            json!({ "text/plain": {}, "application/openmetrics-text": {} })
+        } else {
+            json!({ "application/json": {} })
+        };
+        let problem = json!({ "application/problem+json": {} });
+        let operation = json!({
+            "summary": endpoint.doc,
+            "description": format!("On {sockets}."),
+            "parameters": parameters,
+            "responses": {
+                "200": { "description": "Done.", "content": content },
+                "default": { "description": "A problem (RFC 9457).", "content": problem },
+            },
+        });
+        let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+        path[endpoint.method.as_str().to_ascii_lowercase()] = operation;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "truename", "version": version, "description": "The local API, over Unix sockets." },
+        "servers": [{ "url": "http://localhost" }],
+        "paths": paths,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_changes_or_names_is_for_everybody() {
+        for endpoint in ENDPOINTS {
+            let names = matches!(endpoint.action, Action::Query | Action::CacheList | Action::CacheGet);
+            if endpoint.method != Method::GET || names {
+                assert_eq!(endpoint.at, Where::Control, "{}", endpoint.path);
+            }
+        }
+        let tcp = list(Way::Tcp(1));
+        assert_eq!(tcp, ["GET /metrics", "GET /healthz", "GET /readyz"]);
+    }
+
+    #[test]
+    fn a_path_is_taken_by_one_endpoint_of_a_method() {
+        for path in ["/stats", "/cache", "/cache/www.example.org", "/config/check", "/cache/a/b"] {
+            let taking = ENDPOINTS.iter().filter(|endpoint| endpoint.takes(path).is_some());
+            let mut methods: Vec<_> = taking.map(|endpoint| endpoint.method.as_str()).collect();
+            assert!(!methods.is_empty(), "{path}");
+            methods.dedup();
+            assert_eq!(methods.iter().collect::<std::collections::BTreeSet<_>>().len(), methods.len());
+        }
+        assert!(ENDPOINTS.iter().all(|endpoint| endpoint.takes("/cache/").is_none() && endpoint.takes("/").is_none()));
+    }
+}

@@ -1,0 +1,358 @@
+//! The report as Prometheus reads it: text format 0.0.4, or OpenMetrics 1.0 for who asks for that.
+//!
+//! Names and labels are few and known beforehand: never a client, never a name somebody looked up.
+
+use super::report::{Latency, Stats};
+use crate::stats::{Counter, Histogram};
+use std::fmt::Write;
+
+/// What all names of ours begin with.
+const PREFIX: &str = "truename_";
+
+/// The two forms there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Prometheus text format 0.0.4.
+    Prometheus,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl Dialect {
+    /// Chooses by an Accept header.
+    #[must_use]
+    pub fn choose(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// Returns the media type.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Counters that have a metric of their own under another name.
+const NAMED_OTHERWISE: &[Counter] = &[
+    Counter::DroppedSilent,
+    Counter::SendFailed,
+    Counter::ReloadsOk,
+    Counter::ReloadsFailed,
+    Counter::CacheEvicted,
+    Counter::Prefetches,
+    // By upstream there.
+    Counter::UpstreamErrors,
+];
+/// Counters that are states rather than sums.
+const STATES: &[Counter] = &[Counter::HostsConflicts];
+
+/// Writes a report down.
+#[must_use]
+pub fn render(report: &Stats, dialect: Dialect) -> String {
+    let mut page = Page { text: String::with_capacity(64 << 10), dialect };
+    page.gauge("build_info", "Which program this is; always 1.");
+    page.sample("", &[("version", &report.version)], 1.0);
+    queries(&mut page, report);
+    cache(&mut page, report);
+    upstreams(&mut page, report);
+    page.counter("guard_checks", "Replies judged, by verdict.");
+    for (verdict, count) in &report.guard.verdicts_total {
+        page.sample("_total", &[("verdict", verdict)], *count);
+    }
+    page.gauge("guard_incidents_open", "Findings that nobody has taken note of.");
+    page.sample("", &[], report.guard.incidents_open);
+    zones(&mut page, report);
+    config(&mut page, report);
+    for counter in Counter::ALL.iter().filter(|counter| !NAMED_OTHERWISE.contains(counter)) {
+        let value = report.counters.get(counter.name()).copied().unwrap_or(0);
+        match counter.name().strip_suffix("_total").filter(|_| !STATES.contains(counter)) {
+            Some(stem) => {
+                page.counter(stem, counter.help());
+                page.sample("_total", &[], value);
+            }
+            None => {
+                page.gauge(counter.name().trim_end_matches("_total"), counter.help());
+                page.sample("", &[], value);
+            }
+        }
+    }
+    process(&mut page, report);
+    if dialect == Dialect::OpenMetrics {
+        page.text.push_str("# EOF\n");
+    }
+    page.text
+}
+
+fn queries(page: &mut Page, report: &Stats) {
+    page.counter("dns_requests", "Questions answered, by protocol and type.");
+    for ([proto, rtype], count) in &report.asked {
+        page.sample("_total", &[("proto", proto), ("type", rtype)], *count);
+    }
+    page.counter("dns_responses", "Answers, by response code and source.");
+    for ([rcode, source], count) in &report.answered {
+        page.sample("_total", &[("rcode", rcode), ("source", source)], *count);
+    }
+    page.histogram("dns_request_duration_seconds", "From reading a question to having its answer, by source.");
+    for (source, latency) in report.latency_seconds.iter().filter(|(source, _)| *source != "all") {
+        page.buckets(&[("source", source)], latency);
+    }
+    page.gauge("dns_requests_in_flight", "Questions being worked on.");
+    page.sample("", &[], report.queries.in_flight);
+    page.counter("dns_dropped", "Datagrams and answers that were dropped, by reason.");
+    for (reason, count) in &report.queries.dropped_total {
+        page.sample("_total", &[("reason", reason)], *count);
+    }
+}
+
+fn cache(page: &mut Page, report: &Stats) {
+    let cache = &report.cache;
+    for (name, help, value) in [
+        ("cache_entries", "Answers kept.", cache.entries),
+        ("cache_capacity_entries", "Answers that may be kept.", cache.capacity_entries),
+        ("cache_size_bytes", "Octets of the answers kept.", cache.size_bytes),
+        ("cache_capacity_bytes", "Octets that they may take.", cache.capacity_bytes),
+    ] {
+        page.gauge(name, help);
+        page.sample("", &[], value);
+    }
+    for (name, help, value) in [
+        ("cache_hits", "Answers from the cache, fresh.", cache.hits_total),
+        ("cache_misses", "Answers that upstreams were asked for.", cache.misses_total),
+        ("cache_served_stale", "Answers from the cache past their TTL.", cache.stale_served_total),
+        ("cache_prefetches", "Popular answers asked for again before they expired.", cache.prefetches_total),
+    ] {
+        page.counter(name, help);
+        page.sample("_total", &[], value);
+    }
+    page.counter("cache_evictions", "Answers put out of the cache, by reason.");
+    for (reason, count) in &cache.evictions_total {
+        page.sample("_total", &[("reason", reason)], *count);
+    }
+}
+
+fn upstreams(page: &mut Page, report: &Stats) {
+    page.gauge("upstream_up", "1 for an upstream that answers, or of which nothing is known as yet.");
+    for upstream in &report.upstreams {
+        let is_up = matches!(upstream.state.as_str(), "up" | "degraded" | "probing");
+        page.sample("", &[("group", &upstream.group), ("upstream", &upstream.name)], u64::from(is_up));
+    }
+    page.counter("upstream_requests", "Queries sent to an upstream, repeats included.");
+    for upstream in &report.upstreams {
+        let labels = [("group", &*upstream.group), ("upstream", &upstream.name), ("proto", &upstream.protocol)];
+        page.sample("_total", &labels, upstream.queries_total);
+    }
+    page.counter("upstream_responses", "Replies of an upstream that were answers.");
+    for upstream in &report.upstreams {
+        let labels = [("group", &*upstream.group), ("upstream", &upstream.name)];
+        page.sample("_total", &labels, upstream.responses_total);
+    }
+    page.counter("upstream_errors", "Queries to an upstream without an answer, by kind.");
+    for upstream in &report.upstreams {
+        for (kind, count) in &upstream.errors_total {
+            let labels = [("group", &*upstream.group), ("upstream", &upstream.name), ("kind", kind)];
+            page.sample("_total", &labels, *count);
+        }
+    }
+    page.histogram("upstream_request_duration_seconds", "From a query to its reply.");
+    for upstream in &report.upstreams {
+        page.buckets(&[("group", &upstream.group), ("upstream", &upstream.name)], &upstream.latency_seconds);
+    }
+}
+
+fn zones(page: &mut Page, report: &Stats) {
+    page.gauge("zone_records", "Records of a local zone.");
+    for zone in &report.zones {
+        page.sample("", &[("zone", &zone.name), ("views", &zone.views.join(","))], zone.records);
+    }
+    page.gauge("zone_serial", "Serial number of a local zone.");
+    for (zone, serial) in report.zones.iter().filter_map(|zone| Some((zone, zone.serial?))) {
+        page.sample("", &[("zone", &zone.name), ("views", &zone.views.join(","))], serial);
+    }
+}
+
+fn config(page: &mut Page, report: &Stats) {
+    page.counter("config_reloads", "Reloads, by result.");
+    for (result, counter) in [("ok", Counter::ReloadsOk), ("failed", Counter::ReloadsFailed)] {
+        let value = report.counters.get(counter.name()).copied().unwrap_or(0);
+        page.sample("_total", &[("result", result)], value);
+    }
+    page.gauge("config_generation", "1 at the start, one more with each reload.");
+    page.sample("", &[], report.config.generation);
+    page.gauge("config_last_reload_success", "1 when the last reload took effect.");
+    page.sample("", &[], u64::from(report.config.last_reload.ok));
+    page.gauge("config_last_reload_success_timestamp_seconds", "When the configuration in force was put in force.");
+    page.sample("", &[], seconds_of(&report.config.loaded_at));
+}
+
+/// The names that every program's metrics of this kind have.
+fn process(page: &mut Page, report: &Stats) {
+    let process = &report.process;
+    page.family("process_cpu_seconds", "counter", "CPU time used.");
+    page.line("process_cpu_seconds_total", &[], process.cpu_seconds_total);
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Resident memory.", process.resident_memory_bytes),
+        ("process_open_fds", "Open files.", process.open_fds),
+        ("process_threads", "Threads.", process.threads),
+    ] {
+        page.family(name, "gauge", help);
+        page.line(name, &[], value);
+    }
+    page.family("process_start_time_seconds", "gauge", "When the process was started, since the epoch.");
+    page.line("process_start_time_seconds", &[], seconds_of(&report.started_at));
+}
+
+/// Returns the seconds since the epoch of a time as the report writes it.
+fn seconds_of(time: &str) -> f64 {
+    let time = humantime::parse_rfc3339(time).ok();
+    let since = time.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since.map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// A number as it is written.
+trait Number: std::fmt::Display {}
+impl Number for u64 {}
+impl Number for u32 {}
+impl Number for f64 {}
+
+struct Page {
+    text: String,
+    dialect: Dialect,
+}
+
+/// The family that samples belong to stands in the last `# TYPE` line; its name is taken from there.
+impl Page {
+    fn gauge(&mut self, name: &str, help: &str) {
+        self.family(&format!("{PREFIX}{name}"), "gauge", help);
+    }
+
+    fn counter(&mut self, stem: &str, help: &str) {
+        self.family(&format!("{PREFIX}{stem}"), "counter", help);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str) {
+        self.family(&format!("{PREFIX}{name}"), "histogram", help);
+    }
+
+    /// Begins a family. OpenMetrics names a counter without its `_total`, the older format with it.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let suffix = if kind == "counter" && self.dialect == Dialect::Prometheus { "_total" } else { "" };
+        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+        self.write(format_args!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"));
+    }
+
+    fn name_of_family(&self) -> String {
+        let line = self.text.rsplit("# TYPE ").next().unwrap_or_default();
+        let name = line.split(' ').next().unwrap_or_default();
+        let stem = if self.dialect == Dialect::Prometheus { name.strip_suffix("_total") } else { None };
+        stem.unwrap_or(name).to_owned()
+    }
+
+    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Number) {
+        let name = self.name_of_family() + suffix;
+        self.line(&name, labels, value);
+    }
+
+    fn buckets(&mut self, labels: &[(&str, &str)], latency: &Latency) {
+        let name = self.name_of_family();
+        let histogram: &Histogram = &latency.histogram;
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in histogram.cumulative() {
+            let bound = bound.as_secs_f64().to_string();
+            self.line(&bucket, &[labels, &[("le", &bound)]].concat(), count);
+        }
+        self.line(&bucket, &[labels, &[("le", "+Inf")]].concat(), histogram.count());
+        self.line(&format!("{name}_sum"), labels, histogram.sum().as_secs_f64());
+        self.line(&format!("{name}_count"), labels, histogram.count());
+    }
+
+    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Number) {
+        self.text.push_str(name);
+        for (at, (label, value)) in labels.iter().enumerate() {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let open = if at == 0 { '{' } else { ',' };
+            self.write(format_args!("{open}{label}=\"{value}\""));
+        }
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
+        self.write(format_args!(" {value}\n"));
+    }
+
+    fn write(&mut self, text: std::fmt::Arguments<'_>) {
+        self.text.write_fmt(text).expect("a String takes everything");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::report::{Guard, Route, Upstream, Zone};
+    use std::time::Duration;
+
+    fn large() -> Stats {
+        let mut histogram = Histogram::default();
+        histogram.record(Duration::from_millis(3));
+        let latency = Latency::from(histogram);
+        let answers = crate::stats::Stats::default().answers();
+        let errors = ["timeout", "unreachable", "failed"].map(|kind| (kind.to_owned(), 1)).into();
+        let upstream = |n: usize| Upstream {
+            group: "a\"b\\c\n".to_owned(),
+            name: format!("n{n}"),
+            state: "up".to_owned(),
+            errors_total: std::collections::BTreeMap::clone(&errors),
+            latency_seconds: latency.clone(),
+            ..Upstream::default()
+        };
+        Stats {
+            latency_seconds: answers
+                .by_source()
+                .iter()
+                .map(|(name, _)| ((*name).to_owned(), latency.clone()))
+                .collect(),
+            asked: answers.asked(),
+            answered: answers.answered(),
+            guard: Guard::idle(),
+            upstreams: (0..8).map(upstream).collect(),
+            zones: (0..20).map(|n| Zone { name: format!("z{n}."), serial: Some(1), ..Zone::default() }).collect(),
+            routes: (0..50).map(|n| Route { id: format!("route.{n}"), ..Route::default() }).collect(),
+            ..Stats::default()
+        }
+    }
+
+    #[test]
+    fn a_large_office_has_few_enough_series() {
+        let text = render(&large(), Dialect::Prometheus);
+        let series = text.lines().filter(|line| !line.starts_with('#')).count();
+        assert!((500..=2_500).contains(&series), "{series}");
+        let mut names: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        names.iter_mut().for_each(|line| *line = line.rsplit_once(' ').unwrap().0);
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all, "a series stands once");
+        let mut families: Vec<&str> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+        families.sort_unstable();
+        let all = families.len();
+        families.dedup();
+        assert_eq!(families.len(), all, "a family stands once");
+    }
+
+    #[test]
+    fn labels_are_escaped_and_the_dialects_differ_where_they_must() {
+        let (old, new) = (render(&large(), Dialect::Prometheus), render(&large(), Dialect::OpenMetrics));
+        assert!(old.contains(r#"truename_upstream_up{group="a\"b\\c\n",upstream="n0"} 1"#), "{old}");
+        assert!(old.contains("# TYPE truename_cache_hits_total counter\n") && !old.contains("# EOF"));
+        assert!(new.contains("# TYPE truename_cache_hits counter\n") && new.ends_with("# EOF\n"));
+        assert!(new.contains("\ntruename_cache_hits_total 0\n"));
+        assert!(old.contains("_bucket{source=\"cache\",le=\"0.0064\"} 1\n"), "{old}");
+        assert!(old.contains("_bucket{source=\"cache\",le=\"0.0032\"} 1\n") && old.contains("le=\"0.0016\"} 0\n"));
+        assert_eq!(
+            Dialect::choose("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"),
+            Dialect::OpenMetrics
+        );
+        assert_eq!(Dialect::choose("*/*"), Dialect::Prometheus);
+    }
+}

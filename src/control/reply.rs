@@ -1,0 +1,148 @@
+//! Responses: documents, and problems as RFC 9457 has them.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::convert::Infallible;
+
+/// The body of a response.
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What problems are called: `urn:truename:problem:` and a word.
+const PROBLEM_PREFIX: &str = "urn:truename:problem:";
+
+/// What went wrong with a request.
+#[derive(Debug, Clone)]
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
+    status: StatusCode,
+    /// A stable kebab-case word for the kind of problem.
+    kind: &'static str,
+    /// What is wrong with this request and what to do.
+    detail: String,
+    /// More about it, by name.
+    more: Map<String, Value>,
+    header: Option<(HeaderName, String)>,
+}
+
+impl Problem {
+    /// Makes a problem.
+    pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
+        Self(Box::new(Parts { status, kind, detail: detail.into(), more: Map::new(), header: None }))
+    }
+
+    /// Says that a request cannot be understood.
+    pub fn bad_request(kind: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, kind, detail)
+    }
+
+    /// Says that there is no such thing.
+    pub fn not_found(kind: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, kind, detail)
+    }
+
+    /// Adds something a program can read.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Names the methods there are.
+    pub(super) fn allow(mut self, methods: &str) -> Self {
+        self.0.header = Some((ALLOW, methods.to_owned()));
+        self
+    }
+}
+
+/// A response to be.
+#[derive(Debug, Clone)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    content_type: &'static str,
+    body: Vec<u8>,
+    /// What its tag is made of, when the body holds the time of day.
+    tagged_by: Option<Vec<u8>>,
+}
+
+impl Reply {
+    /// Makes a JSON document.
+    pub(super) fn json(value: &impl Serialize) -> Self {
+        let mut body = serde_json::to_vec_pretty(value).unwrap_or_default();
+        body.push(b'\n');
+        Self { status: StatusCode::OK, content_type: "application/json", body, tagged_by: None }
+    }
+
+    /// Makes a text.
+    pub(super) fn text(content_type: &'static str, text: String) -> Self {
+        Self { status: StatusCode::OK, content_type, body: text.into_bytes(), tagged_by: None }
+    }
+
+    /// Changes the status.
+    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Changes what the tag is made of.
+    pub(super) fn tagged_by(mut self, value: &impl Serialize) -> Self {
+        self.tagged_by = serde_json::to_vec(value).ok();
+        self
+    }
+
+    /// Turns it into a response; one that the client has already is not sent again.
+    pub(super) fn into_response(self, asked: &HeaderMap) -> Response<Body> {
+        let of = self.tagged_by.as_deref().unwrap_or(&self.body);
+        let tag = format!("\"{:08x}-{:x}\"", crc32fast::hash(of), of.len());
+        let mut response = Response::new(body(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        let known = |value: &HeaderValue| {
+            value.to_str().is_ok_and(|list| list.split(',').any(|one| matches!(one.trim(), "*") || one.trim() == tag))
+        };
+        if self.status == StatusCode::OK && asked.get_all(IF_NONE_MATCH).iter().any(known) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            *response.body_mut() = body(Vec::new());
+            response.headers_mut().remove(CONTENT_TYPE);
+        }
+        if let Ok(tag) = HeaderValue::try_from(tag) {
+            response.headers_mut().insert(ETAG, tag);
+        }
+        response
+    }
+}
+
+impl From<Problem> for Response<Body> {
+    fn from(Problem(problem): Problem) -> Self {
+        let mut document = json!({
+            "type": format!("{PROBLEM_PREFIX}{}", problem.kind),
+            "title": problem.status.canonical_reason().unwrap_or("error"),
+            "status": problem.status.as_u16(),
+            "detail": problem.detail,
+        });
+        if let Some(document) = document.as_object_mut() {
+            document.extend(problem.more);
+        }
+        let mut response = Self::new(body(format!("{document:#}\n").into_bytes()));
+        *response.status_mut() = problem.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some((name, Ok(value))) = problem.header.map(|(name, text)| (name, HeaderValue::try_from(text))) {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
+
+fn body(bytes: Vec<u8>) -> Body {
+    Full::new(Bytes::from(bytes)).boxed_unsync()
+}

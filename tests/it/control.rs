@@ -1,0 +1,391 @@
+//! The control sockets: who may ask what, and that what they say is so (issue 5).
+
+use crate::support::client::{ask, ask_type, connect, plain_query, query, read_frame, write_frame};
+use crate::support::daemon::{Daemon, forward_to};
+use crate::support::eventually;
+use crate::support::fake::{Fake, Habit};
+use crate::support::http::{ask_http, get, get_tcp, raw};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use truename::dns::Rtype;
+
+const ZONE: &str =
+    "[[zone]]\nname = \"lab.example\"\nrecords = [{ name = \"@\", type = \"A\", value = \"10.0.0.1\" }]\n";
+
+pub(crate) fn stats_socket(daemon: &Daemon) -> PathBuf {
+    daemon.folder.path().join("stats.sock")
+}
+
+pub(crate) fn control_socket(daemon: &Daemon) -> PathBuf {
+    daemon.folder.path().join("control.sock")
+}
+
+/// Starts a daemon and waits for its sockets.
+pub(crate) fn start(config: &str) -> Daemon {
+    let daemon = Daemon::start(config);
+    eventually("the sockets are there", || daemon.events("control socket").len() == 2);
+    daemon
+}
+
+fn validator() -> jsonschema::Validator {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema/stats-1.json")).unwrap();
+    jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
+}
+
+fn sum(counts: &Value) -> u64 {
+    counts.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum()
+}
+
+/// Asserts what always holds of a report, and returns the number of questions answered.
+fn assert_sound(report: &Value, validator: &jsonschema::Validator) -> u64 {
+    let errors: Vec<String> =
+        validator.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert_eq!(errors, Vec::<String>::new(), "{report:#}");
+    let queries = &report["queries"];
+    let total = queries["total"].as_u64().unwrap();
+    for by in ["by_proto", "by_type", "by_rcode", "by_source"] {
+        assert_eq!(sum(&queries[by]), total, "{by}: {queries:#}");
+    }
+    let latency = &report["latency_seconds"];
+    assert_eq!(latency["all"]["count"], total);
+    let by_source = queries["by_source"].as_object().unwrap();
+    for (source, count) in by_source {
+        assert_eq!(latency[source]["count"], *count, "{source}");
+    }
+    let cache = &report["cache"];
+    let [hits, misses] = ["hits_total", "misses_total"].map(|name| cache[name].as_f64().unwrap());
+    let ratio = if hits + misses == 0.0 { 0.0 } else { hits / (hits + misses) };
+    assert!((cache["hit_ratio"].as_f64().unwrap() - ratio).abs() < 0.001, "{cache:#}");
+    let of_all = |name: &str| -> u64 {
+        let upstreams = report["upstreams"].as_array().unwrap();
+        upstreams.iter().map(|upstream| upstream[name].as_u64().unwrap_or_else(|| sum(&upstream[name]))).sum()
+    };
+    assert!(of_all("responses_total") + of_all("errors_total") <= of_all("queries_total"), "{report:#}");
+    total
+}
+
+#[test]
+fn stats_says_what_was_asked_and_its_sums_agree() {
+    let fake = Fake::address([192, 0, 2, 1]).with("none.example.org", Habit::NxDomain(60));
+    let daemon = start(&format!("{ZONE}{}", forward_to(&[fake.address])));
+    for _ in 0..3 {
+        ask(daemon.address, "www.example.org");
+    }
+    ask(daemon.address, "none.example.org");
+    ask_type(daemon.address, "lab.example", Rtype::AAAA);
+    let mut stream = connect(daemon.address);
+    write_frame(&mut stream, &query("lab.example", Rtype::TXT, 7));
+    read_frame(&mut stream).unwrap();
+    let report = get(&stats_socket(&daemon), "/stats").json();
+    assert_eq!(assert_sound(&report, &validator()), 6);
+    let queries = &report["queries"];
+    assert_eq!(queries["by_proto"], json!({ "udp": 5, "tcp": 1 }));
+    assert_eq!([&queries["by_type"]["A"], &queries["by_type"]["AAAA"], &queries["by_type"]["TXT"]], [4, 1, 1]);
+    assert_eq!([&queries["by_rcode"]["NOERROR"], &queries["by_rcode"]["NXDOMAIN"]], [5, 1]);
+    let by_source = &queries["by_source"];
+    assert_eq!([&by_source["zone"], &by_source["cache"], &by_source["forward"]], [2, 2, 2]);
+    let upstream = report["upstreams"].as_array().unwrap().iter().find(|up| up["group"] == "fake").unwrap();
+    assert_eq!((&upstream["state"], &upstream["responses_total"]), (&json!("up"), &json!(2)));
+    assert_eq!(report["zones"][0]["name"], "lab.example.");
+    assert_eq!(report["config"]["sha256"].as_str().unwrap().len(), 64);
+    // Nobody is told what was asked, or by whom.
+    let text = report.to_string();
+    assert!(!text.contains("www.example.org") && !text.contains("none.example"), "{text}");
+}
+
+#[test]
+fn sums_agree_at_any_moment_under_load() {
+    let fake = Fake::address([192, 0, 2, 1]);
+    let daemon = start(&format!("[server]\nworkers = 2\n{ZONE}{}", forward_to(&[fake.address])));
+    let (socket, validator, done) = (stats_socket(&daemon), validator(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for thread in 0..3_u16 {
+            let (done, address) = (&done, daemon.address);
+            scope.spawn(move || {
+                let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+                client.connect(address).unwrap();
+                client.set_nonblocking(true).unwrap();
+                let mut buffer = [0; 1500];
+                let mut n = 0_u16;
+                while !done.load(Ordering::Relaxed) {
+                    n = n.wrapping_add(1);
+                    let name = match n % 8 {
+                        0 => format!("n{n}.t{thread}.example.org"),
+                        1 => "lab.example".to_owned(),
+                        _ => format!("popular{}.example.org", n % 5),
+                    };
+                    let _ = client.send(&plain_query(&name, [Rtype::A, Rtype::AAAA, Rtype::MX][usize::from(n % 3)], n));
+                    while client.recv(&mut buffer).is_ok() {}
+                }
+            });
+        }
+        let (mut last, mut seen) = (0, 0);
+        while seen < 60 || last < 5_000 {
+            let total = assert_sound(&get(&socket, "/stats").json(), &validator);
+            assert!(total >= last, "{total} after {last}");
+            last = total;
+            seen += 1;
+            assert!(seen < 20_000, "no load: {last}");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    daemon.assert_no_panic();
+}
+
+#[test]
+fn everybody_may_read_sums_and_only_control_may_act_or_name() {
+    let daemon = start(ZONE);
+    let (stats, control) = (stats_socket(&daemon), control_socket(&daemon));
+    let mode = |path: &PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&stats), mode(&control)), (0o666, 0o660));
+    ask(daemon.address, "lab.example");
+    for (method, target) in [
+        ("GET", "/cache"),
+        ("GET", "/cache/lab.example"),
+        ("GET", "/query?name=a.b"),
+        ("POST", "/reload"),
+        ("DELETE", "/cache?match=*"),
+        ("POST", "/config/check"),
+    ] {
+        let refused = ask_http(&stats, method, target, "", "");
+        assert_eq!((refused.status, refused.problem().as_str()), (403, "control-only"), "{method} {target}");
+        assert_ne!(ask_http(&control, method, target, "", "").status, 403, "{method} {target}");
+    }
+    for path in [
+        "/stats",
+        "/metrics",
+        "/healthz",
+        "/version",
+        "/schema/stats",
+        "/schema/config",
+        "/openapi.json",
+        "/upstreams",
+        "/zones",
+        "/routes",
+        "/lists",
+        "/views",
+    ] {
+        for socket in [&stats, &control] {
+            assert_eq!(get(socket, path).status, 200, "{path}");
+        }
+    }
+}
+
+#[test]
+fn unknown_paths_methods_parameters_and_sections_are_told_what_there_is() {
+    let daemon = start(ZONE);
+    let socket = stats_socket(&daemon);
+    let unknown = get(&socket, "/nothing");
+    assert_eq!((unknown.status, unknown.problem().as_str()), (404, "unknown-path"));
+    assert!(unknown.json()["paths"].as_array().unwrap().contains(&json!("GET /stats")));
+    let wrong = ask_http(&socket, "PUT", "/stats", "", "x");
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("GET, HEAD")));
+    assert_eq!(get(&socket, "/stats?x=1").problem(), "unknown-parameter");
+    assert_eq!(get(&socket, "/stats?section=cash").problem(), "unknown-section");
+    let part = get(&socket, "/stats?section=cache,guard").json();
+    assert!(part["cache"].is_object() && part["guard"].is_object() && part.get("queries").is_none(), "{part:#}");
+}
+
+#[test]
+fn head_has_no_body_and_what_is_known_is_not_sent_again() {
+    let daemon = start(ZONE);
+    let socket = stats_socket(&daemon);
+    let head = ask_http(&socket, "HEAD", "/version", "", "");
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_ne!(head.header("content-length"), Some("0"));
+    let tag = get(&socket, "/version").header("etag").unwrap().to_owned();
+    let again = ask_http(&socket, "GET", "/version", &format!("If-None-Match: {tag}\r\n"), "");
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+    let tag = get(&socket, "/stats?section=zones").header("etag").unwrap().to_owned();
+    ask(daemon.address, "lab.example");
+    assert_eq!(ask_http(&socket, "GET", "/stats?section=zones", &format!("If-None-Match: {tag}\r\n"), "").status, 200);
+}
+
+#[test]
+fn readiness_follows_the_upstreams_of_the_default_group() {
+    // Nobody is there, which ICMP says at once.
+    let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let daemon = start(&forward_to(&[gone]));
+    let socket = stats_socket(&daemon);
+    assert_eq!(get(&socket, "/healthz").status, 200);
+    assert_eq!(get(&socket, "/readyz").status, 200);
+    let mut tries = 0;
+    eventually("it is down", || {
+        tries += 1;
+        ask(daemon.address, &format!("x{tries}.example.org"));
+        get(&socket, "/readyz").status == 503
+    });
+    let body = get(&socket, "/readyz").json();
+    assert!(body["reason"].as_str().unwrap().contains("fake"), "{body}");
+    assert_eq!(get(&socket, "/healthz").status, 200);
+}
+
+#[test]
+fn a_reload_is_waited_for_and_its_outcome_told() {
+    let daemon = start(ZONE);
+    let (stats, control) = (stats_socket(&daemon), control_socket(&daemon));
+    daemon.write("truename.toml", &ZONE.replace("10.0.0.1", "10.0.0.2"));
+    let done = ask_http(&control, "POST", "/reload", "", "");
+    assert_eq!((done.status, &done.json()["ok"], &done.json()["generation"]), (200, &json!(true), &json!(2)));
+    assert_eq!(ask(daemon.address, "lab.example").addresses(), ["10.0.0.2"]);
+    daemon.write("truename.toml", "[server]\nworkers = \"many\"\n");
+    let refused = ask_http(&control, "POST", "/reload", "", "");
+    assert_eq!((refused.status, &refused.json()["ok"]), (422, &json!(false)));
+    assert_eq!(refused.json()["diagnostics"][0]["line"], 2);
+    let config = get(&stats, "/stats").json()["config"].clone();
+    assert_eq!((&config["generation"], &config["last_reload"]["ok"]), (&json!(2), &json!(false)));
+    assert!(config["last_reload"]["error"].as_str().unwrap().contains("truename.toml:2"), "{config}");
+    assert_eq!(ask(daemon.address, "lab.example").addresses(), ["10.0.0.2"]);
+}
+
+#[test]
+fn a_configuration_is_looked_at_without_reading_other_files() {
+    let daemon = start(ZONE);
+    let control = control_socket(&daemon);
+    let check = |text: &str| ask_http(&control, "POST", "/config/check", "", text).json();
+    assert_eq!(check("[cache]\nmax_entries = 5\n")["ok"], true);
+    let wrong = check("[cache]\nmax_entires = 5\n");
+    assert_eq!((&wrong["ok"], &wrong["diagnostics"][0]["line"]), (&json!(false), &json!(2)));
+    assert_eq!(check("include = [\"/etc/passwd\"]\n")["ok"], true, "it was not opened");
+}
+
+#[test]
+fn cached_answers_are_listed_and_removed_by_name_by_suffix_and_all() {
+    let fake = Fake::address([192, 0, 2, 1]);
+    let daemon = start(&forward_to(&[fake.address]));
+    let control = control_socket(&daemon);
+    for name in ["a.example.org", "b.example.org", "c.example.net", "d.example.com"] {
+        ask(daemon.address, name);
+    }
+    let names = |target: &str| -> Vec<String> {
+        let entries = get(&control, target).json()["entries"].take();
+        entries.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("/cache"), ["d.example.com.", "c.example.net.", "a.example.org.", "b.example.org."]);
+    assert_eq!(names("/cache?match=*.example.org"), ["a.example.org.", "b.example.org."]);
+    assert_eq!(get(&control, "/cache?limit=1").json()["more"], true);
+    let one = get(&control, "/cache/A.Example.org").json()["entries"][0].clone();
+    assert_eq!(
+        (&one["answer"][0]["data"], &one["state"], &one["type"]),
+        (&json!("192.0.2.1"), &json!("fresh"), &json!("A"))
+    );
+    let left = one["ttl_left_seconds"].as_i64().unwrap();
+    assert!(left > 0, "{one:#}");
+    assert_eq!(get(&control, "/cache/x.example.org").problem(), "not-cached");
+    let flush =
+        |what: &str| ask_http(&control, "DELETE", &format!("/cache?match={what}"), "", "").json()["removed"].clone();
+    assert_eq!((flush("c.example.net"), flush("*.example.org"), flush("*")), (json!(1), json!(2), json!(1)));
+    ask(daemon.address, "a.example.org");
+    assert_eq!(fake.count("a.example.org"), 2);
+    assert_eq!(get(&control, "/cache?limit=0").problem(), "bad-limit");
+    assert_eq!(ask_http(&control, "DELETE", "/cache", "", "").problem(), "missing-parameter");
+}
+
+#[test]
+fn a_question_is_answered_with_what_every_stage_decided() {
+    let daemon = start(ZONE);
+    let answer = get(&control_socket(&daemon), "/query?name=lab.example").json();
+    assert_eq!((&answer["answer"][0]["data"], &answer["source"]), (&json!("10.0.0.1"), &json!("zone")));
+    let stages: Vec<&str> =
+        answer["trace"].as_array().unwrap().iter().map(|step| step["stage"].as_str().unwrap()).collect();
+    assert!(stages.contains(&"zone") && stages.contains(&"cache"), "{stages:?}");
+    assert_eq!(get(&control_socket(&daemon), "/query?name=a..b").problem(), "bad-name");
+    assert_eq!(get(&control_socket(&daemon), "/query?name=a.b&type=X1").problem(), "bad-type");
+}
+
+#[test]
+fn metrics_pass_promtool_in_both_dialects() {
+    let fake = Fake::address([192, 0, 2, 1]);
+    let daemon = start(&format!("{ZONE}{}", forward_to(&[fake.address])));
+    ask(daemon.address, "www.example.org");
+    let socket = stats_socket(&daemon);
+    let page = get(&socket, "/metrics");
+    assert_eq!(page.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    for line in [
+        "truename_dns_requests_total{proto=\"udp\",type=\"A\"} 1\n",
+        "truename_dns_responses_total{rcode=\"NOERROR\",source=\"forward\"} 1\n",
+        "truename_dns_request_duration_seconds_count{source=\"forward\"} 1\n",
+        "truename_guard_checks_total{verdict=\"poisoned\"} 0\n",
+        "process_open_fds ",
+    ] {
+        assert!(page.body.contains(line), "{line}{}", page.body);
+    }
+    let open = ask_http(&socket, "GET", "/metrics", "Accept: application/openmetrics-text\r\n", "");
+    assert!(
+        open.body.ends_with("# EOF\n") && open.header("content-type").unwrap().starts_with("application/openmetrics")
+    );
+    let Ok(mut tool) = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+    else {
+        return;
+    };
+    tool.stdin.take().unwrap().write_all(page.body.as_bytes()).unwrap();
+    let said = tool.wait_with_output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert_eq!(said, "");
+}
+
+#[test]
+fn over_tcp_there_are_metrics_and_health_only_and_only_under_our_own_name() {
+    let daemon = Daemon::start(&format!("{ZONE}[stats]\nprometheus_listen = \"127.0.0.1:0\"\n"));
+    eventually("it listens", || daemon.events("metrics").len() == 1);
+    let address: std::net::SocketAddr = daemon.events("metrics")[0]["address"].as_str().unwrap().parse().unwrap();
+    let port = address.port();
+    for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("[::1]:{port}")] {
+        assert_eq!(get_tcp(address, "/metrics", &host).status, 200, "{host}");
+    }
+    for host in ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example", ""] {
+        assert_eq!(get_tcp(address, "/metrics", host).status, 421, "{host}");
+    }
+    let host = format!("127.0.0.1:{port}");
+    assert_eq!(get_tcp(address, "/healthz", &host).status, 200);
+    assert_eq!(get_tcp(address, "/stats", &host).status, 403);
+    assert_eq!(get_tcp(address, "http://evil.example/metrics", &host).status, 421);
+}
+
+#[test]
+fn a_dead_daemons_sockets_are_replaced_and_a_living_ones_are_not() {
+    let mut first = start(ZONE);
+    first.kill();
+    assert!(stats_socket(&first).exists(), "a killed daemon leaves them");
+    let second = first.again();
+    eventually("it has made its own", || second.events("control socket").len() == 2);
+    assert_eq!(get(&stats_socket(&second), "/healthz").status, 200);
+    let third = second.again();
+    eventually("it says why not", || {
+        third.events("no control socket; commands that look inside will not work").len() == 2
+    });
+    assert_eq!(ask(third.address, "lab.example").addresses(), ["10.0.0.1"], "it serves all the same");
+    drop(third);
+    assert_eq!(get(&stats_socket(&second), "/healthz").status, 200);
+}
+
+#[test]
+fn sockets_are_gone_with_the_daemon_and_can_be_turned_off() {
+    let mut daemon = start(ZONE);
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    daemon.wait();
+    assert!(!stats_socket(&daemon).exists() && !control_socket(&daemon).exists());
+    let off = Daemon::start(&format!("{ZONE}[stats]\nsocket = \"off\"\ncontrol = \"off\"\n"));
+    assert_eq!(ask(off.address, "lab.example").addresses(), ["10.0.0.1"]);
+    assert!(!stats_socket(&off).exists() && off.events("control socket").is_empty());
+}
+
+#[test]
+fn one_connection_takes_many_requests() {
+    let daemon = start(ZONE);
+    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(9)
+        + "GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let all = raw(&stats_socket(&daemon), request.as_bytes()).unwrap();
+    assert_eq!(all.body.matches("HTTP/1.1 200 OK").count(), 9, "{}", all.body);
+    assert!(all.body.contains("\"version\""));
+}
