@@ -42,6 +42,7 @@ fn config(list: PathBuf) -> Config {
         private: Tristate::Auto,
         on_failure: None,
         private_answers: None,
+        guard: None,
         at,
     };
     Config { routes: vec![route], ..support::config() }

@@ -27,7 +27,11 @@ pub(crate) fn config() -> Config {
             timeout: Duration::from_secs(4),
             fallback: None,
         }],
-        default: DefaultRoute { upstream: GroupId(0), private_answers: PrivateAnswers::Auto },
+        default: DefaultRoute {
+            upstream: GroupId(0),
+            private_answers: PrivateAnswers::Auto,
+            guard: truename::config::GuardMode::Off,
+        },
         routes: Vec::new(),
         time_servers: Vec::new(),
         built_in: Vec::new(),
@@ -35,6 +39,7 @@ pub(crate) fn config() -> Config {
         zones: Vec::new(),
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
+        guard: truename::config::Guard { references: GroupId(0), budget: Duration::ZERO },
         cache: Cache {
             max_entries: 50_000,
             max_bytes: 32 << 20,

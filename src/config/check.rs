@@ -12,11 +12,12 @@ mod zones;
 
 use super::diagnostic::Diagnostic;
 use super::document::{Node, Table, Value};
-use super::file::{LOG_FORMAT, LOG_LEVEL, ON_CONFLICT, PRIVATE_ANSWERS, SOCKET_OFF};
+use super::file::{GUARD, LOG_FORMAT, LOG_LEVEL, ON_CONFLICT, PRIVATE_ANSWERS, SOCKET_OFF};
 use super::model::{
-    Cache, Config, DefaultRoute, GroupId, Hosts, Log, Prefetch, ServeStale, Server, SocketPlace, Stats,
+    Cache, Config, DefaultRoute, GroupId, Guard, Hosts, Log, Prefetch, ServeStale, Server, SocketPlace, Stats,
 };
 use super::resolve::{Names, SYSTEM_GROUP, duplicate};
+use super::resolvers::TRUSTED_GROUP;
 use super::{get, paths};
 use crate::dns::Name;
 use std::net::SocketAddr;
@@ -47,7 +48,7 @@ pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
     let rewrites = zones::rewrites(root, &names, diagnostics);
     let (hosts, cache, log) = (hosts(root), cache(root, diagnostics), log(root));
     let time_servers = time_servers(root, diagnostics);
-    let stats = stats(root, diagnostics);
+    let (stats, guard) = (stats(root, diagnostics), guard(root, &names, diagnostics));
     Config {
         server,
         groups,
@@ -59,6 +60,7 @@ pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
         hosts,
         rewrites,
         cache,
+        guard,
         views,
         stats,
         log,
@@ -121,6 +123,16 @@ fn default_route(root: &Table, names: &Names, diagnostics: &mut Vec<Diagnostic>)
     DefaultRoute {
         upstream: names.group(table, "upstream", diagnostics).unwrap_or(GroupId(system.unwrap_or_default())),
         private_answers: get::meaning(table, "private_answers", &PRIVATE_ANSWERS),
+        guard: get::meaning(table, "guard", &GUARD),
+    }
+}
+
+fn guard(root: &Table, names: &Names, diagnostics: &mut Vec<Diagnostic>) -> Guard {
+    let table = root.always("guard");
+    let built_in = names.groups.iter().position(|group| group == TRUSTED_GROUP).and_then(|at| u16::try_from(at).ok());
+    Guard {
+        references: names.group(table, "references", diagnostics).unwrap_or(GroupId(built_in.unwrap_or_default())),
+        budget: get::duration(table, "budget"),
     }
 }
 
@@ -352,7 +364,9 @@ clients = ["10.1.2.3/8"]
             ),
             ("[upstream.a]\nservers = [\"auto\"]\nfallback = \"a\"", "3:12 fallback-cycle upstream.a.fallback"),
             ("[default]\nupstream = \"sytem\"", "2:12 unknown-upstream default.upstream"),
-            ("[default]\nguard = \"enforce\"", "2:9 bad-value default.guard"),
+            ("[default]\nguard = \"watch\"", "2:9 bad-value default.guard"),
+            ("[guard]\nbudget = \"5s\"", "2:10 out-of-range guard.budget"),
+            ("[guard]\nreferences = \"trusetd\"", "2:14 unknown-upstream guard.references"),
             ("[[route]]\nupstream = \"system\"", "1:1 no-names route[0]"),
             ("[[route]]\nnames = [\"a.example\"]", "1:1 missing-key route[0].upstream"),
             (

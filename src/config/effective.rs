@@ -3,8 +3,8 @@
 //! What comes out can be read in again and means the same, but for passwords, which are hidden.
 
 use super::model::{
-    Config, Floor, Group, OnFailure, Pattern, PrivateAnswers, Proxy, ProxyServer, Route, Rung, Strategy, Tristate,
-    Upstream, UpstreamHost, UpstreamOptions, ViewId,
+    Config, Floor, Group, GuardMode, OnFailure, Pattern, PrivateAnswers, Proxy, ProxyServer, Route, Rung, Strategy,
+    Tristate, Upstream, UpstreamHost, UpstreamOptions, ViewId,
 };
 use super::server::{ServerAddress, rung};
 use super::units::format_duration;
@@ -23,8 +23,12 @@ pub fn effective(config: &Config) -> String {
     key(&mut text, "upstream", config.group(default.upstream).name.as_str());
     key(&mut text, "private_answers", private_answers(default.private_answers));
     key(&mut text, "time_servers", config.time_servers.iter().map(ToString::to_string).collect::<Vec<_>>());
+    key(&mut text, "guard", guard(default.guard));
     // What they stand for is written out below.
     text.push_str("trusted_presets = []\n");
+    text.push_str("\n[guard]\n");
+    key(&mut text, "references", config.group(config.guard.references).name.as_str());
+    key(&mut text, "budget", format_duration(config.guard.budget));
     for each in &config.routes {
         route(&mut text, config, each);
     }
@@ -203,6 +207,16 @@ fn route(text: &mut String, config: &Config, route: &Route) {
     }
     if let Some(answers) = route.private_answers {
         key(text, "private_answers", private_answers(answers));
+    }
+    if let Some(mode) = route.guard {
+        key(text, "guard", guard(mode));
+    }
+}
+
+fn guard(mode: GuardMode) -> &'static str {
+    match mode {
+        GuardMode::Off => "off",
+        GuardMode::Enforce => "enforce",
     }
 }
 

@@ -6,7 +6,7 @@
 mod upstream;
 
 use super::keys::{Key, Kind, Presence, TableDef, Words};
-use super::model::{ListFormat, LogFormat, LogLevel, OnConflict, OnFailure, PrivateAnswers, Tristate};
+use super::model::{GuardMode, ListFormat, LogFormat, LogLevel, OnConflict, OnFailure, PrivateAnswers, Tristate};
 
 pub(crate) use upstream::{FLOOR, STRATEGY, UPSTREAM};
 
@@ -16,6 +16,8 @@ use Presence::{Always, Default, Optional, Required};
 pub const FORMAT_VERSION: i64 = 1;
 /// RFC 2181 section 8: a TTL is at most 2^31 - 1 seconds.
 const MAX_TTL_MS: u64 = (i32::MAX as u64) * 1000;
+/// Clients wait 4.5 s in all, and an answer must still reach them (docs/promises.md 1).
+const MAX_GUARD_BUDGET_MS: u64 = 4000;
 /// A week; no cache entry lives longer (RFC 8767 section 4 calls this the sensible cap).
 const MAX_CACHE_TTL_MS: u64 = 7 * 86_400_000;
 
@@ -27,6 +29,9 @@ pub(crate) const PRIVATE_ANSWERS: Words<PrivateAnswers> = Words {
     words: &["auto", "drop", "allow"],
     meanings: &[PrivateAnswers::Auto, PrivateAnswers::Drop, PrivateAnswers::Allow],
 };
+/// `guard`.
+pub(crate) const GUARD: Words<GuardMode> =
+    Words { words: &["off", "enforce"], meanings: &[GuardMode::Off, GuardMode::Enforce] };
 /// `route.private` when it is a word.
 pub(crate) const PRIVATE: Words<Tristate> = Words { words: &["auto"], meanings: &[Tristate::Auto] };
 /// `route.on_failure`.
@@ -78,6 +83,7 @@ pub static ROOT: TableDef = TableDef {
         Key { name: "hosts", kind: Kind::Table(&HOSTS), presence: Always, doc: "" },
         Key { name: "rewrite", kind: Kind::Tables(&REWRITE), presence: Optional(""), doc: "" },
         Key { name: "cache", kind: Kind::Table(&CACHE), presence: Always, doc: "" },
+        Key { name: "guard", kind: Kind::Table(&GUARD_TABLE), presence: Always, doc: "" },
         Key { name: "view", kind: Kind::Tables(&VIEW), presence: Optional(""), doc: "" },
         Key { name: "stats", kind: Kind::Table(&STATS), presence: Always, doc: "" },
         Key { name: "log", kind: Kind::Table(&LOG), presence: Always, doc: "" },
@@ -161,7 +167,13 @@ static DEFAULT: TableDef = TableDef {
             doc: "Exactly these names are asked of the group `system` too, in plain if need be, when their own group fails \
                   while this machine's clock is so wrong that certificates fail: else it could never be set. []: none.",
         },
-        Key { name: "guard", kind: Kind::Word(&["off"]), presence: Default("\"off\""), doc: GUARD_DOC },
+        Key {
+            name: "guard",
+            kind: Kind::Word(GUARD.words),
+            presence: Default("\"off\""),
+            doc: "\"enforce\": replies about these names are held against one of the group that [guard] names, and only what \
+                  stands goes out; \"off\": replies are believed. Never for local zones and private routes.",
+        },
         Key {
             name: "private_answers",
             kind: Kind::Word(PRIVATE_ANSWERS.words),
@@ -174,8 +186,6 @@ static DEFAULT: TableDef = TableDef {
 
 /// What systemd-timesyncd, chrony and ntpd ask as Debian, Ubuntu, Fedora, Arch, Alpine and OpenWrt ship them.
 const TIME_SERVERS: &str = r#"["pool.ntp.org", "0.debian.pool.ntp.org", "1.debian.pool.ntp.org", "2.debian.pool.ntp.org", "3.debian.pool.ntp.org", "ntp.ubuntu.com", "2.fedora.pool.ntp.org", "2.arch.pool.ntp.org", "0.openwrt.pool.ntp.org"]"#;
-
-const GUARD_DOC: &str = "Judging of replies; only \"off\" in this version.";
 
 static VIEW_DEFAULT: TableDef = TableDef {
     doc: "Names that no route matches, for clients of this view.",
@@ -191,6 +201,31 @@ static VIEW_DEFAULT: TableDef = TableDef {
             kind: Kind::Word(PRIVATE_ANSWERS.words),
             presence: Optional("\"auto\""),
             doc: "Private addresses in answers; absent: as [default] says.",
+        },
+        Key {
+            name: "guard",
+            kind: Kind::Word(GUARD.words),
+            presence: Optional("\"enforce\""),
+            doc: "Whether replies are judged; absent: as [default] says.",
+        },
+    ],
+};
+
+static GUARD_TABLE: TableDef = TableDef {
+    doc: "How replies about guarded names are judged; which names are guarded, their route says.",
+    keys: &[
+        Key {
+            name: "references",
+            kind: Kind::Identifier,
+            presence: Default("\"trusted\""),
+            doc: "The group whose replies are believed: encrypted, and of operators that nobody lies to.",
+        },
+        Key {
+            name: "budget",
+            kind: Kind::Duration { min_ms: 0, max_ms: MAX_GUARD_BUDGET_MS, whole_seconds: false },
+            presence: Default("\"250ms\""),
+            doc: "How long a client who has an answer at hand waits for one to hold it against. Without one in time the \
+                  answer goes out for 30 s at most, unless something speaks hard against it.",
         },
     ],
 };
@@ -227,7 +262,12 @@ static ROUTE: TableDef = TableDef {
             doc: "Files with more names, relative to this file's folder.",
         },
         Key { name: "upstream", kind: Kind::Identifier, presence: Required("\"system\""), doc: "The group asked." },
-        Key { name: "guard", kind: Kind::Word(&["off"]), presence: Default("\"off\""), doc: GUARD_DOC },
+        Key {
+            name: "guard",
+            kind: Kind::Word(GUARD.words),
+            presence: Optional("\"enforce\""),
+            doc: "Whether replies about its names are judged; absent: as the default says. Never for private routes.",
+        },
         Key {
             name: "private",
             kind: Kind::Either(&Kind::Word(PRIVATE.words), &Kind::Boolean),

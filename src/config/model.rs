@@ -37,6 +37,8 @@ pub struct Config {
     pub rewrites: Vec<Rewrite>,
     /// The cache.
     pub cache: Cache,
+    /// How replies about guarded names are judged.
+    pub guard: Guard,
     /// Views in file order; the first that matches a client is its view.
     pub views: Vec<View>,
     /// Looking inside.
@@ -148,6 +150,26 @@ pub struct DefaultRoute {
     pub upstream: GroupId,
     /// What happens to private addresses in public answers.
     pub private_answers: PrivateAnswers,
+    /// Whether its names are guarded.
+    pub guard: GuardMode,
+}
+
+/// Whether replies are judged before they are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GuardMode {
+    /// They are believed as they come.
+    Off,
+    /// They are held against a trusted one, and only what stands goes out.
+    Enforce,
+}
+
+/// `[guard]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guard {
+    /// The group whose replies are believed.
+    pub references: GroupId,
+    /// How long a client who has an answer at hand waits for a trusted one to hold it against.
+    pub budget: Duration,
 }
 
 /// Rebinding protection: what happens to private addresses in answers.
@@ -224,6 +246,8 @@ pub struct Route {
     pub on_failure: Option<OnFailure>,
     /// What happens to private addresses; `None`: allow for private routes, the default's for the others.
     pub private_answers: Option<PrivateAnswers>,
+    /// Whether its names are guarded; `None`: as the default's. Those of private routes never are.
+    pub guard: Option<GuardMode>,
     /// Where it was written.
     pub at: Location,
 }

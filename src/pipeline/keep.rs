@@ -14,6 +14,15 @@ use std::sync::Arc;
 /// Networks are told apart later; until then there is one.
 pub(super) const PLACE: PlaceId = PlaceId(0);
 
+/// What is known of an answer besides its bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Provenance {
+    /// The fingerprint of the question's own name, when its way has shown it.
+    pub(super) own_fingerprint: Option<u64>,
+    /// Nothing trusted confirms it: it is never served stale.
+    pub(super) disputed: bool,
+}
+
 /// Puts an answer into the cache and lowers its TTLs to what it is kept for; returns how long that may be, and what
 /// became of it.
 pub(super) fn keep(
@@ -21,7 +30,7 @@ pub(super) fn keep(
     view: ViewId,
     question: &QuestionKey,
     answer: &mut Answer,
-    own_fingerprint: Option<u64>,
+    known: Provenance,
     now: Tick,
     stats: &Stats,
 ) -> Option<(cache::Lifetime, Inserted)> {
@@ -37,11 +46,11 @@ pub(super) fn keep(
         }
         return None;
     };
-    let fingerprint = match own_fingerprint {
+    let fingerprint = match known.own_fingerprint {
         Some(own) => state.with_aliases(view, own, answer),
         None => state.fingerprint(view, &question.qname, answer),
     };
-    let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now, disputed: false };
+    let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now, disputed: known.disputed };
     let inserted = state.cache.insert(&key, answer, &terms);
     stats.add(Counter::CacheInserted, u64::from(inserted.stored));
     stats.add(Counter::CacheEvicted, inserted.evicted);
@@ -65,6 +74,10 @@ pub(super) struct Late {
 impl Late {
     /// Stages 7 to 9 for such a reply. One whose alias leads elsewhere is left alone: following it is for a question.
     pub(super) fn keep(&self, reply: &Reply) {
+        // Only a trusted reply is good for a guarded name without being held against one.
+        if self.way.guarded && !self.state.is_reference(reply) {
+            return;
+        }
         let server_is_private = crate::dns::address::is_private(reply.address.ip());
         let policy = AddressPolicy { private_answers: self.private_answers, server_is_private };
         let nothing = |message: Message<'_>| compose::is_filtered_to_nothing(&message, &self.question, policy);
@@ -78,7 +91,14 @@ impl Late {
             return;
         }
         self.state.soften(self.view, &self.question, &mut composed);
-        let _kept =
-            keep(&self.state, self.view, &self.question, &mut composed.answer, None, self.clock.now(), &self.stats);
+        let _kept = keep(
+            &self.state,
+            self.view,
+            &self.question,
+            &mut composed.answer,
+            Provenance::default(),
+            self.clock.now(),
+            &self.stats,
+        );
     }
 }

@@ -8,12 +8,13 @@
 //!   4 zone      rewrites, hosts, zones, special before routes: what is ours is never asked elsewhere
 //!   5 route     name × view ─▶ upstream group
 //!   6 exchange  upstream group ─▶ reply
+//!   7 guard     guarded names only: is it true?  before it is composed and stored, so that a lie never is
 //!   8 compose   the alias chain; every alias that somebody else owns goes back to 3 under its own name
 //!   9 store     answer ─▶ cache
 //!  10 respond   answer ─▶ bytes for this client
 //! ```
 //!
-//! (7, the guard, stands between exchange and compose once it exists.) No stage calls another; only this file knows
+//! No stage calls another; only this file knows
 //! two of them. Identical questions in flight are worked out once: the first is the leader, the others wait for it.
 //! Only questions of one configuration are: after a reload the answer, and even who a view's clients are, may differ.
 //! What goes on without a client (refreshing stale and popular answers) takes the same stages, `refresh.rs`.
@@ -28,6 +29,7 @@ pub mod special_types;
 pub mod view;
 pub mod zone;
 
+mod judge;
 mod keep;
 mod refresh;
 mod state;
@@ -46,7 +48,8 @@ use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
 use arc_swap::ArcSwap;
 use cache::{Guard, KeyBuf, Lookup, Role, Serve, Staleness};
 use compose::AddressPolicy;
-use keep::{Late, PLACE, keep};
+use judge::{Judged, Learnt, Unusable};
+use keep::{Late, PLACE, Provenance, keep};
 use refresh::{Background, StaleAnswer};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -73,6 +76,7 @@ const LEADER_RETRIES: usize = 2;
 pub struct Pipeline {
     state: Arc<ArcSwap<State>>,
     background: Background,
+    learnt: Arc<Learnt>,
     clock: Clock,
     stats: Arc<Stats>,
 }
@@ -122,8 +126,10 @@ struct Work<'a> {
     view: ViewId,
     deadline: Instant,
     started: Instant,
-    /// The fingerprint of the question's own name, when its way has shown it.
-    own_fingerprint: Option<u64>,
+    /// What has come to be known of the answer.
+    known: Provenance,
+    /// A name on the way was guarded, so that what its aliases lead to is too.
+    guarded: bool,
     trace: &'a mut Trace,
 }
 
@@ -153,7 +159,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(state: State, clock: Clock, stats: Arc<Stats>) -> Self {
         let state = Arc::new(ArcSwap::from_pointee(state));
-        Self { state, background: Background::default(), clock, stats }
+        Self { state, background: Background::default(), learnt: Arc::default(), clock, stats }
     }
 
     /// Returns the state in force.
@@ -257,8 +263,15 @@ impl Pipeline {
     async fn answer_in_span(&self, query: &Query, trace: &mut Trace) -> Answer {
         let started = Instant::now();
         let state = self.state.load_full();
-        let mut work =
-            Work { state: &state, view: ViewId(0), deadline: started + BUDGET, started, own_fingerprint: None, trace };
+        let mut work = Work {
+            state: &state,
+            view: ViewId(0),
+            deadline: started + BUDGET,
+            started,
+            known: Provenance::default(),
+            guarded: false,
+            trace,
+        };
         // No timer around the whole: the two awaits in it, the exchange and the wait for a leader, have the deadline.
         let answer = self.decide(query, &mut work).await;
         work.step(Stage::Respond, || {
@@ -461,7 +474,11 @@ impl Pipeline {
 
     /// Stages 3 to 8 for one name.
     async fn hop(&self, question: &QuestionKey, is_alias: bool, work: &mut Work<'_>) -> Hop {
-        if is_alias && let Found::Fresh(answer) = self.cached(question, &KeyBuf::of(PLACE, work.view, question), work) {
+        // What is cached of an unguarded name nobody has looked at.
+        if is_alias
+            && !work.guarded
+            && let Found::Fresh(answer) = self.cached(question, &KeyBuf::of(PLACE, work.view, question), work)
+        {
             return Hop::end(answer);
         }
         let system_only = match self.local(question, work) {
@@ -472,9 +489,10 @@ impl Pipeline {
         if question.qtype == Rtype::ANY {
             return Hop::end(special_types::minimal_any(&question.qname));
         }
-        let way = work.state.way(work.view, question, system_only);
+        let way = work.state.way(work.view, question, system_only, work.guarded);
+        work.guarded |= way.guarded;
         if !is_alias {
-            work.own_fingerprint = work.state.fingerprint_on(work.view, question, &way);
+            work.known.own_fingerprint = work.state.fingerprint_on(work.view, question, &way);
         }
         self.forward(question, way, work).await
     }
@@ -502,9 +520,20 @@ impl Pipeline {
                 way.because.clone(),
             )
         });
-        let (reply, policy) = match self.exchange(question, &way, work).await {
-            Ok(found) => found,
-            Err(failure) => return Hop::end(failed(question, &failure, way.local_when_alone)),
+        let asked = self.exchange(question, &way, work).await;
+        let judged = if way.guarded {
+            self.judge(question, &way, asked, work).await
+        } else {
+            asked.map_err(Unusable::Failed).map(Judged::unlooked)
+        };
+        let Judged { reply, policy, keep_at_most, why } = match judged {
+            Ok(judged) => judged,
+            Err(Unusable::Failed(failure)) => return Hop::end(failed(question, &failure, way.local_when_alone)),
+            Err(Unusable::Distrusted) => {
+                let why =
+                    Ede::new(ede::FORGED_ANSWER, "what was answered looks forged, and nothing trusted can be had");
+                return Hop::end(encode::servfail(&question.qname, question.qtype, why));
+            }
         };
         let mut composed = match compose::compose(question, &reply.message, policy, reply.transport.is_encrypted()) {
             Ok(composed) => composed,
@@ -516,6 +545,11 @@ impl Pipeline {
         };
         if work.state.soften(work.view, question, &mut composed) {
             work.step(Stage::Compose, || (key_text(question), "NOERROR", "the name exists here, for other types"));
+        }
+        if let Some(most) = keep_at_most {
+            work.known.disputed = true;
+            cache::cap_ttls(&mut composed.answer.message, u32::try_from(most.as_secs()).unwrap_or(u32::MAX));
+            composed.answer.ede = composed.answer.ede.or(why);
         }
         if composed.scrubbed {
             self.stats.count(Counter::Scrubbed);
@@ -640,8 +674,7 @@ impl Pipeline {
 
     /// Stage 9: keeps the answer for as long as its records allow, and lowers its TTLs to that.
     fn store(&self, question: &QuestionKey, answer: &mut Answer, work: &mut Work<'_>) {
-        let (own, now) = (work.own_fingerprint, self.clock.now());
-        let kept = keep(work.state, work.view, question, answer, own, now, &self.stats);
+        let kept = keep(work.state, work.view, question, answer, work.known, self.clock.now(), &self.stats);
         work.step(Stage::Store, || match kept {
             Some((lifetime, inserted)) if inserted.stored => (key_text(question), "kept", lifetime.to_string()),
             Some((_, inserted)) if inserted.better_stays => {

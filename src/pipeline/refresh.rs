@@ -4,7 +4,7 @@
 //! undone: the answer goes out stale, or expires and is asked for by its next client.
 
 use super::cache::{self, Guard, KeyBuf, Role, Staleness};
-use super::keep::PLACE;
+use super::keep::{PLACE, Provenance};
 use super::state::State;
 use super::text::key_text;
 use super::{BUDGET, BUDGET_SLACK, Pipeline, Waiter, Work, hand_out};
@@ -98,7 +98,7 @@ impl Pipeline {
 
     /// Asks again for a popular answer in the background, unless upstreams have enough to do with what clients want.
     pub(super) fn prefetch(&self, state: &Arc<State>, view: ViewId, question: QuestionKey) {
-        let way = state.way(view, &question, false);
+        let way = state.way(view, &question, false, false);
         let permit = Arc::clone(&self.background.prefetches).try_acquire_owned();
         let (Ok(permit), Ok(runtime), true) =
             (permit, tokio::runtime::Handle::try_current(), state.upstreams.group_is_well(way.group))
@@ -130,7 +130,15 @@ impl Pipeline {
         let started = Instant::now();
         let work = async move {
             let deadline = started + BUDGET;
-            let mut work = Work { state: &state, view, deadline, started, own_fingerprint: None, trace: &mut trace };
+            let mut work = Work {
+                state: &state,
+                view,
+                deadline,
+                started,
+                known: Provenance::default(),
+                guarded: false,
+                trace: &mut trace,
+            };
             let resolved = timeout_at(deadline + BUDGET_SLACK, pipeline.resolve(&question, &mut work)).await;
             let mut answer = resolved.unwrap_or_else(|_| {
                 pipeline.stats.count(Counter::BudgetExceeded);
@@ -163,7 +171,7 @@ impl Pipeline {
 /// Tells whether asking is known to be in vain: everybody whom this question would go to is dead.
 fn is_down(question: &QuestionKey, work: &Work<'_>) -> bool {
     let state = work.state;
-    let way = state.way(work.view, question, false);
+    let way = state.way(work.view, question, false, false);
     let default = state.config.default_for(work.view).upstream;
     let has_resort = way.on_failure == OnFailure::Default && default != way.group;
     state.upstreams.group_is_down(way.group) && (!has_resort || state.upstreams.group_is_down(default))

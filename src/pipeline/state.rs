@@ -10,7 +10,7 @@ use super::zone::{Context, LocalAnswer, Outcome, Zones};
 use crate::config::{Config, GroupId, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::wire::Section;
 use crate::dns::{Answer, Name, QuestionKey, Rcode, Rtype};
-use crate::upstream::Upstreams;
+use crate::upstream::{Reply, Upstreams};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
@@ -66,6 +66,8 @@ pub(super) struct Way {
     pub(super) on_failure: OnFailure,
     /// The name must never reach a public server.
     private: bool,
+    /// Replies are judged before they are believed.
+    pub(super) guarded: bool,
     /// Only servers with private addresses may be asked.
     pub(super) only_private: bool,
     /// The answer when there is no server that may be asked.
@@ -103,14 +105,15 @@ impl State {
         self.zones.answer(view, &question.qname, question.qtype, question.dnssec_ok, &routed)
     }
 
-    /// Stage 5 for one name; `system_only` is what stage 4 said about it.
-    pub(super) fn way(&self, view: ViewId, question: &QuestionKey, system_only: bool) -> Way {
+    /// Stage 5 for one name; `system_only` is what stage 4 said about it, `from_guarded` that a guarded name's alias led here.
+    pub(super) fn way(&self, view: ViewId, question: &QuestionKey, system_only: bool, from_guarded: bool) -> Way {
         if system_only {
             return Way {
                 group: self.system_group(),
                 private_answers: PrivateAnswers::Allow,
                 on_failure: OnFailure::Servfail,
                 private: true,
+                guarded: false,
                 only_private: true,
                 local_when_alone: Some(self.zones.withheld(&question.qname)),
                 because: "a special-use name: only private system servers may be asked".into(),
@@ -123,6 +126,8 @@ impl State {
             private_answers: choice.private_answers,
             on_failure: choice.on_failure,
             private: choice.private,
+            // A name that an alias of a guarded one leads to is as guarded, unless it is private.
+            guarded: choice.guarded || from_guarded && !choice.private,
             only_private: false,
             local_when_alone: None,
             because: choice.because(),
@@ -135,6 +140,11 @@ impl State {
     pub(super) fn clock_resort(&self, question: &QuestionKey, way: &Way) -> Option<GroupId> {
         let is_public = !way.private && way.group != self.system_group();
         (is_public && self.config.time_servers.contains(&question.qname)).then(|| self.system_group())
+    }
+
+    /// Tells whether a reply is of an upstream whose word counts against others'.
+    pub(super) fn is_reference(&self, reply: &Reply) -> bool {
+        self.upstreams.servers(self.config.guard.references).iter().any(|server| server.label == reply.server)
     }
 
     /// Tells whether an alias that turned up in a reply belongs to a zone of ours or to another route than the

@@ -211,8 +211,9 @@ fn a_group_that_a_network_lets_nobody_reach_gives_way_to_the_default_and_comes_b
     }
 }
 
+// Takes minutes: trials are as far apart as they ever are.
+#[cfg(feature = "long-tests")]
 #[test]
-#[ignore = "takes minutes: trials are as far apart as they ever are"]
 fn after_a_long_time_too_a_ladder_and_a_group_come_back_within_a_minute() {
     let pki = Pki::new();
     let (what, rules) = WAYS[0];

@@ -58,6 +58,7 @@ pub(crate) fn routes(
         private: Tristate::False,
         on_failure: Some(OnFailure::Default),
         private_answers: None,
+        guard: None,
         at,
     }]
 }

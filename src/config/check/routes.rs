@@ -3,7 +3,7 @@
 use super::zones::patterns;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::{Node, Table, Value};
-use crate::config::file::{LIST_FORMAT, ON_FAILURE, PRIVATE, PRIVATE_ANSWERS};
+use crate::config::file::{GUARD, LIST_FORMAT, ON_FAILURE, PRIVATE, PRIVATE_ANSWERS};
 use crate::config::model::{GroupId, ListFile, Pattern, Route, Scope, Tristate, Zone};
 use crate::config::presets;
 use crate::config::resolve::{Names, covers, unique_name, unknown};
@@ -48,6 +48,7 @@ fn route(index: usize, table: &Table, names: &Names, diagnostics: &mut Vec<Diagn
         },
         on_failure: get::word_if(table, "on_failure").and_then(|word| ON_FAILURE.meaning(word)),
         private_answers: get::word_if(table, "private_answers").and_then(|word| PRIVATE_ANSWERS.meaning(word)),
+        guard: get::word_if(table, "guard").and_then(|word| GUARD.meaning(word)),
         at: table.at.clone(),
     }
 }

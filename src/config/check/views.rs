@@ -2,7 +2,7 @@
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::{Node, Table, Value};
-use crate::config::file::PRIVATE_ANSWERS;
+use crate::config::file::{GUARD, PRIVATE_ANSWERS};
 use crate::config::get;
 use crate::config::model::{DefaultRoute, View};
 use crate::config::resolve::{DEFAULT_VIEW, Names, unique_name};
@@ -81,6 +81,7 @@ fn view(
             private_answers: get::word_if(own, "private_answers")
                 .and_then(|word| PRIVATE_ANSWERS.meaning(word))
                 .unwrap_or(default.private_answers),
+            guard: get::word_if(own, "guard").and_then(|word| GUARD.meaning(word)).unwrap_or(default.guard),
         }),
     }
 }

@@ -130,8 +130,7 @@ fn decide(question: &Question, policy: &Policy, evidence: &Evidence, truth: &Tru
         None => failing(evidence),
     };
     let serve = choose(policy, evidence, truth, &assessed, &assessment);
-    let settled = assessment.verdict != Verdict::Undecidable && !matches!(serve, Serve::Unconfirmed(_));
-    let keep_at_most = (!settled).then_some(UNDECIDED_TTL);
+    let keep_at_most = matches!(serve, Serve::Unconfirmed(_)).then_some(UNDECIDED_TTL);
     Decision { verdict: assessment.verdict, assessment, serve, keep_at_most }
 }
 

@@ -62,7 +62,9 @@ impl Routes {
         let views = (0..=u16::MAX).take(config.views.len() + 1).map(ViewId);
         let defaults = views.map(|view| Default::new(config, view)).collect();
         let built_in_routes = built_in_routes.into();
-        let routes = Self { index, search, routes: routes.into(), search_route, built_in, built_in_routes, defaults };
+        let guard_meaning = fingerprint(|state| hash_group(config, config.guard.references, state));
+        let routes = routes.into();
+        let routes = Self { index, search, routes, search_route, built_in, built_in_routes, defaults, guard_meaning };
         (routes, diagnostics)
     }
 }
@@ -77,6 +79,7 @@ impl RouteInfo {
             views: route.views.as_deref().map(Into::into),
             has_excludes,
             private_answers: route.private_answers.or(allowed),
+            guard: route.guard,
             ..Self::bare(config, route.upstream, private, route.on_failure.unwrap_or(by_itself))
         }
     }
@@ -94,6 +97,7 @@ impl RouteInfo {
             private,
             on_failure,
             private_answers,
+            guard: None,
             views: None,
             has_excludes: false,
             meaning,

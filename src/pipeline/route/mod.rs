@@ -18,7 +18,7 @@ mod list;
 mod load;
 mod unreachable;
 
-use crate::config::{DefaultRoute, GroupId, Location, OnFailure, PrivateAnswers, Scope, ViewId};
+use crate::config::{DefaultRoute, GroupId, GuardMode, Location, OnFailure, PrivateAnswers, Scope, ViewId};
 use crate::dns::Name;
 use index::Index;
 use std::borrow::Cow;
@@ -36,6 +36,8 @@ pub struct Routes {
     built_in_routes: Box<[RouteInfo]>,
     /// By view; 0 is everybody no `[[view]]` matches.
     defaults: Box<[Default]>,
+    /// Stands for what guarded names are held against.
+    guard_meaning: u64,
 }
 
 /// What is known of one route.
@@ -53,6 +55,8 @@ pub struct RouteInfo {
     pub on_failure: OnFailure,
     /// `None`: what the default of the view says.
     private_answers: Option<PrivateAnswers>,
+    /// `None`: what the default of the view says.
+    guard: Option<GuardMode>,
     views: Option<Box<[ViewId]>>,
     /// It has `exclude` patterns or a list with such.
     has_excludes: bool,
@@ -78,6 +82,8 @@ pub struct Choice<'a> {
     pub on_failure: OnFailure,
     /// What happens to private addresses in answers.
     pub private_answers: PrivateAnswers,
+    /// Its replies are judged before they are believed.
+    pub guarded: bool,
     /// Stands for all that may change an answer: group, servers, policies. Equal over reloads and restarts for equal
     /// decisions, so that cached answers outlive a reload that does not concern them.
     pub fingerprint: u64,
@@ -95,26 +101,55 @@ impl Routes {
             && self.search.len() > 0
             && let Some((pattern, item)) = self.search.find(qname, |_| true)
         {
-            return choice(&self.search_route, (pattern, item.scope), default);
+            return self.choice(&self.search_route, (pattern, item.scope), default);
         }
         if let Some((pattern, item)) = written {
-            return choice(&self.routes[usize::from(item.route)], (pattern, item.scope), default);
+            return self.choice(&self.routes[usize::from(item.route)], (pattern, item.scope), default);
         }
         let built_in = self.built_in.find(qname, |item| self.built_in_routes[usize::from(item.route)].is_for(view));
         match built_in {
             Some((pattern, item)) => {
-                choice(&self.built_in_routes[usize::from(item.route)], (pattern, item.scope), default)
+                self.choice(&self.built_in_routes[usize::from(item.route)], (pattern, item.scope), default)
             }
-            None => Choice {
-                route: None,
-                group: default.route.upstream,
-                private: false,
-                on_failure: OnFailure::Servfail,
-                private_answers: default.route.private_answers,
-                fingerprint: load::mix(&[default.meaning]),
-                pattern: None,
-            },
+            None => {
+                let guarded = default.route.guard == GuardMode::Enforce;
+                Choice {
+                    route: None,
+                    group: default.route.upstream,
+                    private: false,
+                    on_failure: OnFailure::Servfail,
+                    private_answers: default.route.private_answers,
+                    guarded,
+                    fingerprint: self.under_guard(guarded, load::mix(&[default.meaning])),
+                    pattern: None,
+                }
+            }
         }
+    }
+
+    fn choice<'a>(&self, route: &'a RouteInfo, pattern: (&'a [u8], Scope), default: &Default) -> Choice<'a> {
+        let private_answers = route.private_answers.unwrap_or(default.route.private_answers);
+        let behind = match route.on_failure {
+            OnFailure::Servfail => 0,
+            OnFailure::Default => default.meaning,
+        };
+        let guarded = !route.private && route.guard.unwrap_or(default.route.guard) == GuardMode::Enforce;
+        let meaning = load::mix(&[route.meaning, load::meaning_of(private_answers), behind]);
+        Choice {
+            route: Some(route),
+            group: route.group,
+            private: route.private,
+            on_failure: route.on_failure,
+            private_answers,
+            guarded,
+            fingerprint: self.under_guard(guarded, meaning),
+            pattern: Some(pattern),
+        }
+    }
+
+    /// Adds to a fingerprint what guarded names are held against.
+    fn under_guard(&self, guarded: bool, meaning: u64) -> u64 {
+        if guarded { load::mix(&[meaning, self.guard_meaning]) } else { meaning }
     }
 
     /// Tells whether the user wrote a route for a name, `.` not counted: that is what opens special-use names.
@@ -145,23 +180,6 @@ impl Routes {
 
     fn default_of(&self, view: ViewId) -> &Default {
         self.defaults.get(usize::from(view.0)).unwrap_or(&self.defaults[0])
-    }
-}
-
-fn choice<'a>(route: &'a RouteInfo, pattern: (&'a [u8], Scope), default: &Default) -> Choice<'a> {
-    let private_answers = route.private_answers.unwrap_or(default.route.private_answers);
-    let behind = match route.on_failure {
-        OnFailure::Servfail => 0,
-        OnFailure::Default => default.meaning,
-    };
-    Choice {
-        route: Some(route),
-        group: route.group,
-        private: route.private,
-        on_failure: route.on_failure,
-        private_answers,
-        fingerprint: load::mix(&[route.meaning, load::meaning_of(private_answers), behind]),
-        pattern: Some(pattern),
     }
 }
 

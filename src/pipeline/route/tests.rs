@@ -28,6 +28,7 @@ fn route(line: u32, names: &[&str], exclude: &[&str], group: u16) -> Route {
         private: Tristate::Auto,
         on_failure: None,
         private_answers: None,
+        guard: None,
         at: at(line),
     }
 }
@@ -45,7 +46,11 @@ fn config(routes: Vec<Route>) -> Config {
         fallback: None,
     };
     let view = |default| View { name: String::new(), clients: Vec::new(), listen: Vec::new(), default };
-    let own = DefaultRoute { upstream: GroupId(2), private_answers: PrivateAnswers::Allow };
+    let own = DefaultRoute {
+        upstream: GroupId(2),
+        private_answers: PrivateAnswers::Allow,
+        guard: crate::config::GuardMode::Off,
+    };
     Config {
         server: Server {
             listen: Vec::new(),
@@ -57,7 +62,11 @@ fn config(routes: Vec<Route>) -> Config {
             allow: Vec::new(),
         },
         groups: vec![group("system", "192.168.0.1:53"), group("public", "9.9.9.9:53"), group("corp", "10.0.0.1:53")],
-        default: DefaultRoute { upstream: GroupId(1), private_answers: PrivateAnswers::Drop },
+        default: DefaultRoute {
+            upstream: GroupId(1),
+            private_answers: PrivateAnswers::Drop,
+            guard: crate::config::GuardMode::Off,
+        },
         routes,
         time_servers: Vec::new(),
         built_in: Vec::new(),
@@ -65,6 +74,7 @@ fn config(routes: Vec<Route>) -> Config {
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
         cache: Cache::NONE,
+        guard: crate::config::Guard { references: GroupId(0), budget: std::time::Duration::ZERO },
         views: vec![view(Some(own)), view(None)],
         stats: crate::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Text },
