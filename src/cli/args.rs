@@ -1,5 +1,12 @@
 //! Every command and flag, defined once: help texts are made from these comments.
 
+mod inside;
+
+pub(super) use inside::{
+    CacheArguments, CacheCommand, MetricsArguments, MonitorArguments, ReadArguments, ReloadArguments, SocketArguments,
+    StatsArguments,
+};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,6 +48,28 @@ Exit status: 0 no errors (warnings may be there), 1 errors.")]
 
 Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no answer.")]
     Query(QueryArguments),
+    /// Show in one screen how the running daemon is
+    #[command(after_help = inside::STATUS_HELP)]
+    Status(ReadArguments),
+    /// Show all that the running daemon has counted
+    #[command(after_help = inside::STATS_HELP)]
+    Stats(StatsArguments),
+    /// Show the cache of the running daemon, or remove answers from it
+    #[command(after_help = inside::CACHE_HELP)]
+    Cache(CacheArguments),
+    /// Show the local zones of the running daemon
+    Zones(ReadArguments),
+    /// Show the routes of the running daemon
+    Routes(ReadArguments),
+    /// Have the running daemon read its configuration again, and say how that ended
+    #[command(after_help = inside::RELOAD_HELP)]
+    Reload(ReloadArguments),
+    /// Print the running daemon's sums for Prometheus
+    #[command(after_help = inside::METRICS_HELP)]
+    Metrics(MetricsArguments),
+    /// Judge the running daemon for Nagios and its kin
+    #[command(after_help = inside::MONITOR_HELP)]
+    MonitorCheck(MonitorArguments),
     /// Judge recorded replies, to see how well the guard tells forged ones
     Guard(GuardArguments),
 }

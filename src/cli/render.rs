@@ -58,7 +58,7 @@ pub(super) fn trace(steps: &[Step]) -> String {
 }
 
 /// Makes text visible that may hold foreign parts: control characters are escaped, nothing is a dash.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     if text.is_empty() {
         return "-".to_owned();
     }
