@@ -40,7 +40,7 @@ pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
     let views = views::check(root, &names, default, &server.listen, diagnostics);
     let zones = zones::zones(root, &names, diagnostics);
     let routes = routes::check(root, &names, &zones, diagnostics);
-    let built_in = built_in::routes(root, &names, diagnostics);
+    let built_in = built_in::routes(root, &names, default, &views, diagnostics);
     let rewrites = zones::rewrites(root, &names, diagnostics);
     let (hosts, cache, log) = (hosts(root), cache(root, diagnostics), log(root));
     let stats = stats(root, diagnostics);

@@ -138,6 +138,10 @@ static ACCESS: TableDef = TableDef {
     }],
 };
 
+/// Whatever tools load and run: what is forged there does most harm. Distributions are not among them, since their packages
+/// are signed and their mirrors are chosen by where the resolver is.
+const TRUSTED_PRESETS: &str = r#"["git", "go", "npm", "pypi", "crates", "docker", "containers", "maven", "gradle", "rubygems", "php", "nuget", "dart", "elixir", "haskell", "conda", "homebrew"]"#;
+
 static DEFAULT: TableDef = TableDef {
     doc: "Names that no route matches.",
     keys: &[
@@ -145,9 +149,10 @@ static DEFAULT: TableDef = TableDef {
         Key {
             name: "trusted_presets",
             kind: IDENTIFIERS,
-            presence: Default("[]"),
+            presence: Default(TRUSTED_PRESETS),
             doc: "Presets whose names go to the group `trusted` when no route takes them, and to the default's group when \
-                  `trusted` is down.",
+                  nothing of `trusted` can be reached. Without the key, only where names otherwise go to `system`: not in \
+                  a view, or at all, when `upstream` names another group.",
         },
         Key { name: "guard", kind: Kind::Word(&["off"]), presence: Default("\"off\""), doc: GUARD_DOC },
         Key {

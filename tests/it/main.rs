@@ -25,6 +25,7 @@ mod encrypted_faults;
 #[cfg(feature = "h3")]
 mod encrypted_h3;
 mod encrypted_names;
+mod encrypted_networks;
 mod encrypted_proxies;
 mod encrypted_servers;
 mod faults;

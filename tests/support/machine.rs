@@ -101,6 +101,11 @@ impl Machine {
         serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said} {}", String::from_utf8_lossy(&output.stderr)))
     }
 
+    /// Tells whether a server of the machine answers anything.
+    pub(crate) fn answers(&self, server: &str) -> bool {
+        run_with(self.command(), &["query", "ready.example", &format!("@{server}"), "--json"]).status.success()
+    }
+
     /// Asks a server from the machine for addresses.
     pub(crate) fn addresses(&self, server: &str, name: &str) -> Vec<String> {
         let answer = self.ask(server, name)["answer"].take();

@@ -6,10 +6,12 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::document::{Table, Value};
 use crate::config::get;
 use crate::config::model::{
-    GroupId, Location, OnFailure, Pattern, Proxy, Route, Rung, Tristate, Upstream, UpstreamOptions, UpstreamTransport,
+    DefaultRoute, GroupId, Location, OnFailure, Pattern, Proxy, Route, Rung, Tristate, Upstream, UpstreamOptions,
+    UpstreamTransport, View, ViewId,
 };
-use crate::config::resolve::Names;
+use crate::config::resolve::{Names, SYSTEM_GROUP};
 use crate::config::resolvers::{BuiltIn, TRUSTED_GROUP};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,22 +21,39 @@ const KEY: &str = "trusted_presets";
 const NAME: &str = "trusted-presets";
 
 /// Makes the route, if it is for anybody.
-pub(crate) fn routes(root: &Table, names: &Names, diagnostics: &mut Vec<Diagnostic>) -> Vec<Route> {
+pub(crate) fn routes(
+    root: &Table,
+    names: &Names,
+    default: DefaultRoute,
+    views: &[View],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Route> {
     let table = root.always("default");
     let at = Location::file(Path::new("built in"));
     let place = |pattern: Pattern| Pattern { at: at.clone(), ..pattern };
     let items = get::list(table, KEY);
-    let patterns = preset_patterns(&items, &table.path_of(KEY), diagnostics).into_iter().map(place).collect::<Vec<_>>();
+    let mut known = HashSet::new();
+    let mut patterns = preset_patterns(&items, &table.path_of(KEY), diagnostics);
+    // Some hosts are in several presets.
+    patterns.retain(|pattern| known.insert(pattern.name.clone()));
+    let patterns: Vec<_> = patterns.into_iter().map(place).collect();
     let group = |name: &str| {
         names.groups.iter().position(|group| group == name).and_then(|at| u16::try_from(at).ok()).map(GroupId)
     };
-    let Some(upstream) = group(TRUSTED_GROUP).filter(|_| !patterns.is_empty()) else { return Vec::new() };
+    // Whoever sends names to a group of their own has said where names go, unless they say so of these too.
+    let system = group(SYSTEM_GROUP);
+    let defaults = std::iter::once(default).chain(views.iter().map(|view| view.default.unwrap_or(default)));
+    let by_itself = (0..).zip(defaults).filter(|(_, default)| Some(default.upstream) == system);
+    let by_itself: Vec<ViewId> = by_itself.map(|(at, _)| ViewId(at)).collect();
+    let scope = (table.node(KEY).is_none() && by_itself.len() <= views.len()).then_some(by_itself);
+    let is_for_nobody = patterns.is_empty() || scope.as_ref().is_some_and(Vec::is_empty);
+    let Some(upstream) = group(TRUSTED_GROUP).filter(|_| !is_for_nobody) else { return Vec::new() };
     vec![Route {
         name: NAME.to_owned(),
         patterns,
         exclude: Vec::new(),
         lists: Vec::new(),
-        views: None,
+        views: scope,
         upstream,
         private: Tristate::False,
         on_failure: Some(OnFailure::Default),
@@ -77,7 +96,7 @@ pub(super) fn servers(known: &BuiltIn, options: &UpstreamOptions, table: &Table)
 #[cfg(test)]
 mod tests {
     use crate::config::UpstreamTransport::{Https, Quic, Tls};
-    use crate::config::{Config, Floor, Proxy, load_text};
+    use crate::config::{Config, Floor, Proxy, ViewId, load_text};
 
     fn config(text: &str) -> Config {
         let loaded = load_text("x.toml", text);
@@ -86,19 +105,28 @@ mod tests {
     }
 
     #[test]
-    fn the_presets_that_are_named_go_to_trusted_and_the_rest_to_system() {
-        assert!(config("").built_in.is_empty(), "nothing goes there by itself");
-        let config =
-            config("[default]\ntrusted_presets = [\"git\", \"go\", \"pypi\", \"crates\", \"npm\", \"docker\"]\n");
+    fn hosts_of_modules_and_git_go_to_trusted_by_themselves_and_the_rest_to_system() {
+        let config = config("");
         let [route] = &config.built_in[..] else { panic!("{:?}", config.built_in) };
         assert_eq!((config.group(route.upstream).name.as_str(), &route.views), ("trusted", &None));
         assert_eq!(config.group(config.default.upstream).name, "system");
         assert!(config.routes.is_empty());
         let names: Vec<String> = route.patterns.iter().map(ToString::to_string).collect();
-        for name in ["github.com", "golang.org", "pypi.org", "crates.io", "npmjs.org", "docker.io"] {
-            assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
+        for name in ["github.com", "golang.org", "pypi.org", "crates.io", "npmjs.org", "docker.io", "maven.org"] {
+            assert_eq!(names.iter().filter(|known| *known == name).count(), 1, "{name} in {names:?}");
         }
         assert!(!names.iter().any(|name| name.ends_with("debian.org") || name.ends_with("ubuntu.com")), "{names:?}");
+    }
+
+    #[test]
+    fn who_sends_names_to_a_group_of_their_own_has_said_where_names_go() {
+        let own = "[upstream.corp]\nservers = [\"10.0.0.53\"]\n[default]\nupstream = \"corp\"\n";
+        assert!(config(own).built_in.is_empty());
+        assert_eq!(config(&format!("{own}trusted_presets = [\"go\"]\n")).built_in.len(), 1);
+        assert!(config("[default]\ntrusted_presets = []\n").built_in.is_empty());
+        let views = "[upstream.corp]\nservers = [\"10.0.0.53\"]\n[[view]]\nname = \"office\"\nclients = [\"10.0.0.0/8\"]\n\
+                     default = { upstream = \"corp\" }\n[[view]]\nname = \"guests\"\nclients = [\"192.168.0.0/16\"]\n";
+        assert_eq!(config(views).built_in[0].views, Some(vec![ViewId(0), ViewId(2)]));
     }
 
     #[test]

@@ -108,6 +108,10 @@ impl Ways {
         }
     }
 
+    fn position(&self, transport: UpstreamTransport) -> Option<usize> {
+        self.rungs.iter().position(|rung| rung.transport == transport)
+    }
+
     /// Returns what its connections and sockets need.
     pub(in crate::upstream) fn options(&self) -> &UpstreamOptions {
         &self.options
@@ -139,10 +143,6 @@ impl Ways {
     /// one of that name.
     pub(in crate::upstream) fn has_proved_private(&self) -> bool {
         self.host.ip().is_none() && self.are_encrypted() && self.finder.is_private()
-    }
-
-    fn position(&self, transport: UpstreamTransport) -> Option<usize> {
-        self.rungs.iter().position(|rung| rung.transport == transport)
     }
 
     /// Tells whether others lead to the same place in the same manner, so that their connections can be kept.
