@@ -3,8 +3,8 @@
 mod inside;
 
 pub(super) use inside::{
-    CacheArguments, CacheCommand, MetricsArguments, MonitorArguments, ReadArguments, ReloadArguments, SocketArguments,
-    StatsArguments,
+    CacheArguments, CacheCommand, MetricsArguments, MonitorArguments, PauseArguments, ReadArguments, ReloadArguments,
+    SocketArguments, StatsArguments,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -64,6 +64,11 @@ Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no a
     /// Have the running daemon read its configuration again, and say how that ended
     #[command(after_help = inside::RELOAD_HELP)]
     Reload(ReloadArguments),
+    /// Turn the running daemon's routes off for a while; private ones stay
+    #[command(after_help = inside::PAUSE_HELP)]
+    Pause(PauseArguments),
+    /// End a pause
+    Resume(ReadArguments),
     /// Print the running daemon's sums for Prometheus
     #[command(after_help = inside::METRICS_HELP)]
     Metrics(MetricsArguments),

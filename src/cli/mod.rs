@@ -41,6 +41,8 @@ pub fn main() -> ExitCode {
         Command::Zones(arguments) => tables::zones(&arguments),
         Command::Routes(arguments) => tables::routes(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
+        Command::Pause(arguments) => reload::pause(&arguments),
+        Command::Resume(arguments) => reload::resume(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
         // Its statuses are those of Nagios, whatever happens.
         Command::MonitorCheck(arguments) => return monitor::run(&arguments),

@@ -1,28 +1,47 @@
-//! `truename reload`: read everything again, and the outcome.
+//! `truename reload`, `pause` and `resume`: have the daemon change what is in force, and its outcome.
 
-use super::args::ReloadArguments;
+use super::args::{PauseArguments, ReadArguments, ReloadArguments};
 use super::exit::{Failed, Outcome};
 use super::{daemon, render};
+use crate::config::units::format_duration;
 use crate::control::Door;
 use http::Method;
 use serde_json::Value;
 
 /// Has the daemon read its configuration again; negative when it was refused.
 pub(super) fn run(arguments: &ReloadArguments) -> Result<Outcome, Failed> {
-    let document = daemon::ask(&arguments.read.at, Door::Control, &Method::POST, "/reload")?;
+    change(&arguments.read, "/reload", "reloaded")
+}
+
+/// Has the daemon turn its routes off for a while.
+pub(super) fn pause(arguments: &PauseArguments) -> Result<Outcome, Failed> {
+    let length = format_duration(arguments.length);
+    change(&arguments.read, &format!("/pause?for={}", daemon::encoded(&length)), &format!("paused for {length}"))
+}
+
+/// Has the daemon turn them on again.
+pub(super) fn resume(arguments: &ReadArguments) -> Result<Outcome, Failed> {
+    change(arguments, "/resume", "not paused")
+}
+
+fn change(read: &ReadArguments, target: &str, done: &str) -> Result<Outcome, Failed> {
+    let document = daemon::ask(&read.at, Door::Control, &Method::POST, target)?;
     let outcome: Value = daemon::read(&document)?;
     let ok = outcome["ok"] == true;
-    if arguments.read.json {
+    if read.json {
         render::result(&daemon::text(&document))?;
     } else {
         let problems = outcome["diagnostics"].as_array().map(Vec::as_slice).unwrap_or_default();
-        render::complain(&problems.iter().map(line).collect::<String>());
+        let lines: String = problems.iter().map(line).collect();
+        if !lines.is_empty() {
+            render::complain(&lines);
+        }
         if let Some(error) = outcome["error"].as_str() {
             render::complain(&format!("error: {}", render::visible(error)));
         }
         let generation = &outcome["generation"];
         render::result(&if ok {
-            format!("reloaded: generation {generation} is in force")
+            format!("{done}: generation {generation} is in force")
         } else {
             format!("refused: generation {generation} stays in force")
         })?;

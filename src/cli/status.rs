@@ -58,6 +58,9 @@ fn as_text(report: &Stats, not_ready: Option<&str>) -> String {
     ] {
         text += &format!("  {name:<8}  {line}\n");
     }
+    if let Some(until) = &config.paused_until {
+        text += &format!("  ▲ routes are off until {}\n    → truename resume\n", render::visible(until));
+    }
     if let Some(error) = &config.last_reload.error {
         text += &format!("  ▲ the last reload was refused: {}\n    → truename check\n", render::visible(error));
     }

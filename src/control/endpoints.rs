@@ -77,6 +77,10 @@ pub(super) enum Action {
     Reload,
     /// A configuration looked at.
     CheckConfig,
+    /// Routes off for a while.
+    Pause,
+    /// Routes on again.
+    Resume,
 }
 
 /// One thing that can be asked.
@@ -159,6 +163,14 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         NONE,
         "Looks at a configuration, the body in TOML, and lists what is wrong with it.",
     ),
+    change(
+        Method::POST,
+        "/pause",
+        Action::Pause,
+        &[("for", "how long, such as 5m; 5 minutes without it, a day at the most")],
+        "Turns routes off for a while, as if there were none; private ones stay.",
+    ),
+    change(Method::POST, "/resume", Action::Resume, NONE, "Ends a pause."),
 ];
 
 impl Endpoint {

@@ -150,6 +150,8 @@ fn everybody_may_read_sums_and_only_control_may_act_or_name() {
         ("GET", "/query?name=a.b"),
         ("POST", "/reload"),
         ("DELETE", "/cache?match=*"),
+        ("POST", "/pause"),
+        ("POST", "/resume"),
         ("POST", "/config/check"),
     ] {
         let refused = ask_http(&stats, method, target, "", "");
@@ -241,6 +243,48 @@ fn a_reload_is_waited_for_and_its_outcome_told() {
     assert_eq!((&config["generation"], &config["last_reload"]["ok"]), (&json!(2), &json!(false)));
     assert!(config["last_reload"]["error"].as_str().unwrap().contains("truename.toml:2"), "{config}");
     assert_eq!(ask(daemon.address, "lab.example").addresses(), ["10.0.0.2"]);
+}
+
+#[test]
+fn a_pause_turns_routes_off_but_for_private_ones_and_ends_by_itself() {
+    let (routed, default) = (Fake::address([192, 0, 2, 1]), Fake::address([192, 0, 2, 2]));
+    // Both groups count as private by their addresses, so it is said which route is.
+    let route = |name: &str, private: bool| {
+        format!(
+            "[[route]]\nnames = [\"{name}\"]\nupstream = \"other\"\nprivate = {private}\nprivate_answers = \"allow\"\n"
+        )
+    };
+    let config = format!(
+        "{}{}{}[upstream.other]\nservers = [\"{}\"]\n",
+        forward_to(&[default.address]),
+        route("public.example", false),
+        route("corp.example", true),
+        routed.address
+    );
+    let daemon = start(&config);
+    let control = control_socket(&daemon);
+    let address = |name: &str| ask(daemon.address, name).addresses().concat();
+    let post = |target: &str| ask_http(&control, "POST", target, "", "");
+    assert_eq!([address("a.public.example"), address("a.corp.example")], ["192.0.2.1", "192.0.2.1"]);
+    assert_eq!(post("/pause?for=1h").json()["ok"], true);
+    assert_eq!([address("a.public.example"), address("a.corp.example")], ["192.0.2.2", "192.0.2.1"]);
+    let paused = || get(&control, "/stats").json()["config"]["paused_until"].clone();
+    assert!(paused().is_string());
+    assert_eq!(post("/resume").json()["ok"], true);
+    assert_eq!([address("a.public.example"), address("a.corp.example")], ["192.0.2.1", "192.0.2.1"]);
+    assert!(paused().is_null());
+    assert_eq!(post("/pause?for=1s").json()["ok"], true);
+    assert_eq!(address("b.public.example"), "192.0.2.2");
+    eventually("it ends by itself", || paused().is_null());
+    assert_eq!(address("b.public.example"), "192.0.2.1");
+    // A reload ends it too.
+    assert_eq!(post("/pause").json()["ok"], true);
+    assert_eq!(post("/reload").json()["ok"], true);
+    assert_eq!((address("b.public.example").as_str(), paused()), ("192.0.2.1", Value::Null));
+    for wrong in ["/pause?for=2d", "/pause?for=0s", "/pause?for=x"] {
+        assert_eq!(post(wrong).problem(), "bad-duration", "{wrong}");
+    }
+    assert_eq!(default.count("a.corp.example"), 0, "a private name did not leave its route");
 }
 
 #[test]

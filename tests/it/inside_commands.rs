@@ -106,6 +106,17 @@ fn reload_waits_and_says_how_it_ended() {
 }
 
 #[test]
+fn a_pause_is_shown_and_ended() {
+    let daemon = start(ZONE);
+    let (stats, control) = (stats_socket(&daemon), control_socket(&daemon));
+    assert_eq!(said(&control, &["pause", "10m"]), "paused for 10m: generation 2 is in force\n");
+    assert!(said(&stats, &["status"]).contains("▲ routes are off until 20"));
+    assert_eq!(said(&control, &["resume"]), "not paused: generation 3 is in force\n");
+    assert!(!said(&stats, &["status"]).contains("routes are off"));
+    assert_eq!(exits(&control, &["pause", "long"]).0, Some(2));
+}
+
+#[test]
 fn without_a_daemon_it_is_69_and_how_to_start_one() {
     let folder = tempfile::tempdir().unwrap();
     let nobody = folder.path().join("nobody.sock");

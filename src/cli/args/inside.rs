@@ -105,6 +105,21 @@ pub(in crate::cli) struct ReloadArguments {
 pub(super) const RELOAD_HELP: &str =
     "Exit status: 0 the file is in force, 1 it has errors and what was in force stays.";
 
+/// `truename pause`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PauseArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    /// How long, such as 5m
+    #[arg(default_value = "5m", value_parser = duration)]
+    pub(in crate::cli) length: Duration,
+}
+
+pub(super) const PAUSE_HELP: &str =
+    "Names go where [default] sends them, as if there were no routes: to see whether a route is
+what is wrong. Local zones and the names of private routes are answered as before. It ends by itself, with
+`truename resume`, or with a reload.";
+
 /// `truename metrics`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MetricsArguments {
