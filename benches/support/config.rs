@@ -29,6 +29,7 @@ pub(crate) fn config() -> Config {
         }],
         default: DefaultRoute { upstream: GroupId(0), private_answers: PrivateAnswers::Auto },
         routes: Vec::new(),
+        time_servers: Vec::new(),
         built_in: Vec::new(),
         requirements: Vec::new(),
         zones: Vec::new(),

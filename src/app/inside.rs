@@ -181,6 +181,19 @@ impl Daemon for Inside {
         self.pipeline.state().cache.flush(flush(matching))
     }
 
+    fn switch(&self, label: &str, on: bool) -> Result<usize, Problem> {
+        let state = self.pipeline.state();
+        let switched = state.upstreams.switch(label, on);
+        if switched == 0 {
+            let known: Vec<String> =
+                state.upstreams.status().iter().map(|status| status.info.label.to_string()).collect();
+            let detail = "there is no such server or group; `upstreams` lists the servers";
+            return Err(Problem::not_found("unknown-upstream", detail).with("upstreams", known));
+        }
+        tracing::warn!(upstream = label, on, "an upstream was switched over the control socket");
+        Ok(switched)
+    }
+
     async fn reload(&self) -> Result<Outcome, Problem> {
         self.have_done(What::Reload).await
     }
@@ -252,6 +265,7 @@ fn cache(state: &State, stats: &Stats, answers: &crate::stats::Answers) -> repor
 fn upstream(status: &ServerStatus) -> report::Upstream {
     let (state, reason) = match status.standing {
         _ if status.own => ("disabled", "it is an address of our own"),
+        _ if status.off => ("disabled", "it was turned off over the control socket"),
         Standing::Unknown => ("probing", "nothing is known of it as yet"),
         Standing::Good => ("up", "it answers"),
         Standing::Suspect => ("degraded", "it owes a reply"),

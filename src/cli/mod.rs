@@ -17,6 +17,7 @@ mod run;
 mod stats;
 mod status;
 mod tables;
+mod upstreams;
 
 use args::{Arguments, Command};
 use clap::Parser;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Metrics(arguments) => metrics::run(&arguments),
         // Its statuses are those of Nagios, whatever happens.
         Command::MonitorCheck(arguments) => return monitor::run(&arguments),
+        Command::Upstreams(arguments) => upstreams::run(arguments.what.as_ref()),
         Command::Guard(arguments) => guard::run(&arguments),
     };
     exit::status(result)

@@ -22,6 +22,11 @@ pub(super) fn complain(text: &str) {
     drop(writeln!(err, "{}", text.trim_end()));
 }
 
+/// Tells whether somebody looks on: stderr is a terminal.
+pub(super) fn is_watched() -> bool {
+    io::IsTerminal::is_terminal(&io::stderr())
+}
+
 /// Aligns rows into columns, two blanks between them; the last column is not padded.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);

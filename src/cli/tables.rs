@@ -1,6 +1,6 @@
 //! Tables of what a daemon has: upstreams, zones, routes.
 
-use super::args::ReadArguments;
+use super::args::{ReadArguments, SwitchArguments};
 use super::exit::{Failed, Outcome};
 use super::figures::{count, share, table, time};
 use super::{daemon, render};
@@ -36,6 +36,29 @@ fn sign(state: &str) -> char {
         "down" => '✗',
         _ => '○',
     }
+}
+
+/// `truename upstreams live`.
+pub(super) fn live(arguments: &ReadArguments) -> Result<Outcome, Failed> {
+    #[derive(Deserialize)]
+    struct Document {
+        upstreams: Vec<Upstream>,
+    }
+    show(arguments, "/upstreams", |document: Document| upstreams(&document.upstreams))
+}
+
+/// `truename upstreams enable` and `disable`.
+pub(super) fn switch(arguments: &SwitchArguments, verb: &str) -> Result<Outcome, Failed> {
+    let target = format!("/upstreams/{}/{verb}", daemon::encoded(&arguments.name));
+    let document = daemon::ask(&arguments.read.at, Door::Control, &http::Method::POST, &target)?;
+    let text = if arguments.read.json {
+        daemon::text(&document)
+    } else {
+        let document: serde_json::Value = daemon::read(&document)?;
+        format!("{} {verb}d", document["switched"])
+    };
+    render::result(&text)?;
+    Ok(Outcome::Fine)
 }
 
 /// `truename zones`.

@@ -154,6 +154,13 @@ static DEFAULT: TableDef = TableDef {
                   nothing of `trusted` can be reached. Without the key, only where names otherwise go to `system`: not in \
                   a view, or at all, when `upstream` names another group.",
         },
+        Key {
+            name: "time_servers",
+            kind: Kind::List(&Kind::DomainName),
+            presence: Default(TIME_SERVERS),
+            doc: "Exactly these names are asked of the group `system` too, in plain if need be, when their own group fails \
+                  while this machine's clock is so wrong that certificates fail: else it could never be set. []: none.",
+        },
         Key { name: "guard", kind: Kind::Word(&["off"]), presence: Default("\"off\""), doc: GUARD_DOC },
         Key {
             name: "private_answers",
@@ -164,6 +171,9 @@ static DEFAULT: TableDef = TableDef {
         },
     ],
 };
+
+/// What systemd-timesyncd, chrony and ntpd ask as Debian, Ubuntu, Fedora, Arch, Alpine and OpenWrt ship them.
+const TIME_SERVERS: &str = r#"["pool.ntp.org", "0.debian.pool.ntp.org", "1.debian.pool.ntp.org", "2.debian.pool.ntp.org", "3.debian.pool.ntp.org", "ntp.ubuntu.com", "2.fedora.pool.ntp.org", "2.arch.pool.ntp.org", "0.openwrt.pool.ntp.org"]"#;
 
 const GUARD_DOC: &str = "Judging of replies; only \"off\" in this version.";
 

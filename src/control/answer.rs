@@ -97,6 +97,10 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
             Reply::json(&json!({ "removed": daemon.flush(&matching) }))
         }
         Action::Reload => ended(&daemon.reload().await?),
+        Action::Enable | Action::Disable => {
+            let on = endpoint.action == Action::Enable;
+            Reply::json(&json!({ "switched": daemon.switch(&name, on)?, "enabled": on }))
+        }
         Action::Pause => ended(&daemon.pause(length(&parameters)?).await?),
         Action::Resume => ended(&daemon.resume().await?),
         Action::CheckConfig => Reply::json(&daemon.check(request::text(request.into_body()).await?).await),

@@ -33,6 +33,12 @@ pub trait Daemon: Send + Sync + 'static {
     /// Removes cached answers and returns how many.
     fn flush(&self, matching: &Matching) -> usize;
 
+    /// Turns a server (`GROUP/NAME`) or all of a group on or off, and returns how many that are.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    fn switch(&self, label: &str, on: bool) -> Result<usize, Problem>;
+
     /// Reads everything again and waits for the outcome.
     fn reload(&self) -> impl Future<Output = Result<Outcome, Problem>>;
 

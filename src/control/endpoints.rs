@@ -77,6 +77,10 @@ pub(super) enum Action {
     Reload,
     /// A configuration looked at.
     CheckConfig,
+    /// A server or group asked again.
+    Enable,
+    /// A server or group not asked.
+    Disable,
     /// Routes off for a while.
     Pause,
     /// Routes on again.
@@ -162,6 +166,20 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         Action::CheckConfig,
         NONE,
         "Looks at a configuration, the body in TOML, and lists what is wrong with it.",
+    ),
+    change(
+        Method::POST,
+        "/upstreams/{name}/enable",
+        Action::Enable,
+        NONE,
+        "Asks a server again, GROUP/NAME, or all of a group.",
+    ),
+    change(
+        Method::POST,
+        "/upstreams/{name}/disable",
+        Action::Disable,
+        NONE,
+        "Asks a server no more, GROUP/NAME, or all of a group, until it is enabled or the daemon is started anew.",
     ),
     change(
         Method::POST,

@@ -64,6 +64,8 @@ pub(super) struct Way {
     pub(super) group: GroupId,
     pub(super) private_answers: PrivateAnswers,
     pub(super) on_failure: OnFailure,
+    /// The name must never reach a public server.
+    private: bool,
     /// Only servers with private addresses may be asked.
     pub(super) only_private: bool,
     /// The answer when there is no server that may be asked.
@@ -108,6 +110,7 @@ impl State {
                 group: self.system_group(),
                 private_answers: PrivateAnswers::Allow,
                 on_failure: OnFailure::Servfail,
+                private: true,
                 only_private: true,
                 local_when_alone: Some(self.zones.withheld(&question.qname)),
                 because: "a special-use name: only private system servers may be asked".into(),
@@ -119,11 +122,19 @@ impl State {
             group: choice.group,
             private_answers: choice.private_answers,
             on_failure: choice.on_failure,
+            private: choice.private,
             only_private: false,
             local_when_alone: None,
             because: choice.because(),
             fingerprint: choice.fingerprint,
         }
+    }
+
+    /// Returns the group that may be asked besides, when this way fails because the clock is wrong: for a time server, so that
+    /// the clock can be set. Exactly the names that are written, and none that is private.
+    pub(super) fn clock_resort(&self, question: &QuestionKey, way: &Way) -> Option<GroupId> {
+        let is_public = !way.private && way.group != self.system_group();
+        (is_public && self.config.time_servers.contains(&question.qname)).then(|| self.system_group())
     }
 
     /// Tells whether an alias that turned up in a reply belongs to a zone of ours or to another route than the

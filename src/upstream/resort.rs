@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(4500);
 /// See [`super::Upstreams::ask`].
 pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Box<Failure>> {
     let mut exchange = Exchange::new(inner, ask, trace);
-    inner.notice_sleep(exchange.start, exchange.start_tick);
+    inner.look_at_clocks(exchange.start, exchange.start_tick);
     let mut under_way = inner.loops.under_way(ask.question, ask.group, ask.only_private);
     let mut timer = pin!(tokio::time::sleep_until(ask.deadline));
     let mut sends_left = group::MAX_SENDS;

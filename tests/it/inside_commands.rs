@@ -54,6 +54,11 @@ fn each_command_shows_its_part() {
     for words in ["SOURCE   ANSWERS   SHARE\n", "cache          1  50.0 %\n", "LATENCY", "queries udp"] {
         assert!(all.contains(words), "{words}: {all}");
     }
+    assert!(said(&stats, &["upstreams", "live"]).starts_with("UPSTREAM"));
+    assert_eq!(said(&control_socket(&daemon), &["upstreams", "disable", "fake"]), "1 disabled\n");
+    assert!(said(&stats, &["upstreams", "live"]).contains("○ disabled"));
+    assert_eq!(exits(&stats, &["status"]).0, Some(1), "nobody can be asked");
+    assert_eq!(said(&control_socket(&daemon), &["upstreams", "enable", "fake"]), "1 enabled\n");
     let zones = said(&stats, &["zones"]);
     assert!(zones.starts_with("ZONE          RECORDS      SERIAL  VIEWS  FROM\nlab.example.        1  "), "{zones}");
     let routes = said(&stats, &["routes"]);

@@ -105,6 +105,16 @@ pub(in crate::cli) struct ReloadArguments {
 pub(super) const RELOAD_HELP: &str =
     "Exit status: 0 the file is in force, 1 it has errors and what was in force stays.";
 
+/// `truename upstreams enable` and `disable`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SwitchArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    /// The server or group
+    #[arg(value_name = "GROUP[/NAME]")]
+    pub(in crate::cli) name: String,
+}
+
 /// `truename pause`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PauseArguments {

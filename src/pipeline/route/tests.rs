@@ -59,6 +59,7 @@ fn config(routes: Vec<Route>) -> Config {
         groups: vec![group("system", "192.168.0.1:53"), group("public", "9.9.9.9:53"), group("corp", "10.0.0.1:53")],
         default: DefaultRoute { upstream: GroupId(1), private_answers: PrivateAnswers::Drop },
         routes,
+        time_servers: Vec::new(),
         built_in: Vec::new(),
         zones: Vec::new(),
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },

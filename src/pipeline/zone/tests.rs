@@ -733,6 +733,7 @@ fn config() -> Config {
         groups: Vec::new(),
         default: DefaultRoute { upstream: GroupId(0), private_answers: PrivateAnswers::Auto },
         routes: Vec::new(),
+        time_servers: Vec::new(),
         built_in: Vec::new(),
         requirements: Vec::new(),
         zones: Vec::new(),

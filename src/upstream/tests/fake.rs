@@ -44,6 +44,7 @@ pub(super) fn config(groups: Vec<Group>) -> Config {
         groups,
         default: DefaultRoute { upstream: GroupId(0), private_answers: PrivateAnswers::Auto },
         routes: Vec::new(),
+        time_servers: Vec::new(),
         built_in: Vec::new(),
         zones: Vec::new(),
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
