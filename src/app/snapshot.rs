@@ -201,10 +201,11 @@ impl Snapshot {
     pub(super) async fn finish(mut self) {
         let writing = async {
             if let Some(mut working) = self.working.take() {
-                if self.reading && working.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
+                if !self.reading {
+                    let _ended = working.await;
+                } else if working.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
                     return;
                 }
-                let _ended = working.await;
             }
             self.write();
             if let Some(working) = self.working.take() {

@@ -508,6 +508,10 @@ impl<'a> Exchange<'a> {
         let none_works = definite && server.ladder.failed(rung, now);
         let waits = self.attempts.wait_beside(server, rung);
         let is_over = match plan {
+            Some(plan) if matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown) => {
+                plan.has_no_route(seat.1);
+                true
+            }
             Some(plan) => plan.rung_failed(seat.1, waits),
             None => !waits && none_works,
         };

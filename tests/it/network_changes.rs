@@ -252,6 +252,14 @@ fn when_the_address_or_the_route_changes_the_next_answer_comes_soon() {
         far.plug_in(1);
         let took = answered(&machine, "d.example.org");
         assert!(took < SOON, "{server}, another route: {took:?}");
+        // There and back: a route that takes another's place is news each time, to whatever server.
+        for cable in [0, 1, 0, 1].into_iter().filter(|_| server.starts_with("tls")) {
+            let routes =
+                || -> u64 { daemon.events(CHANGED).iter().map(|fields| fields["routes"].as_u64().unwrap()).sum() };
+            let before = routes();
+            machine.run(&format!("ip route replace {SERVER} via {}", FAR[cable]));
+            eventually("the route is noticed", || routes() > before);
+        }
         // The cable is pulled out and put in again.
         let before = daemon.events(CHANGED).len();
         machine.run("ip link set near1 down");

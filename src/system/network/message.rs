@@ -45,6 +45,9 @@ const BY_KERNEL: u8 = 2;
 const NOT_UNICAST: std::ops::RangeInclusive<u8> = 2..=5;
 /// RTA_CACHEINFO and RTA_EXPIRES: what runs down by itself.
 const AGING: [u16; 2] = [12, 23];
+/// RTA_DST, RTA_PRIORITY and RTA_TABLE: what tells one route from another, with the family, length, service and table of the
+/// header. A route that takes another's place has the same; the kernel does not say that the other is gone.
+const NAMING: [u16; 3] = [1, 6, 15];
 /// AF_INET and AF_INET6, as messages have them.
 const INET: u8 = 2;
 const INET6: u8 = 10;
@@ -77,7 +80,8 @@ impl NetworkEvent {
 pub(super) struct Known {
     links: HashMap<u32, Up>,
     addresses: HashSet<(u32, IpAddr)>,
-    routes: HashSet<u64>,
+    /// By what tells one from another: what it says.
+    routes: HashMap<u64, u64>,
     hasher: foldhash::fast::FixedState,
 }
 
@@ -165,19 +169,23 @@ impl Known {
         if flags & CLONED != 0 || table == TABLE_LOCAL || protocol == BY_KERNEL || NOT_UNICAST.contains(&kind) {
             return Some(false);
         }
-        let mut hash = self.hasher.build_hasher();
-        hash.write(message.get(..ROUTE_BYTES)?);
+        let &[family, len, _, service, ..] = message.first_chunk::<ROUTE_BYTES>()?;
+        let (mut name, mut whole) = (self.hasher.build_hasher(), self.hasher.build_hasher());
+        name.write(&[family, len, service, table]);
+        whole.write(message.get(..ROUTE_BYTES)?);
         for (kind, data) in attributes(message.get(ROUTE_BYTES..)?).filter(|(kind, _)| !AGING.contains(kind)) {
-            hash.write_u16(kind);
-            hash.write(data);
+            for hash in [Some(&mut whole), NAMING.contains(&kind).then_some(&mut name)].into_iter().flatten() {
+                hash.write_u16(kind);
+                hash.write(data);
+            }
         }
-        let hash = hash.finish();
+        let (name, whole) = (name.finish(), whole.finish());
         if is_there {
             bounded(self.routes.len(), || self.routes.clear());
-            return Some(self.routes.insert(hash));
+            return Some(self.routes.insert(name, whole) != Some(whole));
         }
         // Those from before the start are not known.
-        self.routes.remove(&hash);
+        self.routes.remove(&name);
         Some(true)
     }
 
@@ -264,8 +272,12 @@ mod tests {
     }
 
     fn route(kind: u16, table: u8, protocol: u8, gateway: [u8; 4]) -> Vec<u8> {
-        let fixed = [[INET, 0, 0, 0], [table, protocol, 0, 1], [0; 4]].concat();
-        message(kind, &fixed, &[(5, &gateway), (AGING[0], &rand::random::<[u8; 8]>())])
+        route_to([198, 18, 0, 0], kind, table, protocol, gateway)
+    }
+
+    fn route_to(to: [u8; 4], kind: u16, table: u8, protocol: u8, gateway: [u8; 4]) -> Vec<u8> {
+        let fixed = [[INET, 24, 0, 0], [table, protocol, 0, 1], [0; 4]].concat();
+        message(kind, &fixed, &[(NAMING[0], &to), (5, &gateway), (AGING[0], &rand::random::<[u8; 8]>())])
     }
 
     fn note(known: &mut Known, datagram: &[u8]) -> NetworkEvent {
@@ -291,6 +303,9 @@ mod tests {
         assert_eq!(note(&mut known, &route(NEW_ROUTE, 254, 16, [192, 0, 2, 1])), new);
         assert_eq!(note(&mut known, &route(NEW_ROUTE, 254, 16, [192, 0, 2, 1])), old);
         assert_eq!(note(&mut known, &route(NEW_ROUTE, 254, 16, [192, 0, 2, 2])), new);
+        assert_eq!(note(&mut known, &route(NEW_ROUTE, 254, 16, [192, 0, 2, 1])), new, "back again");
+        assert_eq!(note(&mut known, &route_to([198, 18, 1, 0], NEW_ROUTE, 254, 16, [192, 0, 2, 2])), new);
+        assert_eq!(note(&mut known, &route(NEW_ROUTE, 254, 16, [192, 0, 2, 1])), old, "the other leads elsewhere");
         assert_eq!(note(&mut known, &route(DEL_ROUTE, 254, 16, [192, 0, 2, 1])), new);
         assert_eq!(note(&mut known, &route(NEW_ROUTE, 254, 16, [192, 0, 2, 1])), new);
         assert_eq!(note(&mut known, &route(NEW_ROUTE, 254, BY_KERNEL, [192, 0, 2, 1])), old);
@@ -321,7 +336,7 @@ mod tests {
         for n in 0..u32::try_from(3 * MAX_KNOWN + 7).unwrap() {
             note(&mut known, &link(NEW_LINK, n, UP));
             note(&mut known, &address(NEW_ADDRESS, 1, 0, (0x0a00_0000 + n).to_be_bytes()));
-            note(&mut known, &route(NEW_ROUTE, 254, 16, n.to_be_bytes()));
+            note(&mut known, &route_to(n.to_be_bytes(), NEW_ROUTE, 254, 16, [192, 0, 2, 1]));
             let sizes = [known.links.len(), known.addresses.len(), known.routes.len()];
             assert!(sizes.iter().all(|size| *size <= MAX_KNOWN), "{sizes:?}");
         }
