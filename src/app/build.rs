@@ -148,6 +148,25 @@ pub(super) fn refresh(state: &State, concerned: Concerned) -> Result<Loaded, Vec
     named.loaded(Arc::clone(&state.config), found.servers, found.notes)
 }
 
+/// Reads what the routes of another configuration need beside what is in force: its lists, this machine's resolvers.
+/// Zones and hosts stay as they are. With `kept`, those routes are taken as they are when that is not possible.
+///
+/// # Errors
+/// Every problem of the files read, when one of them is an error and no routes are kept.
+pub(super) fn with_routes_of(
+    state: &State,
+    config: Arc<Config>,
+    kept: Option<Arc<Routes>>,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let found = machine_resolvers(&config, &state.system);
+    let read = |routes| {
+        let kept = Kept { zones: Some(Arc::clone(&state.zones)), routes };
+        let named = read_named(&config, &found, kept);
+        named.loaded(Arc::clone(&config), found.servers.clone(), found.notes.clone())
+    };
+    read(None).or_else(|problems| kept.map_or(Err(problems), |kept| read(Some(kept))))
+}
+
 /// Looks at this machine's resolvers; when they are others than those in force, reads what they concern. Their files are
 /// watched as well, as far as it is known where they lie.
 pub(super) fn follow_machine(state: &State) -> Option<Result<Loaded, Vec<Diagnostic>>> {

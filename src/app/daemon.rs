@@ -2,9 +2,10 @@
 //! network taught; drain on SIGTERM and SIGINT.
 
 use super::build::{self, Concerned, Loaded};
-use super::inside::{self, Inside};
+use super::inside::{self, Inside, Wanted, What};
 use super::life::Life;
 use super::logging::{self, Logging};
+use super::pause::{self, Pause};
 use super::snapshot::Snapshot;
 use super::sockets;
 use super::watch::Watch;
@@ -57,28 +58,29 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let mut inherited = Inherited::take();
     let life = Arc::new(Life::new(options.config.as_deref(), &clock));
     let places = pipeline.state().config.stats.clone();
-    let (reloads, mut wanted) = mpsc::channel(inside::MAX_WAITING_RELOADS);
+    let (wanting, mut wanted) = mpsc::channel(inside::MAX_WAITING);
     let unix = inherited.take_unix();
     let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), inherited, &holder_of)?;
     let in_flight = running.in_flight();
     let (for_inside, for_life) = (Arc::clone(&pipeline), Arc::clone(&life));
-    let inside = || Inside { pipeline: for_inside, life: for_life, in_flight, reloads };
+    let inside = || Inside { pipeline: for_inside, life: for_life, in_flight, wanted: wanting };
     let control = sockets::start(&places, unix, &stats, inside);
     log_start(&pipeline);
     let mut network = watch_network();
     let mut snapshot = Snapshot::start(&pipeline);
     let watchdog = Watchdog::new(server.workers, running.addresses());
-    let mut daemon = Daemon { options, pipeline, clock, running, logging: &logging, watchdog: &watchdog, life };
+    let mut daemon =
+        Daemon { options, pipeline, clock, running, logging: &logging, watchdog: &watchdog, life, pause: None };
     let mut reports = pin!(logging.report_each_minute());
     let mut beats = pin!(watchdog.beat(service::watchdog()));
     service::ready(&daemon.status());
-    // No branch has a timer of its own but for a snapshot of what has changed and a watchdog of the service manager's:
+    // No branch has a timer of its own but for a snapshot of what has changed, a pause and a watchdog of the service manager's:
     // nothing else wakes a daemon that has nothing to do.
     loop {
         tokio::select! {
-            Some(wanted) = wanted.recv() => {
+            Some(Wanted { what, outcome }) = wanted.recv() => {
                 // Whoever waited may be gone.
-                drop(wanted.send(daemon.reload("asked over the control socket")));
+                drop(outcome.send(daemon.act(what)));
                 watch.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
@@ -99,6 +101,11 @@ async fn serve(options: &Options) -> Result<(), RunError> {
             }
             slept = daemon.slept() => {
                 daemon.woke_up(slept);
+                watch.follow(&daemon.pipeline.state());
+                snapshot.follow();
+            }
+            () = pause::over(daemon.pause.as_ref()) => {
+                daemon.resume();
                 watch.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
@@ -127,15 +134,55 @@ struct Daemon<'a> {
     logging: &'a Logging,
     watchdog: &'a Watchdog,
     life: Arc<Life>,
+    pause: Option<Pause>,
 }
 
 impl Daemon<'_> {
+    /// Does what was asked for over the control socket.
+    fn act(&mut self, what: What) -> Outcome {
+        match what {
+            What::Reload => self.reload("asked over the control socket"),
+            What::Pause(length) => self.begin_pause(length),
+            What::Resume => self.resume(),
+        }
+    }
+
+    fn begin_pause(&mut self, length: Duration) -> Outcome {
+        let state = self.pipeline.state();
+        let outcome = if self.pause.is_some() {
+            self.outcome(true, &[])
+        } else {
+            let reduced = Arc::new(pause::reduced(&state));
+            self.put_in_force(build::with_routes_of(&state, reduced, None), "paused")
+        };
+        if outcome.ok {
+            self.pause = Some(Pause::begin(self.pause.take(), &state, length));
+            self.life.paused(Some(pause::end(length)));
+        }
+        outcome
+    }
+
+    /// Ends a pause, if there is one.
+    fn resume(&mut self) -> Outcome {
+        let Some(pause) = self.pause.take() else { return self.outcome(true, &[]) };
+        self.life.paused(None);
+        let loaded = build::with_routes_of(&self.pipeline.state(), pause.config, Some(pause.routes));
+        self.put_in_force(loaded, "the pause is over")
+    }
+
     /// Reads everything again.
     fn reload(&mut self, why: &str) -> Outcome {
         service::reloading();
         let known = self.pipeline.state();
         let loaded = build::read(self.options.config.as_deref(), &self.options.listen, &known.system);
-        self.put_in_force(loaded, why)
+        let outcome = self.put_in_force(loaded, why);
+        if outcome.ok {
+            self.life.read_again();
+            // What the files say is in force, all of it.
+            self.pause = None;
+            self.life.paused(None);
+        }
+        outcome
     }
 
     /// Says in one line what is served, for the service manager.

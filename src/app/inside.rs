@@ -16,14 +16,30 @@ use crate::upstream::{ServerStatus, Standing};
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-/// Reloads that wait for their turn; each is asked for by a connection, of which there are as many.
-pub(super) const MAX_WAITING_RELOADS: usize = 64;
+/// Reloads and the like that wait for their turn; each is asked for by a connection, of which there are as many.
+pub(super) const MAX_WAITING: usize = 64;
 
-/// A reload that somebody asked for and waits for.
-pub(super) type Wanted = oneshot::Sender<Outcome>;
+/// Something that the daemon's own loop is to do, and who waits for its outcome.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) what: What,
+    pub(super) outcome: oneshot::Sender<Outcome>,
+}
+
+/// What the daemon's own loop does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// Read everything again.
+    Reload,
+    /// Turn routes off for so long.
+    Pause(Duration),
+    /// Turn them on again.
+    Resume,
+}
 
 /// A daemon from the side of the control sockets.
 #[derive(Debug)]
@@ -31,10 +47,17 @@ pub(super) struct Inside {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) life: Arc<Life>,
     pub(super) in_flight: InFlight,
-    pub(super) reloads: mpsc::Sender<Wanted>,
+    pub(super) wanted: mpsc::Sender<Wanted>,
 }
 
 impl Inside {
+    async fn have_done(&self, what: What) -> Result<Outcome, Problem> {
+        let (outcome, done) = oneshot::channel();
+        let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is stopping");
+        self.wanted.send(Wanted { what, outcome }).await.map_err(|_| gone())?;
+        done.await.map_err(|_| gone())
+    }
+
     fn sums(&self, stats: &Stats, now: Tick) -> report::Stats {
         let state = self.pipeline.state();
         let answers = stats.answers();
@@ -158,11 +181,29 @@ impl Daemon for Inside {
         self.pipeline.state().cache.flush(flush(matching))
     }
 
+    fn switch(&self, label: &str, on: bool) -> Result<usize, Problem> {
+        let state = self.pipeline.state();
+        let switched = state.upstreams.switch(label, on);
+        if switched == 0 {
+            let known: Vec<String> =
+                state.upstreams.status().iter().map(|status| status.info.label.to_string()).collect();
+            let detail = "there is no such server or group; `upstreams` lists the servers";
+            return Err(Problem::not_found("unknown-upstream", detail).with("upstreams", known));
+        }
+        tracing::warn!(upstream = label, on, "an upstream was switched over the control socket");
+        Ok(switched)
+    }
+
     async fn reload(&self) -> Result<Outcome, Problem> {
-        let (wanted, outcome) = oneshot::channel();
-        let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is stopping");
-        self.reloads.send(wanted).await.map_err(|_| gone())?;
-        outcome.await.map_err(|_| gone())
+        self.have_done(What::Reload).await
+    }
+
+    async fn pause(&self, length: Duration) -> Result<Outcome, Problem> {
+        self.have_done(What::Pause(length)).await
+    }
+
+    async fn resume(&self) -> Result<Outcome, Problem> {
+        self.have_done(What::Resume).await
     }
 
     async fn check(&self, text: String) -> Outcome {
@@ -224,6 +265,7 @@ fn cache(state: &State, stats: &Stats, answers: &crate::stats::Answers) -> repor
 fn upstream(status: &ServerStatus) -> report::Upstream {
     let (state, reason) = match status.standing {
         _ if status.own => ("disabled", "it is an address of our own"),
+        _ if status.off => ("disabled", "it was turned off over the control socket"),
         Standing::Unknown => ("probing", "nothing is known of it as yet"),
         Standing::Good => ("up", "it answers"),
         Standing::Suspect => ("degraded", "it owes a reply"),

@@ -24,6 +24,7 @@ struct Now {
     loaded_at: SystemTime,
     tried_at: SystemTime,
     error: Option<String>,
+    paused_until: Option<SystemTime>,
 }
 
 impl Life {
@@ -36,16 +37,28 @@ impl Life {
             loaded_at: started_at,
             tried_at: started_at,
             error: None,
+            paused_until: None,
         };
         Self { path: path.map(Path::to_path_buf), started_at, started: clock.now(), now: Mutex::new(now) }
     }
 
-    /// Notes a reload that took effect.
+    /// Notes that something else is in force.
     pub(super) fn reloaded(&self) {
-        let sha256 = self.path.as_deref().and_then(sha256);
         let mut now = self.now();
-        let at = clock::wall();
-        *now = Now { generation: now.generation + 1, sha256, loaded_at: at, tried_at: at, error: None };
+        now.generation += 1;
+        (now.loaded_at, now.error) = (clock::wall(), None);
+        now.tried_at = now.loaded_at;
+    }
+
+    /// Notes that it came from the file.
+    pub(super) fn read_again(&self) {
+        let sha256 = self.path.as_deref().and_then(sha256);
+        self.now().sha256 = sha256;
+    }
+
+    /// Notes until when it is paused, if it is.
+    pub(super) fn paused(&self, until: Option<SystemTime>) {
+        self.now().paused_until = until;
     }
 
     /// Notes a reload that was refused.
@@ -77,6 +90,7 @@ impl Life {
             generation: now.generation,
             sha256: now.sha256.clone(),
             loaded_at: written(now.loaded_at),
+            paused_until: now.paused_until.map(written),
             last_reload: report::LastReload {
                 ok: now.error.is_none(),
                 at: written(now.tried_at),

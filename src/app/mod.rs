@@ -9,6 +9,7 @@ mod inside;
 mod life;
 mod logging;
 mod once;
+mod pause;
 mod requirements;
 mod snapshot;
 mod sockets;

@@ -1,5 +1,12 @@
 //! Every command and flag, defined once: help texts are made from these comments.
 
+mod inside;
+
+pub(super) use inside::{
+    CacheArguments, CacheCommand, MetricsArguments, MonitorArguments, PauseArguments, ReadArguments, ReloadArguments,
+    SocketArguments, StatsArguments, SwitchArguments,
+};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,6 +51,33 @@ Exit status: 0 no errors (warnings may be there), 1 errors.")]
 
 Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no answer.")]
     Query(QueryArguments),
+    /// Show in one screen how the running daemon is
+    #[command(after_help = inside::STATUS_HELP)]
+    Status(ReadArguments),
+    /// Show all that the running daemon has counted
+    #[command(after_help = inside::STATS_HELP)]
+    Stats(StatsArguments),
+    /// Show the cache of the running daemon, or remove answers from it
+    #[command(after_help = inside::CACHE_HELP)]
+    Cache(CacheArguments),
+    /// Show the local zones of the running daemon
+    Zones(ReadArguments),
+    /// Show the routes of the running daemon
+    Routes(ReadArguments),
+    /// Have the running daemon read its configuration again, and say how that ended
+    #[command(after_help = inside::RELOAD_HELP)]
+    Reload(ReloadArguments),
+    /// Turn the running daemon's routes off for a while; private ones stay
+    #[command(after_help = inside::PAUSE_HELP)]
+    Pause(PauseArguments),
+    /// End a pause
+    Resume(ReadArguments),
+    /// Print the running daemon's sums for Prometheus
+    #[command(after_help = inside::METRICS_HELP)]
+    Metrics(MetricsArguments),
+    /// Judge the running daemon for Nagios and its kin
+    #[command(after_help = inside::MONITOR_HELP)]
+    MonitorCheck(MonitorArguments),
     /// List the upstream servers, or ask each of them to see how well it goes
     #[command(after_help = "Examples:
   truename upstreams                             all servers of the configuration, groups nobody uses included
@@ -144,6 +178,12 @@ pub(super) struct UpstreamsArguments {
 pub(super) enum UpstreamsCommand {
     /// List servers with their rungs
     List(UpstreamsListArguments),
+    /// Show what the running daemon knows of its servers
+    Live(ReadArguments),
+    /// Have the running daemon ask a server, or all of a group, again
+    Enable(SwitchArguments),
+    /// Have the running daemon ask a server, or all of a group, no more, until it is enabled or the daemon started anew
+    Disable(SwitchArguments),
     /// Ask servers over each of their rungs: state, time to open a connection, time of replies, loss, reuse
     ///
     /// What is asked is the address of localhost, which resolvers have at hand. Each query goes out once; two that are lost

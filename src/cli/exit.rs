@@ -2,6 +2,7 @@
 
 use super::render;
 use crate::app::RunError;
+use crate::control::client::ClientError;
 use std::process::ExitCode;
 
 /// How a command ended.
@@ -20,6 +21,8 @@ pub(super) enum Failed {
     Usage(String),
     /// The daemon could not start or go on.
     Run(RunError),
+    /// The daemon could not be asked: 69, 77 or 1.
+    Daemon(ClientError),
     /// The configuration cannot be used: 78.
     Config,
     /// The result could not be written: 1; 0 when its reader went away.
@@ -44,6 +47,9 @@ impl From<std::io::Error> for Failed {
 /// The exit status of an unusable configuration (sysexits.h, EX_CONFIG).
 const EXIT_CONFIG: u8 = 78;
 
+/// The exit status of a daemon that is not there (sysexits.h, EX_UNAVAILABLE).
+const EXIT_UNAVAILABLE: u8 = 69;
+
 /// The exit status of what the system does not permit (sysexits.h, EX_NOPERM).
 const EXIT_NOT_PERMITTED: u8 = 77;
 
@@ -57,6 +63,12 @@ pub(super) fn status(result: Result<Outcome, Failed>) -> ExitCode {
             ExitCode::from(2)
         }
         Err(Failed::Config) => ExitCode::from(EXIT_CONFIG),
+        Err(Failed::Daemon(error)) => {
+            let (hint, status) = remedy(&error);
+            let hint = hint.map(|hint| format!("\n  hint      {hint}")).unwrap_or_default();
+            render::complain(&format!("error: {error}{hint}"));
+            ExitCode::from(status)
+        }
         Err(Failed::Run(error)) => {
             let hint = error.hint().map(|hint| format!("\n  hint      {hint}")).unwrap_or_default();
             render::complain(&format!("error: {error}{hint}"));
@@ -72,6 +84,22 @@ pub(super) fn status(result: Result<Outcome, Failed>) -> ExitCode {
             render::complain(&format!("error: cannot {verb} {}: {error}", path.display()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Says what helps against not reaching a daemon, and which status it is.
+fn remedy(error: &ClientError) -> (Option<&'static str>, u8) {
+    match error {
+        ClientError::NotRunning(_) => {
+            let hint = "start it with `systemctl start truename.service` or `truename run`; --socket asks another one";
+            (Some(hint), EXIT_UNAVAILABLE)
+        }
+        ClientError::NotPermitted(_) => (
+            Some("join the group with `sudo usermod -aG truename $USER` and log in again, or use sudo"),
+            EXIT_NOT_PERMITTED,
+        ),
+        ClientError::Problem { status: 403, .. } => (Some("give the control socket to --socket"), EXIT_NOT_PERMITTED),
+        ClientError::Problem { .. } | ClientError::Broken(_) => (None, 1),
     }
 }
 

@@ -1,13 +1,22 @@
 //! The command line: one file per command, one definition per flag, one printer.
 
 mod args;
+mod cache;
 mod check;
 mod config;
+mod daemon;
 mod exit;
+mod figures;
 mod guard;
+mod metrics;
+mod monitor;
 mod query;
+mod reload;
 mod render;
 mod run;
+mod stats;
+mod status;
+mod tables;
 mod upstreams;
 
 use args::{Arguments, Command};
@@ -15,7 +24,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 /// Runs the command that the process's arguments name, and returns its exit status (0 fine, 1 worked and found
-/// a problem or a negative result, 2 usage, 78 unusable configuration).
+/// a problem or a negative result, 2 usage, 69 no daemon, 77 not permitted, 78 unusable configuration).
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -27,6 +36,17 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Stats(arguments) => stats::run(&arguments),
+        Command::Cache(arguments) => cache::run(&arguments),
+        Command::Zones(arguments) => tables::zones(&arguments),
+        Command::Routes(arguments) => tables::routes(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Pause(arguments) => reload::pause(&arguments),
+        Command::Resume(arguments) => reload::resume(&arguments),
+        Command::Metrics(arguments) => metrics::run(&arguments),
+        // Its statuses are those of Nagios, whatever happens.
+        Command::MonitorCheck(arguments) => return monitor::run(&arguments),
         Command::Upstreams(arguments) => upstreams::run(arguments.what.as_ref()),
         Command::Guard(arguments) => guard::run(&arguments),
     };

@@ -5,7 +5,7 @@
 
 use super::args::{UpstreamsCommand, UpstreamsListArguments, UpstreamsTestArguments};
 use super::exit::{Failed, Outcome};
-use super::render;
+use super::{render, tables};
 use crate::app::{self, Member, RunError, Tested};
 use crate::config::diagnostic;
 use crate::config::{Proxy, Rung, UpstreamHost, UpstreamTransport};
@@ -26,6 +26,9 @@ pub(super) fn run(what: Option<&UpstreamsCommand>) -> Result<Outcome, Failed> {
     match what {
         None => list(&UpstreamsListArguments::default()),
         Some(UpstreamsCommand::List(arguments)) => list(arguments),
+        Some(UpstreamsCommand::Live(arguments)) => tables::live(arguments),
+        Some(UpstreamsCommand::Enable(arguments)) => tables::switch(arguments, "enable"),
+        Some(UpstreamsCommand::Disable(arguments)) => tables::switch(arguments, "disable"),
         Some(UpstreamsCommand::Test(arguments)) => test(arguments),
     }
 }

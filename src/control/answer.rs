@@ -1,23 +1,30 @@
 //! From a request to a response.
 
 use super::STATS_SCHEMA;
-use super::daemon::{Daemon, Matching};
+use super::daemon::{Daemon, Matching, Outcome};
 use super::endpoints::{self, Action, ENDPOINTS, Endpoint, Way};
 use super::metrics::{self, Dialect};
 use super::reply::{Body, Problem, Reply};
 use super::report::Stats;
 use super::request::{self, Parameters};
-use crate::config::schema;
+use crate::config::{schema, units};
 use crate::dns::{Name, Rtype};
 use http::header::{ACCEPT, HOST};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// Cached answers listed when nobody says how many.
 const USUAL_LISTED: usize = 100;
 /// Cached answers listed at most: some megabytes of JSON.
 const MAX_LISTED: usize = 10_000;
+/// How long a pause is when nobody says.
+const USUAL_PAUSE: Duration = Duration::from_secs(300);
+/// How long a pause is at least.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+/// How long a pause is at most: nobody must find out after a week that routes are off.
+const MAX_PAUSE: Duration = Duration::from_secs(86_400);
 /// Parts of the report that are always there.
 const ALWAYS: [&str; 5] = ["schema", "version", "generated_at", "started_at", "uptime_seconds"];
 
@@ -89,13 +96,20 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
             let matching = Matching::parse(parameters.require("match")?)?;
             Reply::json(&json!({ "removed": daemon.flush(&matching) }))
         }
-        Action::Reload => {
-            let outcome = daemon.reload().await?;
-            let status = if outcome.ok { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-            Reply::json(&outcome).with_status(status)
+        Action::Reload => ended(&daemon.reload().await?),
+        Action::Enable | Action::Disable => {
+            let on = endpoint.action == Action::Enable;
+            Reply::json(&json!({ "switched": daemon.switch(&name, on)?, "enabled": on }))
         }
+        Action::Pause => ended(&daemon.pause(length(&parameters)?).await?),
+        Action::Resume => ended(&daemon.resume().await?),
         Action::CheckConfig => Reply::json(&daemon.check(request::text(request.into_body()).await?).await),
     })
+}
+
+fn ended(outcome: &Outcome) -> Reply {
+    let status = if outcome.ok { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    Reply::json(outcome).with_status(status)
 }
 
 /// Over TCP a page in a browser can ask as well, under a name it has made lead here; it cannot choose this header.
@@ -178,6 +192,12 @@ fn parse_name(text: &str) -> Result<Name, Problem> {
 fn parse_type(text: &str) -> Result<Rtype, Problem> {
     let wrong = |error| Problem::bad_request("bad-type", format!("`{}`: {error}", text.escape_debug()));
     text.parse().map_err(wrong)
+}
+
+fn length(parameters: &Parameters) -> Result<Duration, Problem> {
+    let Some(text) = parameters.get("for") else { return Ok(USUAL_PAUSE) };
+    let length = units::parse_duration(text).ok().filter(|length| (MIN_PAUSE..=MAX_PAUSE).contains(length));
+    length.ok_or_else(|| Problem::bad_request("bad-duration", "for is a duration from 1s to 1d, such as 5m"))
 }
 
 fn limit(parameters: &Parameters) -> Result<usize, Problem> {

@@ -5,6 +5,7 @@ use super::report::Stats;
 use crate::dns::{Name, Rtype};
 use serde::Serialize;
 use serde_json::Value;
+use std::time::Duration;
 
 /// A daemon as it is seen from here. Methods that are not `async` are quick and do not block on files.
 pub trait Daemon: Send + Sync + 'static {
@@ -32,8 +33,20 @@ pub trait Daemon: Send + Sync + 'static {
     /// Removes cached answers and returns how many.
     fn flush(&self, matching: &Matching) -> usize;
 
+    /// Turns a server (`GROUP/NAME`) or all of a group on or off, and returns how many that are.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    fn switch(&self, label: &str, on: bool) -> Result<usize, Problem>;
+
     /// Reads everything again and waits for the outcome.
     fn reload(&self) -> impl Future<Output = Result<Outcome, Problem>>;
+
+    /// Turns routes off for a while, private ones excepted.
+    fn pause(&self, length: Duration) -> impl Future<Output = Result<Outcome, Problem>>;
+
+    /// Turns them on again.
+    fn resume(&self) -> impl Future<Output = Result<Outcome, Problem>>;
 
     /// Looks at a configuration that is not in force.
     fn check(&self, text: String) -> impl Future<Output = Outcome>;

@@ -77,6 +77,14 @@ pub(super) enum Action {
     Reload,
     /// A configuration looked at.
     CheckConfig,
+    /// A server or group asked again.
+    Enable,
+    /// A server or group not asked.
+    Disable,
+    /// Routes off for a while.
+    Pause,
+    /// Routes on again.
+    Resume,
 }
 
 /// One thing that can be asked.
@@ -159,6 +167,28 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         NONE,
         "Looks at a configuration, the body in TOML, and lists what is wrong with it.",
     ),
+    change(
+        Method::POST,
+        "/upstreams/{name}/enable",
+        Action::Enable,
+        NONE,
+        "Asks a server again, GROUP/NAME, or all of a group.",
+    ),
+    change(
+        Method::POST,
+        "/upstreams/{name}/disable",
+        Action::Disable,
+        NONE,
+        "Asks a server no more, GROUP/NAME, or all of a group, until it is enabled or the daemon is started anew.",
+    ),
+    change(
+        Method::POST,
+        "/pause",
+        Action::Pause,
+        &[("for", "how long, such as 5m; 5 minutes without it, a day at the most")],
+        "Turns routes off for a while, as if there were none; private ones stay.",
+    ),
+    change(Method::POST, "/resume", Action::Resume, NONE, "Ends a pause."),
 ];
 
 impl Endpoint {

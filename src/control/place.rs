@@ -65,8 +65,7 @@ pub fn wanted(place: &SocketPlace, door: Door) -> Vec<PathBuf> {
 /// Finds the socket a command is to use: the one named, else the first that is there, else the first that could be.
 #[must_use]
 pub fn find(named: Option<&Path>, door: Door) -> PathBuf {
-    let named = named.map(Path::to_path_buf).or_else(|| env::var_os(VARIABLE).map(PathBuf::from));
-    named.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| {
+    named.map(Path::to_path_buf).filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| {
         let mut all = wanted(&SocketPlace::Auto, door);
         let there = all.iter().position(|path| path.exists()).unwrap_or(0);
         all.swap_remove(there)

@@ -69,6 +69,9 @@ pub struct Config {
     pub sha256: Option<String>,
     /// When it was put in force.
     pub loaded_at: String,
+    /// Until when routes are off; nothing when they are not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub paused_until: Option<String>,
     /// How the last reload ended; the start counts as one.
     pub last_reload: LastReload,
 }

@@ -241,7 +241,7 @@ impl Health {
     /// The network is another one: forgets everything but the sums. A server of the same address may be another one too.
     pub(super) fn forget(&self) {
         let mut vitals = self.vitals();
-        *vitals = Vitals { sums: vitals.sums, ..Vitals::default() };
+        *vitals = Vitals { sums: vitals.sums, rtts: std::mem::take(&mut vitals.rtts), ..Vitals::default() };
     }
 
     /// A query was sent.

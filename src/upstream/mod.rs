@@ -307,7 +307,8 @@ impl Upstreams {
     pub fn group_is_down(&self, group: GroupId) -> bool {
         let now = self.0.clock.now();
         let is_down = |server: &Arc<servers::Server>| {
-            server.is_own() || matches!(server.health.snapshot(now).standing, Standing::Dead | Standing::Looping)
+            !server.may_be_asked(false)
+                || matches!(server.health.snapshot(now).standing, Standing::Dead | Standing::Looping)
         };
         let fallback = |id: &GroupId| self.0.groups.get(*id).and_then(|group| group.fallback);
         let mut chain = std::iter::successors(Some(group), fallback).take(group::MAX_GROUPS);
@@ -323,13 +324,20 @@ impl Upstreams {
     #[must_use]
     pub fn group_is_well(&self, group: GroupId) -> bool {
         let now = self.0.clock.now();
-        self.0.groups.members(group).iter().any(|server| !server.is_own() && server.health.is_well(now))
+        self.0.groups.members(group).iter().any(|server| server.may_be_asked(false) && server.health.is_well(now))
     }
 
     /// Asks one server over one of its rungs some times, apart from everything else that is asked. Must run inside a tokio
     /// runtime.
     pub async fn probe(&self, probe: Probe<'_>) -> Probed {
         probe::probe(&self.0, probe).await
+    }
+
+    /// Turns servers on or off, over reloads too: the one of this label (`GROUP/NAME`), or all of a group. Returns how many
+    /// are meant.
+    #[must_use]
+    pub fn switch(&self, label: &str, on: bool) -> usize {
+        self.0.groups.switch(label, on)
     }
 
     /// Lists the servers of a group.

@@ -43,6 +43,8 @@ pub struct ServerStatus {
     pub standing: Standing,
     /// It is one of our own addresses and is never asked.
     pub own: bool,
+    /// Somebody has turned it off.
+    pub off: bool,
     /// How it is asked on this network, when that is known.
     pub works_over: Option<UpstreamTransport>,
     /// Smoothed round-trip time.
@@ -62,6 +64,8 @@ pub(super) struct Server {
     pub(super) ways: Arc<Ways>,
     pub(super) ladder: Arc<Ladder>,
     own: AtomicBool,
+    /// Somebody has turned it off; kept over reloads.
+    off: Arc<AtomicBool>,
     /// It is known by a name that must not be told to public servers.
     pub(super) has_private_name: AtomicBool,
 }
@@ -81,7 +85,8 @@ impl Server {
     }
 
     fn with(info: ServerInfo, health: Arc<Health>, ways: Arc<Ways>, ladder: Arc<Ladder>) -> Self {
-        Self { info, health, ways, ladder, own: AtomicBool::new(false), has_private_name: AtomicBool::new(false) }
+        let (own, off, has_private_name) = (AtomicBool::new(false), Arc::default(), AtomicBool::new(false));
+        Self { info, health, ways, ladder, own, off, has_private_name }
     }
 
     /// Returns how it is asked when nothing speaks against it.
@@ -104,6 +109,11 @@ impl Server {
         self.own.load(Ordering::Relaxed)
     }
 
+    /// Tells whether somebody has turned it off.
+    pub(super) fn is_off(&self) -> bool {
+        self.off.load(Ordering::Relaxed)
+    }
+
     /// Returns what its answers are judged by: a server that has proved to be the one of its name is as private as the
     /// addresses this name leads to.
     pub(super) fn info_for_judging(&self) -> Cow<'_, ServerInfo> {
@@ -115,7 +125,7 @@ impl Server {
 
     /// Tells whether a question may go to it; `only_private` is what the question says.
     pub(super) fn may_be_asked(&self, only_private: bool) -> bool {
-        !self.is_own() && (self.info.private || !only_private)
+        !self.is_own() && !self.is_off() && (self.info.private || !only_private)
     }
 }
 
@@ -157,7 +167,8 @@ impl Groups {
                     (Arc::new(ways), ladder)
                 }
             };
-            Arc::new(Server::with(info, health, ways, ladder))
+            let off = before.map_or_else(Arc::default, |server| Arc::clone(&server.off));
+            Arc::new(Server { off, ..Server::with(info, health, ways, ladder) })
         };
         let all = config
             .groups
@@ -270,6 +281,15 @@ impl Groups {
         }
     }
 
+    /// Turns servers on or off: the one of this label, or all of the group of this name. Returns how many there are.
+    pub(super) fn switch(&self, label: &str, on: bool) -> usize {
+        let all = self.all.iter().flat_map(|group| {
+            let is_meant = |server: &Arc<Server>| *server.info.label == *label || group.name == label;
+            group.members.load_full().iter().filter(|server| is_meant(server)).cloned().collect::<Vec<_>>()
+        });
+        all.inspect(|server| server.off.store(!on, Ordering::Relaxed)).count()
+    }
+
     pub(super) fn status(&self, now: Tick) -> Vec<ServerStatus> {
         let servers = self.all.iter().flat_map(|group| {
             group.members.load_full().iter().map(|server| (group.name.clone(), Arc::clone(server))).collect::<Vec<_>>()
@@ -282,6 +302,7 @@ impl Groups {
                     info: server.info.clone(),
                     standing: snapshot.standing,
                     own: server.is_own(),
+                    off: server.is_off(),
                     works_over: server.ladder.working().map(|rung| server.ways.transport(rung)),
                     srtt: snapshot.srtt,
                     slowest_recent: snapshot.slowest_recent,

@@ -8,6 +8,7 @@ mod activation;
 mod architecture;
 mod fakes;
 mod hostile;
+mod inside_commands;
 mod lockfile;
 mod scenarios;
 

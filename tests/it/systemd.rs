@@ -109,3 +109,24 @@ fn a_configuration_that_cannot_be_used_is_said_once_and_not_tried_for_ever() {
     );
     assert_eq!(asked(&machine, 3, ""), 3);
 }
+
+#[test]
+fn the_control_sockets_are_the_managers_and_their_modes_decide() {
+    let Some(machine) = Booted::boot(ZONE) else { return };
+    machine.sh(START);
+    let modes = machine.sh("stat -c '%a %G' /run/truename/stats.sock /run/truename/control.sock");
+    assert_eq!(modes, "666 truename\n660 truename\n");
+    let as_nobody =
+        |command: &str| machine.sh(&format!("setpriv --reuid=nobody --regid=nogroup --clear-groups {command}"));
+    assert!(as_nobody("truename status").starts_with("● truename"), "{}", machine.journal());
+    let refused = as_nobody("truename cache list; echo $?");
+    assert!(refused.ends_with("77\n"), "{refused}");
+    machine.configure(&ZONE.replace("10.0.0.1", "10.0.0.2"));
+    assert_eq!(machine.sh("truename reload"), "reloaded: generation 2 is in force\n");
+    // The manager keeps them over a restart: whoever asks meanwhile waits.
+    let before = machine.sh("stat -c %i /run/truename/stats.sock");
+    machine.sh("systemctl restart truename.service");
+    assert!(machine.sh("truename status").contains("generation 1"), "{}", machine.journal());
+    assert_eq!(machine.sh("stat -c %i /run/truename/stats.sock"), before);
+    assert!(!machine.journal().contains("WARN"), "{}", machine.journal());
+}

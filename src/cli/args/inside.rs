@@ -1,0 +1,173 @@
+//! The commands that look inside a running daemon, or tell it something.
+
+use crate::control::place::VARIABLE;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the daemon is.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SocketArguments {
+    /// The daemon's socket; without it stats.sock or control.sock in the runtime directory
+    #[arg(long, value_name = "PATH", env = VARIABLE, global = true)]
+    pub(in crate::cli) socket: Option<PathBuf>,
+}
+
+/// A command that shows something.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ReadArguments {
+    #[command(flatten)]
+    pub(in crate::cli) at: SocketArguments,
+    /// Print one JSON document, as the socket gives it
+    #[arg(long, global = true)]
+    pub(in crate::cli) json: bool,
+}
+
+pub(super) const STATUS_HELP: &str = "Examples:
+  truename status
+  truename status --json | jq .queries.by_source
+
+Exit status: 0 it serves, 1 no upstream of the default group is up, 69 no daemon, 77 not permitted.";
+
+/// `truename stats`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct StatsArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    /// Print a line again and again: what has happened since the one before
+    #[arg(long, value_name = "EVERY", num_args = 0..=1, default_missing_value = "2s", value_parser = duration)]
+    pub(in crate::cli) watch: Option<Duration>,
+}
+
+pub(super) const STATS_HELP: &str = "Examples:
+  truename stats
+  truename stats --watch          a line every 2 s
+  truename stats --watch 10s --json | jq -c '.queries.by_rcode'";
+
+/// `truename cache`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CacheArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    #[command(subcommand)]
+    pub(in crate::cli) what: CacheCommand,
+}
+
+/// What to do with the cache.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum CacheCommand {
+    /// Show what is cached of one name, every type and view
+    Get {
+        /// The name
+        name: String,
+    },
+    /// List what is cached
+    List {
+        /// Only this name, or with `*.` before it everything below it too
+        #[arg(default_value = "*")]
+        names: String,
+        /// How many at most
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Remove answers; the next who asks for them gets fresh ones
+    Flush {
+        /// Only this name, every type and view
+        #[arg(required_unless_present_any = ["suffix", "all"], conflicts_with_all = ["suffix", "all"])]
+        name: Option<String>,
+        /// This name and all below it
+        #[arg(long, value_name = "NAME", conflicts_with = "all")]
+        suffix: Option<String>,
+        /// Everything
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+pub(super) const CACHE_HELP: &str = "Examples:
+  truename cache get proxy.golang.org
+  truename cache list '*.golang.org'
+  truename cache flush proxy.golang.org
+  truename cache flush --suffix golang.org
+
+Exit status: 1 when `get` finds nothing.";
+
+/// `truename reload`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ReloadArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    /// Wait for the outcome; it always does, and scripts may say so
+    #[arg(long)]
+    pub(in crate::cli) wait: bool,
+}
+
+pub(super) const RELOAD_HELP: &str =
+    "Exit status: 0 the file is in force, 1 it has errors and what was in force stays.";
+
+/// `truename upstreams enable` and `disable`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SwitchArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    /// The server or group
+    #[arg(value_name = "GROUP[/NAME]")]
+    pub(in crate::cli) name: String,
+}
+
+/// `truename pause`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PauseArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    /// How long, such as 5m
+    #[arg(default_value = "5m", value_parser = duration)]
+    pub(in crate::cli) length: Duration,
+}
+
+pub(super) const PAUSE_HELP: &str =
+    "Names go where [default] sends them, as if there were no routes: to see whether a route is
+what is wrong. Local zones and the names of private routes are answered as before. It ends by itself, with
+`truename resume`, or with a reload.";
+
+/// `truename metrics`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct MetricsArguments {
+    #[command(flatten)]
+    pub(in crate::cli) at: SocketArguments,
+    /// Write this file, all of it at once, in place of printing; for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) textfile: Option<PathBuf>,
+}
+
+pub(super) const METRICS_HELP: &str = "Examples:
+  truename metrics | promtool check metrics
+  truename metrics --textfile /var/lib/prometheus/node-exporter/truename.prom";
+
+/// `truename monitor-check`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct MonitorArguments {
+    #[command(flatten)]
+    pub(in crate::cli) at: SocketArguments,
+    /// What is a warning: NAME=RANGE, several parted by commas
+    #[arg(short, long, value_name = "EXPR", default_value = "")]
+    pub(in crate::cli) warning: String,
+    /// What is critical
+    #[arg(short, long, value_name = "EXPR", default_value = "upstreams_up=1:")]
+    pub(in crate::cli) critical: String,
+}
+
+pub(super) const MONITOR_HELP: &str = "Names: p50 p99 hit_ratio upstreams_up incidents_open qps in_flight failures
+Ranges: 10 is 0 to 10, 10: is 10 and more, ~:10 is 10 and less, 10:20 is between, @10:20 is not between.
+Times may have a unit: p99=200ms.
+
+Example:
+  truename monitor-check -w p99=200ms,hit_ratio=0.3: -c upstreams_up=1:,incidents_open=0
+
+Exit status: as Nagios has it: 0 fine, 1 warning, 2 critical (also when there is no daemon), 3 unknown.";
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let every = crate::config::units::parse_duration(text)?;
+    // A line needs a moment to be read, and asking is not free.
+    if every < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(every) }
+}
