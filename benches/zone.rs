@@ -83,6 +83,7 @@ fn config(file: PathBuf) -> Config {
             guard: truename::config::GuardMode::Off,
         },
         routes: Vec::new(),
+        time_servers: Vec::new(),
         built_in: Vec::new(),
         requirements: Vec::new(),
         zones: vec![Zone {

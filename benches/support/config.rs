@@ -33,6 +33,7 @@ pub(crate) fn config() -> Config {
             guard: truename::config::GuardMode::Off,
         },
         routes: Vec::new(),
+        time_servers: Vec::new(),
         built_in: Vec::new(),
         requirements: Vec::new(),
         zones: Vec::new(),

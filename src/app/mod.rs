@@ -13,12 +13,14 @@ mod requirements;
 mod snapshot;
 mod sockets;
 mod state_dir;
+mod upstreams;
 mod watch;
 mod watchdog;
 
 pub use build::{Checked, check, effective};
 pub use daemon::run;
 pub use once::{Asked, Whom, as_json, ask_ourselves, ask_upstream};
+pub use upstreams::{Member, Test, Tested, list_upstreams, test_upstreams};
 
 use crate::config::Diagnostic;
 use crate::listen::BindError;
@@ -79,4 +81,10 @@ impl RunError {
         };
         source.kind() == std::io::ErrorKind::PermissionDenied
     }
+}
+
+/// Makes a runtime for a command that works in process.
+fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|source| RunError::System { what: "cannot start the runtime", source })
 }

@@ -1,7 +1,8 @@
 //! One question, answered in process or asked of servers, without listeners or daemon.
 
-use super::RunError;
 use super::build;
+use super::upstreams::members;
+use super::{RunError, runtime};
 use crate::clock::Clock;
 use crate::config::server::ServerAddress;
 use crate::config::{Config, Group, GroupId, Strategy, Upstream, UpstreamHost, UpstreamOptions};
@@ -144,12 +145,7 @@ fn labelled(config: &Config, system: &[SocketAddr], label: &str) -> Result<(Conf
     let group = &mut config.groups[at];
     group.fallback = None;
     if let Some(label) = server {
-        let given = system.iter().filter(|_| group.auto).map(|address| {
-            let plain = Upstream::given(&group.name, *address);
-            Upstream { options: Arc::clone(&group.options), ..plain }
-        });
-        let mut all = group.servers.iter().cloned().chain(given);
-        let one = all.find(|server| server.label == label).ok_or_else(unknown)?;
+        let one = members(group, system).into_iter().find(|server| server.label == label).ok_or_else(unknown)?;
         (group.servers, group.auto) = (vec![one], false);
     }
     Ok((config, GroupId(u16::try_from(at).map_err(|_| unknown())?)))
@@ -198,9 +194,4 @@ pub(super) fn records_json(records: &[Record]) -> Value {
         })
     };
     records.iter().map(one).collect()
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
-    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    built.map_err(|source| RunError::System { what: "cannot start the runtime", source })
 }

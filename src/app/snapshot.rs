@@ -200,11 +200,12 @@ impl Snapshot {
     /// Writes for the last time; to be awaited beside the drain. What was still being read is on disk already.
     pub(super) async fn finish(mut self) {
         let writing = async {
-            if let Some(working) = self.working.take() {
-                if self.reading {
+            if let Some(mut working) = self.working.take() {
+                if !self.reading {
+                    let _ended = working.await;
+                } else if working.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
                     return;
                 }
-                let _ended = working.await;
             }
             self.write();
             if let Some(working) = self.working.take() {

@@ -4,6 +4,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// Queries of `truename upstreams test` for each rung at most: public resolvers take as many for a flood before long.
+const MAX_COUNT: i64 = 1000;
+
 /// A local DNS forwarder and split-horizon resolver that gives true answers and can say why
 #[derive(Debug, Parser)]
 #[command(name = "truename", version, max_term_width = 100)]
@@ -41,6 +44,14 @@ Exit status: 0 no errors (warnings may be there), 1 errors.")]
 
 Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no answer.")]
     Query(QueryArguments),
+    /// List the upstream servers, or ask each of them to see how well it goes
+    #[command(after_help = "Examples:
+  truename upstreams                             all servers of the configuration, groups nobody uses included
+  truename upstreams test                        every rung of every server in use, 10 queries each
+  truename upstreams test trusted --count 50     one group; GROUP/NAME for one server
+
+Exit status of test: 0 every server answers over one of its rungs, 1 one does not.")]
+    Upstreams(UpstreamsArguments),
     /// Judge recorded replies, to see how well the guard tells forged ones
     Guard(GuardArguments),
 }
@@ -117,6 +128,59 @@ pub(super) struct QueryArguments {
     #[arg(long)]
     pub(super) trace: bool,
     /// The configuration to answer by; without it what `truename run` would read
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// `truename upstreams`.
+#[derive(Debug, Args)]
+pub(super) struct UpstreamsArguments {
+    #[command(subcommand)]
+    pub(super) what: Option<UpstreamsCommand>,
+}
+
+/// What to do with the servers.
+#[derive(Debug, Subcommand)]
+pub(super) enum UpstreamsCommand {
+    /// List servers with their rungs
+    List(UpstreamsListArguments),
+    /// Ask servers over each of their rungs: state, time to open a connection, time of replies, loss, reuse
+    ///
+    /// What is asked is the address of localhost, which resolvers have at hand. Each query goes out once; two that are lost
+    /// from the start are enough for "down".
+    Test(UpstreamsTestArguments),
+}
+
+/// `truename upstreams list`.
+#[derive(Debug, Default, Args)]
+pub(super) struct UpstreamsListArguments {
+    /// Groups, or servers as GROUP/NAME; without any, all
+    #[arg(value_name = "GROUP[/NAME]")]
+    pub(super) names: Vec<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The configuration; without it what `truename run` would read
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// `truename upstreams test`.
+#[derive(Debug, Args)]
+pub(super) struct UpstreamsTestArguments {
+    /// Groups, or servers as GROUP/NAME; without any, those of all groups in use
+    #[arg(value_name = "GROUP[/NAME]")]
+    pub(super) names: Vec<String>,
+    /// Queries for each rung, one after the other
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=MAX_COUNT))]
+    pub(super) count: u32,
+    /// The name whose address is asked for
+    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    pub(super) name: String,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The configuration; without it what `truename run` would read
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 }

@@ -8,6 +8,7 @@ mod guard;
 mod query;
 mod render;
 mod run;
+mod upstreams;
 
 use args::{Arguments, Command};
 use clap::Parser;
@@ -26,6 +27,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
+        Command::Upstreams(arguments) => upstreams::run(arguments.what.as_ref()),
         Command::Guard(arguments) => guard::run(&arguments),
     };
     exit::status(result)

@@ -22,6 +22,11 @@ pub(super) fn complain(text: &str) {
     drop(writeln!(err, "{}", text.trim_end()));
 }
 
+/// Tells whether somebody looks on: stderr is a terminal.
+pub(super) fn is_watched() -> bool {
+    io::IsTerminal::is_terminal(&io::stderr())
+}
+
 /// Aligns rows into columns, two blanks between them; the last column is not padded.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -58,7 +63,7 @@ pub(super) fn trace(steps: &[Step]) -> String {
 }
 
 /// Makes text visible that may hold foreign parts: control characters are escaped, nothing is a dash.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     if text.is_empty() {
         return "-".to_owned();
     }

@@ -19,6 +19,7 @@ use super::model::{
 use super::resolve::{Names, SYSTEM_GROUP, duplicate};
 use super::resolvers::TRUSTED_GROUP;
 use super::{get, paths};
+use crate::dns::Name;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 
@@ -30,6 +31,8 @@ static AUTO_WORKERS: LazyLock<usize> =
     LazyLock::new(|| std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_AUTO_WORKERS)));
 /// Addresses listened on at most: each costs two files a worker.
 const MAX_LISTEN: usize = 64;
+/// Names of time servers at most: a machine asks some four.
+const MAX_TIME_SERVERS: usize = 32;
 
 /// Makes the configuration, as good as it can be, and reports what is wrong with it.
 pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
@@ -45,10 +48,12 @@ pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
     let rewrites = zones::rewrites(root, &names, diagnostics);
     let (hosts, cache, log) = (hosts(root), cache(root, diagnostics), log(root));
     let (stats, guard) = (stats(root, diagnostics), guard(root, &names, diagnostics));
+    let time_servers = time_servers(root, diagnostics);
     Config {
         server,
         groups,
         default,
+        time_servers,
         routes,
         built_in,
         zones,
@@ -129,6 +134,16 @@ fn guard(root: &Table, names: &Names, diagnostics: &mut Vec<Diagnostic>) -> Guar
         references: names.group(table, "references", diagnostics).unwrap_or(GroupId(built_in.unwrap_or_default())),
         budget: get::duration(table, "budget"),
     }
+}
+
+fn time_servers(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Vec<Name> {
+    let (table, key) = (root.always("default"), "time_servers");
+    if let Some(node) = table.items(key).get(MAX_TIME_SERVERS) {
+        let problem = Diagnostic::error("too-many-items", node.at.clone(), format!("at most {MAX_TIME_SERVERS}"));
+        diagnostics.push(problem.key(table.path_of(key)).found("more"));
+    }
+    let name = |node: Node| if let Value::Name(name) = node.value { Some(name.to_lower()) } else { None };
+    get::list(table, key).into_iter().filter_map(name).take(MAX_TIME_SERVERS).collect()
 }
 
 fn hosts(root: &Table) -> Hosts {
@@ -219,8 +234,9 @@ fn log(root: &Table) -> Log {
 
 #[cfg(test)]
 mod tests {
+    use super::MAX_TIME_SERVERS;
     use crate::config::diagnostic::human;
-    use crate::config::{Loaded, Strategy, UpstreamTransport, ViewId, load_text};
+    use crate::config::{Config, Loaded, Strategy, UpstreamTransport, ViewId, load_text};
 
     fn problems(text: &str) -> Vec<String> {
         let show = |loaded: Loaded| {
@@ -228,6 +244,21 @@ mod tests {
             loaded.diagnostics.iter().map(line).collect()
         };
         show(load_text("x.toml", text))
+    }
+
+    #[test]
+    fn names_of_time_servers_are_read_and_bounded() {
+        let text = |count: usize| {
+            let names: Vec<String> = (0..count).map(|at| format!("\"N{at}.Example\"")).collect();
+            format!("[default]\ntime_servers = [{}]", names.join(", "))
+        };
+        let most = load_text("x.toml", &text(MAX_TIME_SERVERS));
+        assert_eq!(most.diagnostics, []);
+        let names = most.config.unwrap().time_servers;
+        assert_eq!((names.len(), names[0].to_string().as_str()), (MAX_TIME_SERVERS, "n0.example."));
+        let more = load_text("x.toml", &text(MAX_TIME_SERVERS + 1)).diagnostics;
+        assert_eq!((more[0].code, more[0].key.as_str()), ("too-many-items", "default.time_servers"));
+        assert!(Config::default().time_servers.iter().any(|name| name.to_string() == "pool.ntp.org."));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub fn effective(config: &Config) -> String {
     let default = config.default;
     key(&mut text, "upstream", config.group(default.upstream).name.as_str());
     key(&mut text, "private_answers", private_answers(default.private_answers));
+    key(&mut text, "time_servers", config.time_servers.iter().map(ToString::to_string).collect::<Vec<_>>());
     key(&mut text, "guard", guard(default.guard));
     // What they stand for is written out below.
     text.push_str("trusted_presets = []\n");

@@ -168,6 +168,13 @@ static DEFAULT: TableDef = TableDef {
                   stands goes out; \"off\": replies are believed. Never for local zones and private routes.",
         },
         Key {
+            name: "time_servers",
+            kind: Kind::List(&Kind::DomainName),
+            presence: Default(TIME_SERVERS),
+            doc: "Exactly these names are asked of the group `system` too, in plain if need be, when their own group fails \
+                  while this machine's clock is so wrong that certificates fail: else it could never be set. []: none.",
+        },
+        Key {
             name: "private_answers",
             kind: Kind::Word(PRIVATE_ANSWERS.words),
             presence: Default("\"auto\""),
@@ -176,6 +183,9 @@ static DEFAULT: TableDef = TableDef {
         },
     ],
 };
+
+/// What systemd-timesyncd, chrony and ntpd ask as Debian, Ubuntu, Fedora, Arch, Alpine and OpenWrt ship them.
+const TIME_SERVERS: &str = r#"["pool.ntp.org", "0.debian.pool.ntp.org", "1.debian.pool.ntp.org", "2.debian.pool.ntp.org", "3.debian.pool.ntp.org", "ntp.ubuntu.com", "2.fedora.pool.ntp.org", "2.arch.pool.ntp.org", "0.openwrt.pool.ntp.org"]"#;
 
 static VIEW_DEFAULT: TableDef = TableDef {
     doc: "Names that no route matches, for clients of this view.",

@@ -23,6 +23,8 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// Names that no route matches, for clients of no view with a default of its own.
     pub default: DefaultRoute,
+    /// Names of time servers, in lower case: found over `system` too while the clock is plainly wrong.
+    pub time_servers: Vec<Name>,
     /// Routes in file order.
     pub routes: Vec<Route>,
     /// Routes nobody wrote, for names that no route takes: the presets that go to `trusted`.

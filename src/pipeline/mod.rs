@@ -66,6 +66,8 @@ pub const BUDGET: Duration = Duration::from_millis(4500);
 const BUDGET_SLACK: Duration = Duration::from_millis(200);
 /// What a route's own group may use of the time when the default group is asked after it.
 const FIRST_GROUP_SHARE: f64 = 2.0 / 3.0;
+/// The highest TTL of an answer that came in plain only because the clock was wrong: it is of no use once that is set.
+const CLOCK_RESORT_TTL_S: u32 = 60;
 /// How often a waiting question looks for another leader when its own died.
 const LEADER_RETRIES: usize = 2;
 
@@ -571,7 +573,8 @@ impl Pipeline {
         Hop { answer: composed.answer, follow, guarded: policy.private_answers != PrivateAnswers::Allow }
     }
 
-    /// Stage 6: the route's group, its fallbacks, then what `on_failure` says.
+    /// Stage 6: the route's group, its fallbacks, then what `on_failure` says; for a time server whose name cannot be found
+    /// because the clock is wrong, the machine's own resolvers.
     async fn exchange(
         &self,
         question: &QuestionKey,
@@ -580,20 +583,34 @@ impl Pipeline {
     ) -> Result<(Reply, AddressPolicy), Box<Failure>> {
         let default = work.state.config.default_for(work.view);
         let has_resort = way.on_failure == OnFailure::Default && !way.only_private && default.upstream != way.group;
+        let state = work.state;
+        let clock_resort = || state.clock_resort(question, way);
         let whole = work.deadline;
-        if has_resort {
+        if has_resort || state.upstreams.wrong_clock().is_some() && clock_resort().is_some() {
             let now = Instant::now();
             work.deadline = now + whole.saturating_duration_since(now).mul_f64(FIRST_GROUP_SHARE);
         }
         let first = self.ask(question, way, (way.group, has_resort), way.private_answers, work).await;
         work.deadline = whole;
-        match first {
+        let failure = match first {
             Err(failure) if has_resort => {
                 work.step(Stage::Route, || (failure.summary.clone(), "the default group", "on_failure = \"default\""));
-                self.ask(question, way, (default.upstream, false), default.private_answers, work).await
+                match self.ask(question, way, (default.upstream, false), default.private_answers, work).await {
+                    Err(second) => Box::new(Failure { clock: failure.clock.or(second.clock), ..*second }),
+                    found => return found,
+                }
             }
-            other => other,
-        }
+            Err(failure) => failure,
+            found => return found,
+        };
+        let (Some(clock), Some(system)) = (failure.clock, failure.clock.and_then(|_| clock_resort())) else {
+            return Err(failure);
+        };
+        self.stats.count(Counter::ClockResorts);
+        work.step(Stage::Route, || (clock.to_string(), "group system", "default.time_servers has the name"));
+        let (mut reply, policy) = self.ask(question, way, (system, false), way.private_answers, work).await?;
+        cache::cap_ttls(&mut reply.message, CLOCK_RESORT_TTL_S);
+        Ok((reply, policy))
     }
 
     /// Asks one group on the way of a question; `resort` tells whether another is asked after it.

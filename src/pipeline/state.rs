@@ -66,6 +66,8 @@ pub(super) struct Way {
     pub(super) on_failure: OnFailure,
     /// Replies are judged before they are believed.
     pub(super) guarded: bool,
+    /// The name must never reach a public server.
+    private: bool,
     /// Only servers with private addresses may be asked.
     pub(super) only_private: bool,
     /// The answer when there is no server that may be asked.
@@ -111,6 +113,7 @@ impl State {
                 private_answers: PrivateAnswers::Allow,
                 on_failure: OnFailure::Servfail,
                 guarded: false,
+                private: true,
                 only_private: true,
                 local_when_alone: Some(self.zones.withheld(&question.qname)),
                 because: "a special-use name: only private system servers may be asked".into(),
@@ -124,6 +127,7 @@ impl State {
             on_failure: choice.on_failure,
             // A name that an alias of a guarded one leads to is as guarded, unless it is private.
             guarded: choice.guarded || from_guarded && !choice.private,
+            private: choice.private,
             only_private: false,
             local_when_alone: None,
             because: choice.because(),
@@ -134,6 +138,13 @@ impl State {
     /// Tells whether a reply is of an upstream whose word counts against others'.
     pub(super) fn is_reference(&self, reply: &Reply) -> bool {
         self.upstreams.servers(self.config.guard.references).iter().any(|server| server.label == reply.server)
+    }
+
+    /// Returns the group that may be asked besides, when this way fails because the clock is wrong: for a time server, so that
+    /// the clock can be set. Exactly the names that are written, and none that is private.
+    pub(super) fn clock_resort(&self, question: &QuestionKey, way: &Way) -> Option<GroupId> {
+        let is_public = !way.private && way.group != self.system_group();
+        (is_public && self.config.time_servers.contains(&question.qname)).then(|| self.system_group())
     }
 
     /// Tells whether an alias that turned up in a reply belongs to a zone of ours or to another route than the

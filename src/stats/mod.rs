@@ -76,6 +76,7 @@ counters! {
     NetworkEventsLost "network_events_lost_total" "Times the kernel had more to say about the network than was read in time.",
     NetworkChanges "network_changes_total" "Times all connections became suspect and all servers unknown because the network had changed.",
     Sleeps "sleeps_total" "Times a question found that the machine had slept.",
+    ClockResorts "clock_resorts_total" "Names of time servers asked of the machine's own resolvers because the clock was too wrong for certificates.",
     LingerFull "upstream_linger_full_total" "Questions whose late replies were not waited for, because many were already.",
     ProbesFull "upstream_probes_full_total" "Loop probes not sent because as many as may be were under way.",
     UpstreamRungChanges "upstream_rung_changes_total" "Times an upstream came to be asked over another of its transports.",

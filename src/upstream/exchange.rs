@@ -229,7 +229,8 @@ impl<'a> Exchange<'a> {
     pub(super) fn pass_on(&mut self, state: &GroupState) {
         let name = &state.name;
         self.note("dead", || (format!("group {name}"), "go on to what stands behind it", "nothing of it answers"));
-        self.seen.silent = true;
+        // Only encrypted groups give way.
+        (self.seen.silent, self.seen.secured) = (true, true);
     }
 
     /// Returns how a server is to be asked next; nothing when every rung has been tried.
@@ -507,6 +508,10 @@ impl<'a> Exchange<'a> {
         let none_works = definite && server.ladder.failed(rung, now);
         let waits = self.attempts.wait_beside(server, rung);
         let is_over = match plan {
+            Some(plan) if matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown) => {
+                plan.has_no_route(seat.1);
+                true
+            }
             Some(plan) => plan.rung_failed(seat.1, waits),
             None => !waits && none_works,
         };
@@ -523,6 +528,7 @@ impl<'a> Exchange<'a> {
         }
         self.scarce |= !udp::is_definite(error);
         self.seen.broken = true;
+        self.seen.secured |= server.ways.are_encrypted();
         // A certificate that is not good, a proxy that refuses: the kind alone says nothing about those.
         let text = if error.get_ref().is_some() { error.to_string() } else { error.kind().to_string() };
         self.seen.tell(server, &text);
@@ -554,7 +560,8 @@ impl<'a> Exchange<'a> {
         drop(under_way);
         let heir = self.ask.heir.filter(|_| !self.attempts.open.is_empty()).map(|heir| heir());
         self.linger(self.start + LINGER_FAILED, heir);
-        self.seen.conclude(self.sends)
+        let clock = self.seen.broken.then(|| self.inner.pool.dates().wrong_clock()).flatten();
+        self.seen.conclude(self.sends).map_err(|failure| Box::new(Failure { clock, ..*failure }))
     }
 
     fn linger(&mut self, until: Instant, heir: Option<Heir>) {

@@ -30,17 +30,23 @@ const TRIES: usize = 2;
 const MAX_OTHERS: usize = 8;
 
 /// Tells every server that is known by name whom to ask for it from here on.
-pub(super) fn begin(inner: &Arc<Inner>, config: &Config) {
-    let in_use: Arc<[usize]> = groups_in_use(config).into();
-    for (id, server) in inner.groups.fixed() {
-        let Some(finder) = server.ways.finder() else { continue };
-        let (inner, in_use, server) = (Arc::downgrade(inner), Arc::clone(&in_use), Arc::downgrade(server));
-        finder.set_helpers(Arc::new(move || helpers(&inner, &server, id, &in_use).unwrap_or_default()));
+pub(super) fn begin(inner: &Arc<Inner>) {
+    for (group, server) in inner.groups.fixed() {
+        tell(inner, group, server);
     }
 }
 
-/// Returns the groups whose servers may be asked: all but built-in ones to which nothing leads.
-fn groups_in_use(config: &Config) -> Vec<usize> {
+/// Tells a server of a group whom to ask for its name, if it needs that.
+pub(super) fn tell(inner: &Arc<Inner>, group: usize, server: &Arc<Server>) {
+    if let Some(finder) = server.ways.finder() {
+        let (inner, server) = (Arc::downgrade(inner), Arc::downgrade(server));
+        finder.set_helpers(Arc::new(move || helpers(&inner, &server, group).unwrap_or_default()));
+    }
+}
+
+/// Returns the places of the groups in use: all but built-in ones to which nothing leads.
+#[must_use]
+pub fn groups_in_use(config: &Config) -> Vec<usize> {
     let routes = config.routes.iter().chain(&config.built_in).map(|route| route.upstream);
     let defaults = config.views.iter().filter_map(|view| view.default.as_ref()).chain([&config.default]);
     let mut led_to: Vec<GroupId> = routes.chain(defaults.map(|default| default.upstream)).collect();
@@ -59,7 +65,7 @@ fn groups_in_use(config: &Config) -> Vec<usize> {
 }
 
 /// Returns who can be asked at this moment for the name of a server.
-fn helpers(inner: &Weak<Inner>, server: &Weak<Server>, id: usize, in_use: &[usize]) -> Option<Vec<Vec<Helper>>> {
+fn helpers(inner: &Weak<Inner>, server: &Weak<Server>, id: usize) -> Option<Vec<Vec<Helper>>> {
     let (inner, server) = (inner.upgrade()?, server.upgrade()?);
     let only_private = server.has_private_name.load(Ordering::Relaxed);
     let options = server.ways.options();
@@ -68,7 +74,7 @@ fn helpers(inner: &Weak<Inner>, server: &Weak<Server>, id: usize, in_use: &[usiz
         Some(helper(&inner, *address, Arc::new(ways), UpstreamTransport::Udp))
     });
     let now = inner.clock.now();
-    let own_first = std::iter::once(id).chain(in_use.iter().copied().filter(|other| *other != id));
+    let own_first = std::iter::once(id).chain(inner.in_use.iter().copied().filter(|other| *other != id));
     let members = own_first.flat_map(|id| inner.groups.members_at(id).to_vec());
     let can_help = |server: &Arc<Server>| server.ways.is_direct() && server.may_be_asked(only_private);
     let standing = |server: &Arc<Server>| server.health.snapshot(now).standing;
@@ -105,12 +111,20 @@ fn helper(inner: &Arc<Inner>, address: SocketAddr, ways: Arc<Ways>, transport: U
             for _ in 0..TRIES {
                 let asked = ask_once(&inner, (address, &ways), transport, &question);
                 if let Ok(reply) = timeout(PATIENCE, asked).await {
-                    return reply.ok();
+                    return reply.ok().map(|asked| asked.reply);
                 }
             }
             None
         })
     })
+}
+
+/// A reply to one query, already matched.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) reply: Vec<u8>,
+    /// How long it took over an open connection; nothing when it came in a datagram.
+    pub(super) took: Option<Duration>,
 }
 
 /// Sends one query to one server and waits for the reply to it, for ever if need be.
@@ -119,7 +133,7 @@ pub(super) async fn ask_once(
     to: (SocketAddr, &Ways),
     transport: UpstreamTransport,
     question: &QuestionKey,
-) -> std::io::Result<Vec<u8>> {
+) -> std::io::Result<Asked> {
     let way = Way::reserve(&inner.net, to, transport, &inner.sockets, Need::Answer)
         .ok_or_else(|| std::io::Error::other("too many sockets are open"))?;
     let shape = Shape { edns: true, mixed_case: false, padded: transport.is_encrypted() };
@@ -130,7 +144,9 @@ pub(super) async fn ask_once(
         loop {
             let Poll::Ready(event) = channel.poll(cx) else { return Poll::Pending };
             match event {
-                Ok(bytes) if sent.matches(&bytes) == Match::Exact => return Poll::Ready(Ok(bytes)),
+                Ok(bytes) if sent.matches(&bytes) == Match::Exact => {
+                    return Poll::Ready(Ok(Asked { reply: bytes, took: channel.took() }));
+                }
                 // On a socket, more may come.
                 Ok(_) if channel.continues() => {}
                 Ok(_) => return Poll::Ready(Err(std::io::ErrorKind::InvalidData.into())),
@@ -164,17 +180,17 @@ mod tests {
     }
 
     /// Counts who is asked for the name of the first server: resolvers of `bootstrap`, others.
-    fn asked(upstreams: &super::super::Upstreams, in_use: &[usize]) -> Vec<usize> {
+    fn asked(upstreams: &super::super::Upstreams) -> Vec<usize> {
         let inner = &upstreams.0;
         let named = Arc::downgrade(&inner.groups.members_at(0)[0]);
-        helpers(&Arc::downgrade(inner), &named, 0, in_use).unwrap().iter().map(Vec::len).collect()
+        helpers(&Arc::downgrade(inner), &named, 0).unwrap().iter().map(Vec::len).collect()
     }
 
     #[test]
     fn no_more_than_eight_servers_are_asked_for_a_name() {
         let many: Vec<SocketAddr> = (1..=12).map(|last| SocketAddr::from(([192, 0, 2, last], 53))).collect();
         let (upstreams, _) = upstreams(vec![with_named("g", &many)], Clock::default(), Net::default());
-        assert_eq!(asked(&upstreams, &[0]), [0, MAX_OTHERS]);
+        assert_eq!(asked(&upstreams), [0, MAX_OTHERS]);
     }
 
     #[test]
@@ -183,27 +199,29 @@ mod tests {
         let [own, private, public] = [own, private, public].map(|address| address.parse::<SocketAddr>().unwrap());
         let groups = vec![with_named("a", &[own, public]), with_named("b", &[private])];
         let (upstreams, _) = upstreams(groups, Clock::default(), Net::default());
-        assert_eq!(asked(&upstreams, &[0, 1]), [0, 3]);
+        assert_eq!(asked(&upstreams), [0, 3]);
         upstreams.set_own_addresses(&[own]);
-        assert_eq!(asked(&upstreams, &[0, 1]), [0, 2]);
-        assert_eq!(asked(&upstreams, &[]), [0, 1], "its own group is always asked");
+        assert_eq!(asked(&upstreams), [0, 2]);
         upstreams.set_private_names(|name| name.to_string() == "dns.example.");
-        assert_eq!(asked(&upstreams, &[0, 1]), [0, 1]);
+        assert_eq!(asked(&upstreams), [0, 1]);
     }
 
     #[test]
     fn built_in_groups_are_left_alone_until_something_leads_there() {
         let in_use = |text: &str| -> Vec<String> {
-            let config = load_text("x.toml", text).config.unwrap();
+            // By default the hosts of modules and git lead to `trusted`.
+            let text = if text.contains("[default]") { text.to_owned() } else { format!("{text}\n[default]") };
+            let text = if text.contains("trusted_presets") { text } else { format!("{text}\ntrusted_presets = []") };
+            let config = load_text("x.toml", &text).config.unwrap();
             groups_in_use(&config).into_iter().map(|at| config.groups[at].name.clone()).collect()
         };
-        assert_eq!(in_use(""), ["system"]);
+        assert_eq!(in_use("[default]\ntrusted_presets = []"), ["system"]);
         assert_eq!(in_use("[default]\nupstream = \"near\""), ["system", "near"]);
         let chain = "[upstream.a]\nservers = [\"192.0.2.1\"]\nfallback = \"trusted\"\n[default]\nupstream = \"a\"";
         assert_eq!(in_use(chain), ["system", "a", "trusted"]);
         assert_eq!(in_use("[upstream.trusted]\nservers = [\"tls://192.0.2.1\"]"), ["system", "trusted"]);
         assert_eq!(in_use("[default]\ntrusted_presets = [\"git\"]"), ["system", "trusted"]);
-        let view = "[[view]]\nname = \"v\"\nclients = [\"10.0.0.0/8\"]\ndefault = { upstream = \"trusted\" }";
+        let view = "[default]\ntrusted_presets = []\n[[view]]\nname = \"v\"\nclients = [\"10.0.0.0/8\"]\ndefault = { upstream = \"trusted\" }";
         assert_eq!(in_use(view), ["system", "trusted"]);
         let mut ring = Config { groups: vec![group("a", &[]), group("b", &[])], ..Config::default() };
         ring.default = DefaultRoute { upstream: GroupId(0), ..ring.default };

@@ -10,7 +10,7 @@
 //! ```
 
 use super::health::{Snapshot, Standing, UNKNOWN_RTT};
-use super::ladder::Steps;
+use super::ladder::{STAGGER, Steps};
 use crate::config::{MAX_CHAIN, Strategy};
 use std::time::Duration;
 
@@ -170,6 +170,8 @@ impl Plan {
                 let known = &servers[server];
                 let sure = known.srtt.map_or(UNKNOWN_REPEAT, |srtt| srtt * known.round_trips + 4 * known.rttvar);
                 let Steps { count, apart } = known.steps;
+                // One that works is given the time in which its reply is sure to come.
+                let apart = if apart > STAGGER { apart.max(sure) } else { apart };
                 Seat {
                     server,
                     sends: 0,
@@ -279,6 +281,13 @@ impl Plan {
             seat.failed = true;
             self.urgent = true;
         }
+    }
+
+    /// No packet to a server has left this machine, since no route leads there: the query counts for another one, and the
+    /// server's other rungs are not tried.
+    pub(super) fn has_no_route(&mut self, server: usize) {
+        self.failed(server);
+        self.sends_left += 1;
     }
 
     /// Claims one more query to a server outside the plan's own order: TCP behind a cut reply, no EDNS behind FORMERR.

@@ -205,6 +205,8 @@ fn rungs_start_150_ms_apart_while_nothing_is_known_and_repeat_nothing() {
     assert_eq!((sends, end), (vec![(0, 0), (150, 0), (300, 0), (450, 0)], 4500));
     let (sends, _) = silence(plan(&setting, &[ladder(3, known(20))]), false);
     assert_eq!(sends, [(0, 0), (400, 0), (800, 0)], "one that works is waited for");
+    let (sends, _) = silence(plan(&setting, &[Snapshot { round_trips: 3, ..ladder(2, known(300)) }]), false);
+    assert_eq!(sends, [(0, 0), (900, 0)], "a far one the longer, when its connection is to be opened");
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //!                         linger.rs    replies that come too late: learnt from, and handed on
 //!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
 //!                         finding.rs   who finds servers that are known by name only
+//!                         probe.rs     one server over one rung, asked by hand
 //!                         sockets.rs   how many sockets there may be
 //!                         network.rs   what is forgotten when the network is another one
 //!                         transport/   sockets, or a network played in memory
@@ -33,6 +34,7 @@ mod linger;
 mod loops;
 mod network;
 mod outage;
+mod probe;
 mod reply;
 mod resort;
 mod seen;
@@ -43,9 +45,11 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+pub use finding::groups_in_use;
 pub use health::{Standing, Sums};
+pub use probe::{Probe, Probed};
 pub use servers::{ServerInfo, ServerStatus};
-pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies};
+pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies, WrongClock};
 
 use crate::clock::Clock;
 use crate::config::{Config, GroupId, PlaceId, UpstreamTransport};
@@ -80,6 +84,8 @@ struct Inner {
     loops: loops::Loops,
     lingering: Arc<AtomicUsize>,
     sockets: Arc<sockets::Sockets>,
+    /// Groups whose servers may be asked for the names of others.
+    in_use: Vec<usize>,
     sleeps: Arc<network::Sleeps>,
 }
 
@@ -167,6 +173,8 @@ pub struct Failure {
     pub best: Option<Reply>,
     /// What happened with each server, in a few words.
     pub summary: String,
+    /// Certificates failed because the clock of this machine is plainly wrong.
+    pub clock: Option<WrongClock>,
 }
 
 impl Failure {
@@ -175,6 +183,9 @@ impl Failure {
     pub fn ede(&self) -> Ede {
         if let Some(given) = self.best.as_ref().and_then(|best| given_ede(&best.message)) {
             return given;
+        }
+        if let Some(clock) = &self.clock {
+            return Ede { code: ede::NETWORK_ERROR, text: Cow::Owned(clock.to_string()) };
         }
         match self.kind {
             FailureKind::Timeout => Ede::new(ede::NO_REACHABLE_AUTHORITY, "no upstream answered in time"),
@@ -218,13 +229,13 @@ impl Upstreams {
         let groups = Groups::new(config, system, previous.map(|previous| &previous.0.groups));
         let new_pool = || Arc::new(transport::Pool::new(Arc::clone(&stats)));
         let pool = previous.map_or_else(new_pool, |previous| Arc::clone(&previous.0.pool));
-        let loops = loops::Loops::default();
+        let (loops, in_use) = (loops::Loops::default(), groups_in_use(config));
         let lingering = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.lingering));
         let sockets = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.sockets));
         let new_sleeps = || Arc::new(network::Sleeps::new(&clock));
         let sleeps = previous.map_or_else(new_sleeps, |previous| Arc::clone(&previous.0.sleeps));
-        let inner = Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, sleeps });
-        finding::begin(&inner, config);
+        let inner = Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, in_use, sleeps });
+        finding::begin(&inner);
         Self(inner)
     }
 
@@ -254,6 +265,12 @@ impl Upstreams {
     /// [`Upstreams::network_changed`] does is done by then. Cancel safe; for one caller.
     pub async fn slept(&self) -> Duration {
         self.0.sleeps.next().await
+    }
+
+    /// Returns in what way the clock of this machine is plainly wrong by what certificates say, when it is.
+    #[must_use]
+    pub fn wrong_clock(&self) -> Option<WrongClock> {
+        self.0.pool.dates().wrong_clock()
     }
 
     /// Says how many sockets there may be at once for all questions.
@@ -307,6 +324,12 @@ impl Upstreams {
     pub fn group_is_well(&self, group: GroupId) -> bool {
         let now = self.0.clock.now();
         self.0.groups.members(group).iter().any(|server| !server.is_own() && server.health.is_well(now))
+    }
+
+    /// Asks one server over one of its rungs some times, apart from everything else that is asked. Must run inside a tokio
+    /// runtime.
+    pub async fn probe(&self, probe: Probe<'_>) -> Probed {
+        probe::probe(&self.0, probe).await
     }
 
     /// Lists the servers of a group.

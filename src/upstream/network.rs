@@ -1,8 +1,8 @@
-//! What is forgotten when the network is another one, or when the machine has slept: dead servers may live, connections may
-//! lead nowhere, and what was learnt about a server was learnt on another way to it.
+//! What is forgotten when the network is another one, when the machine has slept, or when its clock was set: dead servers may
+//! live, connections may lead nowhere, and what was learnt about a server was learnt on another way to it.
 
 use super::{Inner, PLACE};
-use crate::clock::{Clock, SleepWatch, Tick};
+use crate::clock::{self, Clock, SleepWatch, Tick};
 use crate::stats::Counter;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,16 +31,20 @@ impl Sleeps {
 }
 
 impl Inner {
-    /// Forgets what was true of the network before. Counters stay.
+    /// Takes what was true of the network before for a guess. Counters stay.
     pub(super) fn forget_network(&self) {
         self.pool.suspect_all();
         self.sockets.renew();
         self.groups.moved_to(PLACE, self.clock.now());
     }
 
-    /// Looks, at the first question that needs an upstream, whether the machine has slept since the last one: nobody has to
-    /// wake up for that. `awake` and `tick` are the present moment.
-    pub(super) fn notice_sleep(&self, awake: Instant, tick: Tick) {
+    /// Looks, at a question that needs an upstream, whether the machine has slept since the last one: nobody has to wake up
+    /// for that. And whether its clock was set, when certificates did not fit it. `awake` and `tick` are the present moment.
+    pub(super) fn look_at_clocks(&self, awake: Instant, tick: Tick) {
+        if self.pool.dates().clock_was_set(clock::wall, awake) {
+            tracing::info!("the clock was set; servers whose certificates did not fit it are tried again");
+            self.forget_network();
+        }
         if let Some(slept) = self.sleeps.watch.slept(awake, tick) {
             self.stats.count(Counter::Sleeps);
             self.forget_network();

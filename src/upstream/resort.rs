@@ -1,13 +1,14 @@
 //! The groups a question goes through: its own, its fallbacks, and what is done when nothing of one answers.
 //!
-//! Most groups are waited for with [`group::PATIENCE`], and go by their servers' health alone. One that is asked over
-//! encrypted connections only and has somebody behind it *gives way*: it is down as soon as one question found nobody, after
+//! Most groups are waited for with [`group::PATIENCE`], and go by their servers' health alone. One of public servers that is
+//! asked over encrypted connections only and has somebody behind it *gives way*: it is down as soon as one question found nobody, after
 //! [`group::FIRST_PATIENCE`] when nobody of it has answered on this network before. From then on questions go on at once,
 //! and now and then one is asked of it in the background as well, until something of it answers. The reasons are in
 //! docs/decisions/0006-ladders-and-groups-that-give-way.md.
 
 use super::exchange::{Exchange, Hold};
 use super::group::{self, MAX_GROUPS};
+use super::servers::Server;
 use super::{Acceptance, Ask, Failure, Inner, Reply, ServerInfo};
 use crate::dns::Trace;
 use crate::dns::wire::Message;
@@ -23,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(4500);
 /// See [`super::Upstreams::ask`].
 pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Box<Failure>> {
     let mut exchange = Exchange::new(inner, ask, trace);
-    inner.notice_sleep(exchange.start, exchange.start_tick);
+    inner.look_at_clocks(exchange.start, exchange.start_tick);
     let mut under_way = inner.loops.under_way(ask.question, ask.group, ask.only_private);
     let mut timer = pin!(tokio::time::sleep_until(ask.deadline));
     let mut sends_left = group::MAX_SENDS;
@@ -52,10 +53,12 @@ async fn climb(
 ) -> Option<Reply> {
     let (inner, state) = (exchange.inner, hold.state);
     let members = exchange.eligible(hold.id);
-    // Whoever stands behind such a group gives the same names in a less trusted way. Behind a plain one stand other
-    // answers, often: a tunnel's resolvers may be there again at any moment, and what others say instead is kept.
-    let encrypted = !members.is_empty() && members.iter().all(|server| server.ways.are_encrypted());
-    if !encrypted || !(hold.has_fallback || exchange.ask.resort) {
+    // Whoever stands behind encrypted public resolvers gives the same names in a less trusted way. Behind plain or private
+    // ones stand other answers, often: a tunnel's resolvers may be there again at any moment, and what others say
+    // instead is kept.
+    let is_one = |server: &Arc<Server>| server.ways.are_encrypted() && !server.info_for_judging().private;
+    let gives_way = !members.is_empty() && members.iter().all(is_one);
+    if !gives_way || !(hold.has_fallback || exchange.ask.resort) {
         return exchange.ask_members(hold, &members, sends_left, timer).await;
     }
     let answered_since = |since| members.iter().any(|server| server.health.answered_since(since));

@@ -75,7 +75,7 @@ impl Server {
     }
 
     /// Makes a server about which nothing is known.
-    fn unknown(info: ServerInfo, ways: Ways) -> Self {
+    pub(super) fn unknown(info: ServerInfo, ways: Ways) -> Self {
         let ladder = Arc::new(Ladder::new(ways.count()));
         Self::with(info, Arc::default(), Arc::new(ways), ladder)
     }
@@ -253,6 +253,7 @@ impl Groups {
             for server in group.members.load().iter() {
                 server.ladder.moved_to(place);
                 server.health.forget();
+                server.ways.doubt_addresses();
             }
         }
     }

@@ -143,3 +143,95 @@ fn query_asks_encrypted_servers_and_groups_of_the_configuration() {
         assert!(code == Some(2) && said.contains(part), "{unknown}: {said}");
     }
 }
+
+/// Puts a word in the place of every number with a point, and of every histogram: those are never twice the same.
+fn without_times(text: &str) -> String {
+    let is_time = |word: &str| word.contains('.') && word.parse::<f64>().is_ok();
+    let is_shape = |word: &str| !word.is_empty() && word.chars().all(|c| ('▁'..='█').contains(&c));
+    let lines = text.lines().map(|line| {
+        let words = line.split_whitespace().map(|word| match word {
+            word if is_time(word) => "N",
+            word if is_shape(word) => "SHAPE",
+            word => word,
+        });
+        words.collect::<Vec<_>>().join(" ") + "\n"
+    });
+    lines.collect()
+}
+
+#[test]
+fn upstreams_are_listed_and_tested_without_a_daemon() {
+    let pki = Pki::new();
+    let Some(server) = Server::unbound(&pki.server()) else { return };
+    let plain = Fake::address([192, 0, 2, 1]);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("truename.toml");
+    let config = format!(
+        "[upstream.corp]\nca_file = \"{}\"\nservers = [\n  {{ name = \"dc1\", address = \"127.0.0.1#{NAME}\", \
+         rungs = [\"tls:{}\", \"https:{}\"] }},\n  {{ name = \"dc2\", address = \"{}\" }},\n]\n\
+         [upstream.gone]\nservers = [{{ name = \"closed\", address = \"tcp://{closed}\", source = \"127.0.0.1\" }}]\n\
+         [upstream.system]\nservers = [\"192.0.2.53\"]\n",
+        pki.ca_file().display(),
+        server.dot.port(),
+        server.doh.port(),
+        plain.address,
+    );
+    std::fs::write(&path, config).unwrap();
+    let upstreams = |args: &[&str]| {
+        let args = [&["upstreams"], args, &["--config", path.to_str().unwrap()]].concat();
+        let output = run(&args);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let ports = |text: &str| {
+        let (dot, doh) = (server.dot.port().to_string(), server.doh.port().to_string());
+        let known = [
+            (dot, "DOT"),
+            (doh, "DOH"),
+            (plain.address.port().to_string(), "PLAIN"),
+            (closed.port().to_string(), "GONE"),
+        ];
+        known.iter().fold(text.to_owned(), |text, (port, word)| text.replace(port, word))
+    };
+
+    let (code, listed, _) = upstreams(&["list", "corp", "gone"]);
+    assert_eq!(code, Some(0));
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        words(&ports(&listed)),
+        "SERVER AT RUNGS NAME THROUGH IN USE corp/dc1 127.0.0.1 tls:DOT https:DOH dns.example - yes \
+         corp/dc2 127.0.0.1 udp:PLAIN - - yes gone/closed 127.0.0.1 tcp:GONE - 127.0.0.1 yes"
+    );
+    let (_, all, _) = upstreams(&["list"]);
+    assert!(all.lines().any(|line| line.starts_with("near/") && line.ends_with("no")), "{all}");
+
+    let (code, tested, told) = upstreams(&["test", "corp", "--count", "5"]);
+    assert_eq!((code, told.as_str()), (Some(0), ""), "{tested}");
+    assert_eq!(
+        ports(&without_times(&tested)),
+        "2 of 2 servers are up\n\
+         SERVER RUNG STATE OPENED IN TIME RANGE SHAPE ANSWERS REUSED REMARK\n\
+         corp/dc1 tls:DOT up N ms N ms ± N N … N SHAPE 5/5 4/5 -\n\
+         corp/dc1 https:DOH up N ms N ms ± N N … N SHAPE 5/5 4/5 -\n\
+         corp/dc2 udp:PLAIN up - N ms ± N N … N SHAPE 5/5 - -\n"
+    );
+
+    let (code, tested, _) = upstreams(&["test", "gone/closed", "corp/dc2", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&tested).unwrap();
+    assert_eq!((code, &document["count"]), (Some(1), &10.into()), "{tested}");
+    let [near, gone] = [0, 1].map(|at| &document["servers"][at]);
+    assert_eq!((&near["up"], &near["rungs"][0]["answered"]), (&true.into(), &10.into()));
+    let mean = |of: &serde_json::Value| of["rungs"][0]["mean_us"].as_u64().unwrap();
+    let (least, most) = (&near["rungs"][0]["least_us"], &near["rungs"][0]["most_us"]);
+    assert!(least.as_u64().unwrap() <= mean(near) && mean(near) <= most.as_u64().unwrap(), "{near}");
+    let bars = near["rungs"][0]["histogram"].as_array().unwrap();
+    assert_eq!((bars.len(), bars.iter().filter_map(serde_json::Value::as_u64).sum::<u64>()), (8, 10));
+    assert_eq!((&gone["up"], &gone["rungs"][0]["state"]), (&false.into(), &"down".into()));
+    assert_eq!((&gone["rungs"][0]["sent"], &gone["rungs"][0]["mean_us"]), (&2.into(), &serde_json::Value::Null));
+    assert!(gone["rungs"][0]["remark"].as_str().unwrap().contains("refused"), "{gone}");
+
+    let (code, _, told) = upstreams(&["test", "nobody"]);
+    assert!(code == Some(2) && told.contains("`nobody`"), "{told}");
+    assert_eq!(run(&["upstreams", "test", "--count", "0"]).status.code(), Some(2));
+    assert_eq!(run(&["upstreams", "test", "--count", "1001"]).status.code(), Some(2));
+}

@@ -6,6 +6,7 @@ use crate::support::daemon::Daemon;
 use crate::support::encrypted::{ADDRESS, Identity, NAME, Pki, Program, Server, free_ports, installed};
 use crate::support::eventually;
 use crate::support::fake::{Fake as Plain, Habit};
+use crate::support::machine::Machine;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -105,4 +106,21 @@ fn a_start_before_the_network_is_there_heals_by_itself() {
     let Some(_server) = Server::unbound_at(&identity(&pki), port) else { return };
     eventually("names are answered", || client::ask(daemon.address, "www.example.org").rcode() == Rcode::NOERROR);
     assert_eq!(client::ask(daemon.address, "www.example.org").addresses(), [ADDRESS.to_string()]);
+}
+
+#[test]
+fn query_finds_a_server_by_name_as_every_program_of_the_machine_would() {
+    let Some(machine) = Machine::make(&["10.53.0.1/32", "10.53.0.2/32"]) else { return };
+    machine.write("/etc/resolv.conf", "nameserver 10.53.0.1\n");
+    let zone = |address: &str| {
+        format!(
+            "[[zone]]\nname = \"example.org\"\nrecords = [{{ name = \"*\", type = \"A\", value = \"{address}\" }}]\n\
+             [hosts]\nfiles = []\n[server.access]\nallow = [\"10.0.0.0/8\"]\n"
+        )
+    };
+    let _resolver = machine.daemon(&zone("10.53.0.2"), &["10.53.0.1:53"]);
+    let _server = machine.daemon(&zone("192.0.2.9"), &["10.53.0.2:53"]);
+    let answer = machine.ask("tcp://dns.example.org", "www.example.org");
+    assert_eq!(answer["answer"][0]["data"], "192.0.2.9", "{answer}");
+    assert_eq!(answer["source"], "tcp://dns.example.org over tcp");
 }

@@ -62,6 +62,11 @@ impl Clocks {
         self.sleep(time);
     }
 
+    /// Sets the wall clock so many days off.
+    pub(crate) fn set_wall_off(&self, days: i64) {
+        self.set(Which::Wall, days * 86_400_000);
+    }
+
     fn add(&self, which: Which, ms: i64) {
         let mut bytes = [0; 8];
         self.offsets.read_exact_at(&mut bytes, which as u64 * 8).unwrap();

@@ -62,10 +62,11 @@ impl Machine {
         std::fs::rename(next, file).expect("a file of ours");
     }
 
-    /// Runs a script of the shell on the machine, as its root.
-    pub(crate) fn run(&self, script: &str) {
+    /// Runs a script of the shell on the machine, as its root; returns what it wrote.
+    pub(crate) fn run(&self, script: &str) -> String {
         let output = self.enter("sh").args(["-ec", script]).output().expect("a shell");
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Returns a command that runs the binary under test on the machine.

@@ -144,6 +144,12 @@ impl Reader<'_> {
         if table.node("servers").is_some() {
             self.report_idle_keys(table, encrypted, named || found.iter().any(has_named_proxy));
         }
+        if found.is_empty() && auto.is_some() && !table.items("rungs").is_empty() {
+            let expected = "a server written with its address, for this key to matter";
+            let problem = Diagnostic::warning("no-effect", table.at_of("rungs"), expected);
+            let hint = "the machine's resolvers, \"auto\", are asked over UDP, and over TCP for what is cut";
+            self.diagnostics.push(problem.key(table.path_of("rungs")).hint(hint));
+        }
         Servers { found, auto: auto.is_some(), options: Arc::new(self.options(None, None)) }
     }
 

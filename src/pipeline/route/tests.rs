@@ -68,6 +68,7 @@ fn config(routes: Vec<Route>) -> Config {
             guard: crate::config::GuardMode::Off,
         },
         routes,
+        time_servers: Vec::new(),
         built_in: Vec::new(),
         zones: Vec::new(),
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },

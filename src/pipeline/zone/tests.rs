@@ -737,6 +737,7 @@ fn config() -> Config {
             guard: crate::config::GuardMode::Off,
         },
         routes: Vec::new(),
+        time_servers: Vec::new(),
         built_in: Vec::new(),
         requirements: Vec::new(),
         zones: Vec::new(),

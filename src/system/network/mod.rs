@@ -25,7 +25,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// See [`MIN_PAUSE`]: a report makes every server be connected to once more.
 const MAX_PAUSE: Duration = Duration::from_secs(4);
 /// After so long without a change, the next is reported soon.
-const QUIET: Duration = Duration::from_secs(10);
+const QUIET: Duration = MAX_PAUSE;
 /// Datagrams read before a report; the others wait in the kernel's buffer, which says when it is full.
 const MAX_READ: usize = 512;
 /// Octets of one of them; a page for each, and more for links of many parts.

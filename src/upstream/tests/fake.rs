@@ -48,6 +48,7 @@ pub(super) fn config(groups: Vec<Group>) -> Config {
             guard: crate::config::GuardMode::Off,
         },
         routes: Vec::new(),
+        time_servers: Vec::new(),
         built_in: Vec::new(),
         zones: Vec::new(),
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },

@@ -6,19 +6,25 @@ use crate::config::UpstreamTransport::{self, Https, Quic, Tcp, Tls, Udp};
 use crate::config::{Floor, Group, GroupId, Rung, Upstream, UpstreamHost, UpstreamOptions};
 use crate::dns::Trace;
 use crate::stats::Counter;
-use crate::upstream::{Acceptance, Ask, Upstreams};
+use crate::upstream::{Acceptance, Ask, NetEvent, SimulatedQuery, SimulatedReplies, Upstreams};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 const RTT_MS: u64 = 20;
 
+/// Public addresses: groups of private servers never give way.
+fn far(last: u8) -> SocketAddr {
+    SocketAddr::from(([100, 0, 0, last], 53))
+}
+
 /// A server with rungs.
 fn ladder(name: &str, last: u8, rungs: &[UpstreamTransport]) -> Upstream {
-    let rungs = rungs.iter().map(|&transport| Rung { transport, port: address(last).port(), path: None });
+    let rungs = rungs.iter().map(|&transport| Rung { transport, port: far(last).port(), path: None });
     Upstream {
         label: format!("{name}/{last}"),
-        host: UpstreamHost::at(address(last)),
+        host: UpstreamHost::at(far(last)),
         rungs: rungs.collect(),
         options: Arc::default(),
     }
@@ -29,9 +35,13 @@ fn group_of(name: &str, servers: Vec<Upstream>) -> Group {
 }
 
 impl Play {
+    fn set_far(&self, last: u8, behave: impl Fn(&SimulatedQuery, &SimulatedReplies) + Send + Sync + 'static) {
+        self.servers.lock().unwrap().insert(far(last), Box::new(behave));
+    }
+
     /// Answers over these transports; over others it is silent.
     fn over(&self, last: u8, transports: &'static [UpstreamTransport]) {
-        self.set(last, move |query, to| {
+        self.set_far(last, move |query, to| {
             if transports.contains(&query.transport) {
                 to.message(Duration::from_millis(RTT_MS), answer(&query.bytes, last));
             }
@@ -66,13 +76,13 @@ async fn the_first_rung_that_answers_is_kept_and_later_questions_are_at_its_spee
 #[tokio::test(start_paused = true)]
 async fn a_rung_that_fails_for_sure_costs_its_round_trip_only() {
     let (play, upstreams, _) = play_with(vec![group_of("g", vec![ladder("g", 1, &[Quic, Https, Tls])])]);
-    play.set(1, |query, to| match query.transport {
+    play.set_far(1, |query, to| match query.transport {
         Tls => to.message(Duration::from_millis(RTT_MS), answer(&query.bytes, 1)),
         Udp | Tcp | Https | Quic | UpstreamTransport::H3 => to.refuse(Duration::from_millis(5)),
     });
     assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(1), 5 + 5 + u128::from(RTT_MS)));
     assert_eq!(upstreams.status()[0].sums.errors, 0, "the server is well");
-    play.set(1, |_, to| to.refuse(Duration::from_millis(5)));
+    play.set_far(1, |_, to| to.refuse(Duration::from_millis(5)));
     let (outcome, ms) = timed(&upstreams, "b.example.org").await;
     assert!(outcome.is_err() && ms <= 15, "no rung is left: {outcome:?} {ms}");
 }
@@ -149,6 +159,19 @@ async fn every_question_is_answered_while_one_rung_of_one_server_works() {
     assert!(play.sent() < 100 * 2, "{}", play.sent());
 }
 
+#[tokio::test(start_paused = true)]
+async fn servers_no_route_leads_to_take_no_query_from_the_others() {
+    let servers = (1..=20).map(|last| ladder("g", last, &[Https, Tls]));
+    let (play, upstreams, _) = play_with(vec![group_of("g", servers.collect())]);
+    for last in 1..20 {
+        play.set_far(last, |_, to| to.deliver(Duration::ZERO, NetEvent::Error(std::io::ErrorKind::NetworkUnreachable)));
+    }
+    play.over(20, &[Tls]);
+    let (outcome, ms) = timed(&upstreams, "a.example.org").await;
+    assert_eq!((outcome, ms), (Ok(20), 150 + u128::from(RTT_MS)));
+    assert_eq!(play.sent(), 19 + 2, "their other rungs are not tried");
+}
+
 /// A group of encrypted servers with a plain one behind it.
 fn trusted_and_system() -> Vec<Group> {
     let servers = (1..=4).map(|last| ladder("trusted", last, &[Https, Tls]));
@@ -198,7 +221,7 @@ async fn a_group_that_needs_longer_than_the_first_patience_is_used_once_it_has_a
     let (play, upstreams, _) = play_with(trusted_and_system());
     play.healthy(9, RTT_MS);
     for last in 1..=4 {
-        play.healthy(last, 900);
+        play.set_far(last, move |query, to| to.message(Duration::from_millis(900), answer(&query.bytes, last)));
     }
     assert_eq!(timed(&upstreams, "a.example.org").await.0, Ok(9));
     sleep(Duration::from_secs(1)).await;
@@ -215,7 +238,7 @@ async fn another_network_gives_a_group_that_was_down_its_first_chance_again() {
     upstreams.network_changed();
     assert_eq!(timed(&upstreams, "b.example.org").await.0, Ok(2));
     for last in 1..=4 {
-        play.silent(last);
+        play.over(last, &[]);
     }
     sleep(Duration::from_millis(1)).await;
     upstreams.network_changed();
@@ -223,12 +246,17 @@ async fn another_network_gives_a_group_that_was_down_its_first_chance_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_with_plain_rungs_or_nobody_behind_it_is_waited_for_as_ever() {
+async fn a_group_with_plain_rungs_private_servers_or_nobody_behind_it_is_waited_for_as_ever() {
     let mut plain = trusted_and_system();
     plain[0].servers[3] = ladder("trusted", 4, &[Https, Udp]);
     let (play, upstreams, _) = play_with(plain);
     play.healthy(9, RTT_MS);
     assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(9), 1450 + u128::from(RTT_MS)));
+    let mut private = trusted_and_system();
+    private[0].servers[3].host = UpstreamHost::at(address(4));
+    let (play, upstreams, _) = play_with(private);
+    play.healthy(9, RTT_MS);
+    assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(9), 1450 + u128::from(RTT_MS)), "a tunnel's, maybe");
     let mut alone = trusted_and_system();
     alone[0].fallback = None;
     let (_, upstreams, _) = play_with(alone);

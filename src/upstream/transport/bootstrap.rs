@@ -121,6 +121,15 @@ impl Finder {
         }
     }
 
+    /// The network may be another one. The known addresses are tried at once, since they hardly ever change; the next query
+    /// has the name looked for behind it.
+    pub(in crate::upstream) fn doubt(&self) {
+        let mut state = self.state();
+        if state.known.is_some() {
+            state.next_refresh = Some(Instant::now());
+        }
+    }
+
     /// Tells whether the name is known to lead to private addresses and no others.
     pub(super) fn is_private(&self) -> bool {
         self.state().known.as_ref().is_some_and(|known| known.addresses.iter().copied().all(is_private))

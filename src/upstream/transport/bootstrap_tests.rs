@@ -169,3 +169,20 @@ async fn addresses_have_a_bound() {
     assert_eq!(found(&finder(&[&[&Played::new(&many, 60)]])).await.unwrap().len(), MAX_ADDRESSES);
     assert_eq!(found(&finder(&[&[&Played::new(&[V4.into()], u32::MAX)]])).await.unwrap().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn on_another_network_the_known_address_is_used_at_once_and_looked_for_behind_the_next_query() {
+    let server = Played::new(&[V4.into()], 3600);
+    let finder = finder(&[&[&server]]);
+    finder.doubt();
+    finder.refresh_when_due(&name());
+    settle().await;
+    assert_eq!(server.asked(), 0, "nothing is known, and nobody waits for it");
+    found(&finder).await.unwrap();
+    *server.says.lock().unwrap() = Some(vec![V6.into()]);
+    finder.doubt();
+    assert_eq!((found(&finder).await, server.asked()), (Ok(vec![V4.into()]), 1));
+    finder.refresh_when_due(&name());
+    settle().await;
+    assert_eq!((found(&finder).await, server.asked()), (Ok(vec![V6.into()]), 2));
+}

@@ -106,12 +106,15 @@ async fn exchange(mut sender: Sender, head: Request<()>, query: Bytes) -> Result
 /// Judges an error of HTTP/3: one that is only about this stream is the server's word about the query, unless it says that
 /// it has not looked at it (RFC 9114 section 4.1.1).
 fn lost(connection: &quinn::Connection, error: &StreamError) -> Asked {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the connection is lost or will take no more, and the enum may grow"
+    )]
     match error {
         StreamError::RemoteTerminate { code: Code::H3_REQUEST_REJECTED, .. } => Asked::Again(fault(connection, error)),
         StreamError::StreamError { .. } | StreamError::RemoteTerminate { .. } | StreamError::HeaderTooBig { .. } => {
             Asked::Failed(fault(connection, error))
         }
-        // The connection is lost or will take no more.
         _ => Asked::Again(fault(connection, error)),
     }
 }

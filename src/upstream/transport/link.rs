@@ -119,6 +119,11 @@ impl Link {
         self.state().current.as_ref().is_some_and(|current| !current.jobs.is_closed())
     }
 
+    /// Returns how many connections were opened so far.
+    pub(super) fn opened(&self) -> u64 {
+        self.state().opened
+    }
+
     /// Puts a query on the connections that get it.
     fn place(self: &Arc<Self>, job: Job) -> Result<(), io::ErrorKind> {
         let mut state = self.state();
@@ -158,9 +163,8 @@ impl Link {
     fn answered(&self, id: u64) {
         let mut state = self.state();
         if state.current.as_ref().is_some_and(|current| current.id == id) {
-            if state.old.take().is_some() {
-                state.alarms = 0;
-            }
+            // The old one may have ended by now, which proves the suspicion right as well.
+            (state.old, state.alarms) = (None, 0);
         } else if state.old.as_ref().is_some_and(|old| old.id == id) {
             state.current = state.old.take();
         }

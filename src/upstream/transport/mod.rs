@@ -10,6 +10,7 @@
 //!            bootstrap.rs  where a server's name leads, race.rs several tries at the same
 //!            refused.rs a socket for QUIC that notices when nobody listens
 //!            target.rs  where a connection leads, and its TLS rules
+//!            dates.rs   what certificates say about this machine's clock (pure)
 //!            owed.rs    what a connection owes, and when its silence is suspect (pure)
 //!            jobs.rs    a query handed to a connection, and the promise of its reply
 //! ```
@@ -19,6 +20,7 @@
 //! hands each message to the query it belongs to.
 
 mod bootstrap;
+mod dates;
 mod dial;
 #[cfg(feature = "h3")]
 mod http3;
@@ -39,6 +41,7 @@ pub(super) mod udp;
 mod ways;
 
 pub(super) use bootstrap::Helper;
+pub use dates::WrongClock;
 pub(super) use ways::{Pool, Ways};
 
 use super::sockets::{Need, Sockets};

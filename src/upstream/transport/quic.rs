@@ -84,15 +84,15 @@ async fn connect_to(
     config: quinn::ClientConfig,
     target: &Target,
 ) -> Result<(Endpoint, quinn::Connection), Fault> {
-    let (socket, refusal) = Watched::new(socket(address, target)?.into())?;
+    let socket = Watched::new(socket(address, target)?.into())?;
     let (ours, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
-    let endpoint = Endpoint::new_with_abstract_socket(ours, None, socket, runtime)?;
+    let endpoint = Endpoint::new_with_abstract_socket(ours, None, Arc::<Watched>::clone(&socket), runtime)?;
     let connecting = endpoint
         .connect_with(config, address, &target.server_name())
         .map_err(|error| Fault::told(format!("QUIC: {error}")))?;
     tokio::select! {
         connection = connecting => Ok((endpoint, connection.map_err(|error| fault(&error))?)),
-        Ok(kind) = refusal => Err(kind.into()),
+        error = socket.refusal() => Err(error.into()),
     }
 }
 

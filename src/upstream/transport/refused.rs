@@ -8,51 +8,57 @@
 
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
+use socket2::SockRef;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::oneshot;
 
-/// The socket of one QUIC connection. quinn's own passes over every error.
+/// The connected socket of one QUIC connection. quinn's own says nothing of errors but in the log.
 #[derive(Debug)]
 pub(super) struct Watched {
     socket: UdpSocket,
     state: UdpSocketState,
-    /// Gone when the first error was told.
-    told: Mutex<Option<oneshot::Sender<io::ErrorKind>>>,
 }
-
-/// Comes when the network has said that nobody is there.
-pub(super) type Refusal = oneshot::Receiver<io::ErrorKind>;
 
 impl Watched {
     /// Watches a connected socket. Must be called inside a tokio runtime.
-    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<(Arc<Self>, Refusal)> {
-        let (sender, refusal) = oneshot::channel();
+    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Arc<Self>> {
         let socket = UdpSocket::from_std(socket)?;
         let state = UdpSocketState::new((&socket).into())?;
-        Ok((Arc::new(Self { socket, state, told: Mutex::new(Some(sender)) }), refusal))
+        Ok(Arc::new(Self { socket, state }))
     }
 
-    /// Tells whether an error came from the network, and passes it on. It is nothing to a connection that is open.
-    fn takes(&self, kind: io::ErrorKind) -> bool {
-        use io::ErrorKind::{
-            ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, PermissionDenied,
-        };
-        let is_ours = matches!(
-            kind,
-            ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | PermissionDenied
-        );
-        if is_ours && let Some(sender) = self.told.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // The connection is open: nobody asks any longer.
-            let _ = sender.send(kind);
+    /// Waits until the network says that nobody is there. Cancel safe.
+    pub(super) async fn refusal(&self) -> io::Error {
+        loop {
+            // The kernel reports "error" and nothing else: no datagram is there to be read.
+            if let Err(error) = self.socket.ready(Interest::ERROR).await {
+                return error;
+            }
+            let report = || match SockRef::from(&self.socket).take_error()? {
+                Some(error) => Ok(error),
+                // Sending has met it first; the report is not taken back unless it is said that nothing was there.
+                None => Err(io::ErrorKind::WouldBlock.into()),
+            };
+            match self.socket.try_io(Interest::ERROR, report) {
+                Ok(error) if is_about_the_server(&error) => return error,
+                Ok(_) | Err(_) => {}
+            }
         }
-        is_ours
     }
+}
+
+/// Tells whether an error came from the network.
+fn is_about_the_server(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, PermissionDenied};
+    matches!(
+        error.kind(),
+        ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | PermissionDenied
+    )
 }
 
 impl AsyncUdpSocket for Watched {
@@ -64,12 +70,8 @@ impl AsyncUdpSocket for Watched {
         let sent = self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), transmit));
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            Err(error) => {
-                // A datagram that was not sent is as good as lost on the way: a probe for the path's MTU is meant to be.
-                self.takes(error.kind());
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+            // A datagram that was not sent is as good as lost on the way: a probe for the path's MTU is meant to be.
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
@@ -85,7 +87,7 @@ impl AsyncUdpSocket for Watched {
                 self.socket.try_io(Interest::READABLE, || self.state.recv((&self.socket).into(), bufs, meta));
             match received {
                 // Each report is taken from the kernel by reading it, so this ends.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock || self.takes(error.kind()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_about_the_server(&error) => {}
                 received => return Poll::Ready(received),
             }
         }
@@ -115,5 +117,27 @@ struct Poller(Arc<Watched>);
 impl UdpPoller for Poller {
     fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.socket.poll_send_ready(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn the_first_datagram_to_a_closed_port_is_refused_and_the_next_one_too() {
+        let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(closed).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let watched = Watched::new(socket).unwrap();
+        for _ in 0..2 {
+            watched.socket.send(b"x").await.unwrap();
+            let refusal = timeout(Duration::from_secs(10), watched.refusal()).await.expect("it is told");
+            assert_eq!(refusal.kind(), io::ErrorKind::ConnectionRefused);
+        }
+        assert!(timeout(Duration::from_millis(50), watched.refusal()).await.is_err(), "told once for each");
     }
 }

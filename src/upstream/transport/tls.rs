@@ -4,6 +4,7 @@
 //! the bundled ones are read when the first encrypted server is asked: 150 roots are memory that a program without any
 //! need not have.
 
+use super::dates::{Dates, Side, moment};
 use super::jobs::Fault;
 use crate::clock;
 use crate::config::{ClientCertificate, UpstreamOptions};
@@ -20,6 +21,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
+use tokio::time::Instant;
 
 /// Sessions kept for taking up again, for each server: one connection at a time needs one, and servers give two or more.
 const MAX_SESSIONS: usize = 4;
@@ -30,12 +32,16 @@ const MAX_NAME_BYTES: usize = 80;
 
 /// The roots everybody is held against, read once.
 #[derive(Debug, Default)]
-pub(super) struct Roots(OnceLock<Arc<RootCertStore>>);
+pub(super) struct Roots {
+    store: OnceLock<Arc<RootCertStore>>,
+    /// What the certificates held against them say about the clock.
+    pub(super) dates: Arc<Dates>,
+}
 
 impl Roots {
     /// Returns the roots of the system and the bundled ones. Reads files the first time.
     fn get(&self) -> Arc<RootCertStore> {
-        Arc::clone(self.0.get_or_init(|| {
+        Arc::clone(self.store.get_or_init(|| {
             let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
             let system = rustls_native_certs::load_native_certs();
             if let Some(error) = system.errors.first() {
@@ -72,7 +78,7 @@ pub(super) fn client_config(roots: &Roots, options: &UpstreamOptions, alpn: &[u8
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Verifier::new(store, &provider, options.pins.clone())?;
+    let verifier = Verifier::new(store, &provider, options.pins.clone(), Arc::clone(&roots.dates))?;
     let builder = ClientConfig::builder_with_details(provider, Arc::new(WallTime))
         .with_safe_default_protocol_versions()
         .map_err(|error| Fault::told(error.to_string()))?
@@ -122,14 +128,20 @@ impl TimeProvider for WallTime {
 struct Verifier {
     usual: Arc<WebPkiServerVerifier>,
     pins: Vec<[u8; 32]>,
+    dates: Arc<Dates>,
 }
 
 impl Verifier {
-    fn new(roots: Arc<RootCertStore>, provider: &Arc<CryptoProvider>, pins: Vec<[u8; 32]>) -> Result<Self, Fault> {
+    fn new(
+        roots: Arc<RootCertStore>,
+        provider: &Arc<CryptoProvider>,
+        pins: Vec<[u8; 32]>,
+        dates: Arc<Dates>,
+    ) -> Result<Self, Fault> {
         let usual = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
             .build()
             .map_err(|error| Fault::told(format!("no roots to check certificates with: {error}")))?;
-        Ok(Self { usual, pins })
+        Ok(Self { usual, pins, dates })
     }
 
     /// Checks the key of the server's own certificate. Those above it are sent by the server as well, needed or not, so
@@ -159,12 +171,23 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let told =
             |text: String| rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Told(text)))));
-        let checked = self
-            .usual
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .map_err(|error| told(explain(&error, end_entity, server_name)))?;
-        self.check_pin(end_entity).map_err(told)?;
-        Ok(checked)
+        let check = |now| {
+            let checked = self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+            self.check_pin(end_entity).map_err(told)?;
+            Ok(checked)
+        };
+        let (checked, name) = (check(now), server_name.to_str());
+        match checked.as_ref().map_err(misdated) {
+            Ok(_) => self.dates.fit(&name),
+            // At a time within its dates everything must be right: anybody can make a certificate with any dates.
+            Err(Some((side, date))) if check(date).is_ok() => {
+                let [date, now] = [date, now].map(|time| moment(time.as_secs()));
+                self.dates.misfit(&name, side, date, now, Instant::now());
+            }
+            Err(_) => {}
+        }
+        // The pin has words of its own.
+        checked.map_err(|error| if is_told(&error) { error } else { told(explain(&error, end_entity, server_name)) })
     }
 
     fn verify_tls12_signature(
@@ -201,6 +224,21 @@ impl fmt::Display for Told {
 }
 
 impl std::error::Error for Told {}
+
+fn is_told(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) if inner.is::<Told>())
+}
+
+/// Returns on which side of a certificate's dates the clock is, and the nearest of them, when that is what is wrong.
+fn misdated(error: &rustls::Error) -> Option<(Side, UnixTime)> {
+    let rustls::Error::InvalidCertificate(error) = error else { return None };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is not about dates")]
+    match error {
+        CertificateError::NotValidYetContext { not_before, .. } => Some((Side::Early, *not_before)),
+        CertificateError::ExpiredContext { not_after, .. } => Some((Side::Late, *not_after)),
+        _ => None,
+    }
+}
 
 /// Says which check failed, and for which name.
 fn explain(error: &rustls::Error, certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> String {

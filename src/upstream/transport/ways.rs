@@ -1,6 +1,7 @@
 //! All the ways to one server: its rungs, and their links, each made when it is first used.
 
 use super::bootstrap::Finder;
+use super::dates::Dates;
 use super::link::{Link, Links};
 use super::target::Target;
 use super::tls::Roots;
@@ -20,6 +21,11 @@ pub(in crate::upstream) struct Pool {
 impl Pool {
     pub(in crate::upstream) fn new(stats: Arc<crate::stats::Stats>) -> Self {
         Self { links: Arc::new(Links::new(stats)), roots: Arc::default() }
+    }
+
+    /// Returns what certificates say about this machine's clock.
+    pub(in crate::upstream) fn dates(&self) -> &Dates {
+        &self.roots.dates
     }
 
     /// The network may be another one: makes every connection suspect.
@@ -112,6 +118,11 @@ impl Ways {
         self.rungs.iter().position(|rung| rung.transport == transport)
     }
 
+    /// Returns how many connections were opened so far.
+    pub(in crate::upstream) fn connections(&self) -> u64 {
+        self.links.iter().chain([&self.behind_udp]).filter_map(OnceLock::get).map(|link| link.opened()).sum()
+    }
+
     /// Returns what its connections and sockets need.
     pub(in crate::upstream) fn options(&self) -> &UpstreamOptions {
         &self.options
@@ -132,6 +143,11 @@ impl Ways {
     /// Returns who looks names up for it, when that may be needed: what the environment names as proxy may be a name.
     pub(in crate::upstream) fn finder(&self) -> Option<&Finder> {
         (!self.is_direct()).then_some(&self.finder)
+    }
+
+    /// The server's name may lead elsewhere: it is looked up again behind the next query.
+    pub(in crate::upstream) fn doubt_addresses(&self) {
+        self.finder.doubt();
     }
 
     /// Tells whether no name has to be looked up to ask it.

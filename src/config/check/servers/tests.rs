@@ -74,6 +74,8 @@ fn every_kind_of_mistake_has_its_message() {
             "3:22 half-a-client-certificate upstream.a.client_certificate",
         ),
         ("servers = [\"10.0.0.1\"]\nca_file = \"a.pem\"", "3:11 no-effect upstream.a.ca_file"),
+        ("servers = [\"auto\"]\nca_file = \"a.pem\"", "3:11 no-effect upstream.a.ca_file"),
+        ("servers = [\"auto\"]\nrungs = [\"tls\", \"udp\"]", "3:9 no-effect upstream.a.rungs"),
         (
             &format!("servers = [{{ address = \"10.0.0.1\", pins = [\"{pin}\"] }}]"),
             "2:43 no-effect upstream.a.servers[0].pins",
