@@ -28,7 +28,7 @@ pub struct IncidentId(pub u64);
 pub struct Packet {
     /// The upstream that sent it, by its label.
     pub from: Box<str>,
-    /// Its bytes, cut at [`MAX_PACKET_BYTES`].
+    /// Its bytes, cut at `MAX_PACKET_BYTES`.
     pub bytes: Box<[u8]>,
 }
 
