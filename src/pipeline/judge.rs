@@ -19,7 +19,7 @@ use crate::clock;
 use crate::config::UpstreamTransport;
 use crate::dns::answer::ede;
 use crate::dns::wire::Message;
-use crate::dns::{Ede, QuestionKey, Rtype, Stage, address};
+use crate::dns::{Ede, QuestionKey, Rtype, Stage};
 use crate::stats::Counter;
 use crate::upstream::{Failure, Reply};
 use std::net::IpAddr;
@@ -232,7 +232,7 @@ impl Pipeline {
         Candidate {
             operator: OperatorId(u16::from(side == Side::Trusted)),
             way: path,
-            on_lan: address::is_private(reply.address.ip()),
+            on_lan: reply.is_private,
             habits: self.learnt.tables().memory.habits(&reply.server),
             replies: read(about, reply).into_iter().collect(),
         }

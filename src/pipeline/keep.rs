@@ -78,8 +78,7 @@ impl Late {
         if self.way.guarded && !self.state.is_reference(reply) {
             return;
         }
-        let server_is_private = crate::dns::address::is_private(reply.address.ip());
-        let policy = AddressPolicy { private_answers: self.private_answers, server_is_private };
+        let policy = AddressPolicy { private_answers: self.private_answers, server_is_private: reply.is_private };
         let nothing = |message: Message<'_>| compose::is_filtered_to_nothing(&message, &self.question, policy);
         if Message::parse(&reply.message).is_ok_and(nothing) {
             self.stats.count(Counter::PrivateDropped);

@@ -667,8 +667,8 @@ impl Pipeline {
             Err(failure) => (key_text(question), "no answer".to_owned(), failure.summary.clone()),
         });
         result.map(|reply| {
-            let private = crate::dns::address::is_private(reply.address.ip());
-            (reply, policy(private))
+            let policy = policy(reply.is_private);
+            (reply, policy)
         })
     }
 

@@ -64,6 +64,8 @@ pub(super) struct Hold<'a> {
     pub(super) has_fallback: bool,
     /// It is asked to learn whether it answers again.
     pub(super) is_look: bool,
+    /// Others are asked in its place when nobody of it answers.
+    pub(super) gives_way: bool,
     /// How long it is waited for when nothing comes.
     pub(super) patience: Duration,
 }
@@ -103,7 +105,7 @@ impl<'a> Exchange<'a> {
         sends_left: &mut u8,
         mut timer: Pin<&mut Sleep>,
     ) -> Option<Reply> {
-        let Hold { id, state, has_fallback, is_look, patience } = hold;
+        let Hold { id, state, has_fallback, is_look, gives_way, patience } = hold;
         let now = self.inner.clock.now();
         let snapshots: Vec<_> = members.iter().map(|server| server.snapshot(now)).collect();
         let mut order = group::order(state.strategy, &snapshots, |below| rand::random_range(0..below));
@@ -130,7 +132,7 @@ impl<'a> Exchange<'a> {
         let left = if has_fallback { left.mul_f64(FALLBACK_SHARE) } else { left };
         let setting = Setting {
             strategy: state.strategy,
-            alone: members.len() == 1 && !has_fallback && patience == group::PATIENCE,
+            alone: members.len() == 1 && !has_fallback && !gives_way,
             patience,
             limit: left.min(state.timeout),
             // A group behind another gets something to ask with even when the first used all.
@@ -509,8 +511,7 @@ impl<'a> Exchange<'a> {
         let waits = self.attempts.wait_beside(server, rung);
         let is_over = match plan {
             Some(plan) if matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown) => {
-                plan.has_no_route(seat.1);
-                true
+                plan.has_no_route(seat.1, waits)
             }
             Some(plan) => plan.rung_failed(seat.1, waits),
             None => !waits && none_works,

@@ -283,11 +283,11 @@ impl Plan {
         }
     }
 
-    /// No packet to a server has left this machine, since no route leads there: the query counts for another one, and the
-    /// server's other rungs are not tried.
-    pub(super) fn has_no_route(&mut self, server: usize) {
-        self.failed(server);
+    /// No packet to a server has left this machine, or a router on the way says that it knows none: as a failed rung, but
+    /// the query counts for another one.
+    pub(super) fn has_no_route(&mut self, server: usize, waits: bool) -> bool {
         self.sends_left += 1;
+        self.rung_failed(server, waits)
     }
 
     /// Claims one more query to a server outside the plan's own order: TCP behind a cut reply, no EDNS behind FORMERR.

@@ -137,8 +137,10 @@ pub struct Reply {
     pub message: Vec<u8>,
     /// The label of the server.
     pub server: Arc<str>,
-    /// Its address.
+    /// Its address; the unspecified one for a server that is known by name.
     pub address: SocketAddr,
+    /// Its address, or all that its proved name leads to, is private.
+    pub is_private: bool,
     /// How the reply came.
     pub transport: UpstreamTransport,
     /// Time from its query to the reply.

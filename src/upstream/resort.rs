@@ -36,7 +36,14 @@ pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> 
         under_way.hand_to(id);
         let Some(state) = inner.groups.get(id) else { break };
         next = state.fallback.filter(|id| !visited.contains(&Some(*id)));
-        let hold = Hold { id, state, has_fallback: next.is_some(), is_look: false, patience: group::PATIENCE };
+        let hold = Hold {
+            id,
+            state,
+            has_fallback: next.is_some(),
+            is_look: false,
+            gives_way: false,
+            patience: group::PATIENCE,
+        };
         if let Some(reply) = climb(&mut exchange, hold, &mut sends_left, timer.as_mut()).await {
             return Ok(exchange.succeed(reply, under_way));
         }
@@ -61,6 +68,7 @@ async fn climb(
     if !gives_way || !(hold.has_fallback || exchange.ask.resort) {
         return exchange.ask_members(hold, &members, sends_left, timer).await;
     }
+    hold.gives_way = true;
     let answered_since = |since| members.iter().any(|server| server.health.answered_since(since));
     if state.outage.lasts(answered_since) {
         exchange.pass_on(state);
@@ -100,7 +108,8 @@ fn look_at(inner: &Arc<Inner>, ask: &Ask<'_>) {
         let mut exchange = Exchange::new(&inner, ask, &mut trace);
         let under_way = inner.loops.under_way(question, group, only_private);
         let mut timer = pin!(tokio::time::sleep_until(deadline));
-        let hold = Hold { id: group, state, has_fallback: false, is_look: true, patience: group::PATIENCE };
+        let hold =
+            Hold { id: group, state, has_fallback: false, is_look: true, gives_way: false, patience: group::PATIENCE };
         let members = exchange.eligible(group);
         let reply = exchange.ask_members(hold, &members, &mut { group::MAX_SENDS }, timer.as_mut()).await;
         // What it was asked for has been learnt on the way; the answer is nobody's.

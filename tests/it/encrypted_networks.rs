@@ -24,9 +24,13 @@ const IN_THE_CLEAR: &str = "1.0.0.9";
 const AGAIN: Duration = Duration::from_secs(60 + 15);
 
 /// How a network keeps encrypted DNS from going out.
-const WAYS: [(&str, &str); 3] = [
+const WAYS: [(&str, &str); 4] = [
     ("drop", "tcp dport { 443, 853 } drop; udp dport { 443, 853 } drop"),
     ("reject", "tcp dport { 443, 853 } reject; udp dport { 443, 853 } reject"),
+    (
+        "no route",
+        "tcp dport { 443, 853 } reject with icmpx type no-route; udp dport { 443, 853 } reject with icmpx type no-route",
+    ),
     ("reset", "tcp dport { 443, 853 } reject with tcp reset; udp dport { 443, 853 } drop"),
 ];
 

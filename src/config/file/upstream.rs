@@ -31,7 +31,7 @@ macro_rules! with_connection_keys {
                 name: "floor",
                 kind: Kind::Word(FLOOR.words),
                 presence: $given("\"any\""),
-                doc: "\"encrypted\": the rungs udp and tcp are never used, whatever fails.",
+                doc: "\"encrypted\": the rungs udp and tcp are never used, whatever fails. Names may still go on to another group: see `on_failure`.",
             },
             Key {
                 name: "sni",
