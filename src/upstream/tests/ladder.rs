@@ -175,9 +175,12 @@ async fn servers_no_route_leads_to_take_no_query_from_the_others() {
 #[tokio::test(start_paused = true)]
 async fn a_firewall_that_says_there_is_no_route_to_a_port_does_not_close_the_others() {
     let (play, upstreams, _) = play_with(vec![group_of("g", vec![ladder("g", 1, &[Quic, Tls, Https])])]);
-    play.set_far(1, |query, to| match query.transport {
-        Https => to.message(Duration::from_millis(RTT_MS), answer(&query.bytes, 1)),
-        _ => to.deliver(Duration::ZERO, NetEvent::Error(std::io::ErrorKind::NetworkUnreachable)),
+    play.set_far(1, |query, to| {
+        if query.transport == Https {
+            to.message(Duration::from_millis(RTT_MS), answer(&query.bytes, 1));
+        } else {
+            to.deliver(Duration::ZERO, NetEvent::Error(std::io::ErrorKind::NetworkUnreachable));
+        }
     });
     assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(1), u128::from(RTT_MS)));
 }
