@@ -71,17 +71,23 @@ pub enum Whom {
 /// # Errors
 /// When no reply came within the budget; for a label, when the configuration cannot be used or does not have it.
 pub fn ask_upstream(config: Option<&Path>, whom: &Whom, qname: &Name, qtype: Rtype) -> Result<Asked, RunError> {
-    let (config, group, system) = match whom {
-        Whom::Server(address) => (by_itself(address), GroupId(0), Vec::new()),
-        Whom::Label(label) => {
-            let loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
-            let (config, group) = labelled(&loaded.config, &loaded.system, label)?;
-            (config, group, loaded.system)
-        }
-    };
     let question = QuestionKey { qname: qname.clone(), qtype, dnssec_ok: false, checking_disabled: false };
     runtime()?.block_on(async {
-        let upstreams = Upstreams::new(&config, &system, Clock::default(), Arc::default(), Net::Real, None);
+        let (clock, stats) = (Clock::default(), Arc::default());
+        let (upstreams, group) = match whom {
+            Whom::Server(address) => {
+                let upstreams = Upstreams::new(&by_itself(address), &[], clock, stats, Net::Real, None);
+                // Whoever names it here has it looked up as every program of this machine would.
+                upstreams.set_private_names(|_| false);
+                (upstreams, GroupId(0))
+            }
+            Whom::Label(label) => {
+                let mut loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
+                let (config, group) = labelled(&loaded.config, &loaded.system, label)?;
+                loaded.config = Arc::new(config);
+                (build::state(loaded, &clock, &stats, None).upstreams, group)
+            }
+        };
         let started = Instant::now();
         let ask = Ask {
             group,
@@ -194,4 +200,48 @@ pub(super) fn records_json(records: &[Record]) -> Value {
         })
     };
     records.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    /// Asks a label of a configuration for a name, in vain, and returns why.
+    fn in_vain(text: &str, label: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("truename.toml");
+        std::fs::write(&path, format!("{text}\n[hosts]\nfiles = []\n")).unwrap();
+        let qname = Name::parse("www.example.org").unwrap();
+        ask_upstream(Some(&path), &Whom::Label(label.to_owned()), &qname, Rtype::A).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_server_of_a_private_name_is_not_looked_for_with_public_ones() {
+        // The machine's own resolvers are not to be asked by a test.
+        let text = r#"
+            [server]
+            listen = ["127.0.0.1:5353"]
+            [upstream.system]
+            servers = ["127.0.0.1:5353"]
+            [upstream.g]
+            servers = ["tls://dns.corp.example", "192.0.2.53"]
+            [[route]]
+            names = ["corp.example"]
+            upstream = "g"
+            private = true
+        "#;
+        let why = in_vain(text, "g/tls://dns.corp.example");
+        assert!(why.contains("there is nobody to ask for dns.corp.example"), "{why}");
+    }
+
+    #[test]
+    fn our_own_listener_is_not_asked() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let own = socket.local_addr().unwrap();
+        let why = in_vain(&format!("[server]\nlisten = [\"{own}\"]\n[upstream.g]\nservers = [\"{own}\"]"), "g");
+        assert!(why.contains("no answer"), "{why}");
+        assert!(socket.peek(&mut [0; 1]).is_err(), "nothing was sent there");
+    }
 }

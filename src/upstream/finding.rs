@@ -159,7 +159,8 @@ pub(super) async fn ask_once(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::fake::{group, upstreams};
+    use super::super::Upstreams;
+    use super::super::tests::fake::{config, group, upstreams};
     use super::super::transport::Net;
     use super::*;
     use crate::clock::Clock;
@@ -180,7 +181,7 @@ mod tests {
     }
 
     /// Counts who is asked for the name of the first server: resolvers of `bootstrap`, others.
-    fn asked(upstreams: &super::super::Upstreams) -> Vec<usize> {
+    fn asked(upstreams: &Upstreams) -> Vec<usize> {
         let inner = &upstreams.0;
         let named = Arc::downgrade(&inner.groups.members_at(0)[0]);
         helpers(&Arc::downgrade(inner), &named, 0).unwrap().iter().map(Vec::len).collect()
@@ -190,6 +191,7 @@ mod tests {
     fn no_more_than_eight_servers_are_asked_for_a_name() {
         let many: Vec<SocketAddr> = (1..=12).map(|last| SocketAddr::from(([192, 0, 2, last], 53))).collect();
         let (upstreams, _) = upstreams(vec![with_named("g", &many)], Clock::default(), Net::default());
+        upstreams.set_private_names(|_| false);
         assert_eq!(asked(&upstreams), [0, MAX_OTHERS]);
     }
 
@@ -199,11 +201,32 @@ mod tests {
         let [own, private, public] = [own, private, public].map(|address| address.parse::<SocketAddr>().unwrap());
         let groups = vec![with_named("a", &[own, public]), with_named("b", &[private])];
         let (upstreams, _) = upstreams(groups, Clock::default(), Net::default());
+        upstreams.set_private_names(|_| false);
         assert_eq!(asked(&upstreams), [0, 3]);
         upstreams.set_own_addresses(&[own]);
         assert_eq!(asked(&upstreams), [0, 2]);
         upstreams.set_private_names(|name| name.to_string() == "dns.example.");
         assert_eq!(asked(&upstreams), [0, 1]);
+    }
+
+    #[test]
+    fn a_name_is_private_until_somebody_has_said_otherwise_and_stays_what_it_is_over_reloads() {
+        let [private, public] = ["10.0.0.53:53", "192.0.2.53:53"].map(|address| address.parse().unwrap());
+        let config = config(vec![with_named("a", &[private, public])]);
+        let new = |config: &Config, previous: Option<&Upstreams>| {
+            Upstreams::new(config, &[], Clock::default(), Arc::default(), Net::default(), previous)
+        };
+        let first = new(&config, None);
+        assert_eq!(asked(&first), [0, 1], "nobody has said anything");
+        first.set_private_names(|_| false);
+        assert_eq!(asked(&first), [0, 2]);
+        let second = new(&config, Some(&first));
+        assert_eq!(asked(&second), [0, 2], "as before the reload");
+        second.set_private_names(|_| true);
+        assert_eq!(asked(&new(&config, Some(&second))), [0, 1], "as before the reload");
+        let mut renamed = config.clone();
+        renamed.groups[0].servers[0].host = UpstreamHost::Name(Name::parse("other.example").unwrap());
+        assert_eq!(asked(&new(&renamed, Some(&first))), [0, 1], "another name under the same label");
     }
 
     #[test]

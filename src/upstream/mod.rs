@@ -251,7 +251,8 @@ impl Upstreams {
         self.0.groups.set_own(own);
     }
 
-    /// Tells which names are private. Servers of such a name are looked for with private servers only.
+    /// Tells which names are private. Servers of such a name are looked for with private servers only, and so are all those
+    /// of new names until this is called.
     pub fn set_private_names(&self, is_private: impl Fn(&Name) -> bool) {
         self.0.groups.set_private_names(is_private);
     }

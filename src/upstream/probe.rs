@@ -12,6 +12,7 @@ use crate::config::{Rung, Upstream, UpstreamTransport};
 use crate::dns::QuestionKey;
 use crate::dns::wire::Message;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -74,7 +75,13 @@ pub(super) async fn probe(inner: &Arc<Inner>, probe: Probe<'_>) -> Probed {
         transport: rung.transport,
         private: server.host.ip().is_some_and(crate::dns::address::is_private),
     };
-    let server = Arc::new(Server::unknown(info, ways));
+    let server = Server::unknown(info, ways);
+    let members = inner.groups.members_at(group);
+    // What is said about its name holds here too; nothing is said of one that the configuration does not have.
+    if let Some(known) = members.iter().find(|known| known.info.label == server.info.label) {
+        server.has_private_name.store(known.has_private_name.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    let server = Arc::new(server);
     finding::tell(inner, group, &server);
     let mut probed = Probed::default();
     while probed.sent < count && (probed.is_up() || probed.sent < HOPELESS_AFTER) {
@@ -106,4 +113,34 @@ pub(super) async fn probe(inner: &Arc<Inner>, probe: Probe<'_>) -> Probed {
 fn poor(reply: &[u8]) -> Option<String> {
     let message = Message::parse(reply).ok()?;
     if let Worth::Poor(poor) = weigh(&message) { Some(format!("it answers {poor}")) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::fake::{group, question, upstreams};
+    use super::super::transport::Net;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::UpstreamHost;
+    use crate::dns::Name;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_of_a_private_name_is_not_looked_for_with_public_ones() {
+        let name = Name::parse("dns.example").unwrap();
+        let rung = Rung { transport: UpstreamTransport::Tls, port: 853, path: None };
+        let server = Upstream {
+            label: "g/named".to_owned(),
+            host: UpstreamHost::Name(name.clone()),
+            rungs: vec![rung.clone()],
+            options: Arc::default(),
+        };
+        let mut group = group("g", &["192.0.2.53:53".parse().unwrap()]);
+        group.servers.push(server.clone());
+        let (upstreams, _) = upstreams(vec![group], Clock::default(), Net::default());
+        upstreams.set_private_names(|asked| *asked == name);
+        let question = question("www.example.org");
+        let probe = Probe { group: 0, server: &server, rung: &rung, question: &question, count: 1 };
+        let remark = upstreams.probe(probe).await.remark.unwrap();
+        assert!(remark.contains("there is nobody to ask for dns.example"), "{remark}");
+    }
 }

@@ -66,7 +66,7 @@ pub(super) struct Server {
     own: AtomicBool,
     /// Somebody has turned it off; kept over reloads.
     off: Arc<AtomicBool>,
-    /// It is known by a name that must not be told to public servers.
+    /// It is known by a name that must not be told to public servers; so until somebody has said otherwise.
     pub(super) has_private_name: AtomicBool,
 }
 
@@ -85,7 +85,7 @@ impl Server {
     }
 
     fn with(info: ServerInfo, health: Arc<Health>, ways: Arc<Ways>, ladder: Arc<Ladder>) -> Self {
-        let (own, off, has_private_name) = (AtomicBool::new(false), Arc::default(), AtomicBool::new(false));
+        let (own, off, has_private_name) = (AtomicBool::new(false), Arc::default(), AtomicBool::new(true));
         Self { info, health, ways, ladder, own, off, has_private_name }
     }
 
@@ -160,6 +160,9 @@ impl Groups {
             let before =
                 known.iter().find(|server| server.info.label == info.label && server.info.address == info.address);
             let health = before.map_or_else(Arc::default, |server| Arc::clone(&server.health));
+            // Connections of those before are opened meanwhile, and look for the name as this one says.
+            let same_names = before.filter(|server| server.ways.names().eq(ways.names()));
+            let has_private_name = same_names.is_none_or(|server| server.has_private_name.load(Ordering::Relaxed));
             let (ways, ladder) = match before.filter(|server| server.ways.are_like(&ways)) {
                 Some(server) => (Arc::clone(&server.ways), Arc::clone(&server.ladder)),
                 None => {
@@ -168,7 +171,11 @@ impl Groups {
                 }
             };
             let off = before.map_or_else(Arc::default, |server| Arc::clone(&server.off));
-            Arc::new(Server { off, ..Server::with(info, health, ways, ladder) })
+            Arc::new(Server {
+                off,
+                has_private_name: AtomicBool::new(has_private_name),
+                ..Server::with(info, health, ways, ladder)
+            })
         };
         let all = config
             .groups

@@ -309,6 +309,7 @@ impl Group1 {
         };
         let (config, stats) = (Config { groups: vec![group], ..Config::default() }, Arc::new(Stats::default()));
         let upstreams = Upstreams::new(&config, &[], Clock::default(), Arc::clone(&stats), Net::Real, None);
+        upstreams.set_private_names(|_| false);
         Self { upstreams, stats }
     }
 

@@ -200,7 +200,9 @@ fn state(
         previous.map(|previous| &previous.upstreams),
     );
     upstreams.set_own_addresses(&config.server.listen);
-    Ok(State::new(Parts { config, zones: zones.into(), routes: routes.into(), upstreams, system, cache }))
+    let state = State::new(Parts { config, zones: zones.into(), routes: routes.into(), upstreams, system, cache });
+    state.upstreams.set_private_names(|name| state.is_private_name(name));
+    Ok(state)
 }
 
 /// Asks as a client does: the fast path first, then the pipeline; what comes back is bytes.

@@ -30,7 +30,7 @@ pub(in crate::upstream) fn group(name: &str, servers: &[SocketAddr]) -> Group {
     }
 }
 
-pub(super) fn config(groups: Vec<Group>) -> Config {
+pub(in crate::upstream) fn config(groups: Vec<Group>) -> Config {
     Config {
         server: Server {
             listen: Vec::new(),
@@ -67,7 +67,7 @@ pub(in crate::upstream) fn upstreams(groups: Vec<Group>, clock: Clock, net: Net)
     (Upstreams::new(&config(groups), &[], clock, Arc::clone(&stats), net, None), stats)
 }
 
-pub(super) fn question(text: &str) -> QuestionKey {
+pub(in crate::upstream) fn question(text: &str) -> QuestionKey {
     let qname = Name::parse(text).unwrap().to_lower();
     QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false }
 }

@@ -17,6 +17,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 /// Addresses kept of a name.
@@ -29,6 +30,8 @@ const MAX_KEPT: Duration = Duration::from_secs(86_400);
 const OTHER_FAMILY: Duration = Duration::from_millis(50);
 /// How long after a search that was in vain, behind queries, the next one begins.
 const REFRESH_PAUSE: Duration = Duration::from_secs(30);
+/// How long addresses whose time is over wait for newer ones: several round trips to a resolver that answers.
+const NEWER_WITHIN: Duration = Duration::from_millis(300);
 
 /// Asks one server, known by address, one question; gives its reply, already matched, or nothing after a time.
 pub(in crate::upstream) type Helper = Box<dyn Fn(QuestionKey) -> Answering + Send + Sync>;
@@ -41,7 +44,10 @@ pub(in crate::upstream) type Helpers = dyn Fn() -> Vec<Vec<Helper>> + Send + Syn
 #[derive(Default)]
 pub(in crate::upstream) struct Finder {
     state: Mutex<State>,
+    /// A search that nobody has to wait for is under way.
     refreshing: AtomicBool,
+    /// Told when it is over.
+    refreshed: Notify,
 }
 
 #[derive(Default)]
@@ -71,13 +77,21 @@ impl Finder {
         self.state().helpers = Some(helpers);
     }
 
-    /// Returns the addresses of the server's name: those that are known while they may be kept, else what is found, else
-    /// those known before.
-    pub(super) async fn addresses(&self, name: &Name) -> Result<Vec<IpAddr>, Fault> {
+    /// Returns the addresses of the server's name: those that are known while they may be kept, else what is found. Those
+    /// whose time is over wait for that a moment only: a server stays within reach when nobody can look names up. Must be
+    /// called inside a tokio runtime.
+    pub(super) async fn addresses(self: &Arc<Self>, name: &Name) -> Result<Vec<IpAddr>, Fault> {
         let known = self.state().known.clone();
-        match known.as_ref().filter(|known| Instant::now() < known.until) {
-            Some(known) => Ok(known.addresses.clone()),
-            None => self.search(name).await.or_else(|fault| known.map(|known| known.addresses).ok_or(fault)),
+        match known {
+            None => self.search(name).await,
+            Some(known) if Instant::now() < known.until => Ok(known.addresses),
+            Some(known) => {
+                let refreshed = self.refreshed.notified();
+                self.refresh(name);
+                // Either way, what is known then is the best there is.
+                let _ = timeout(NEWER_WITHIN, refreshed).await;
+                Ok(self.state().known.as_ref().map_or(known.addresses, |newer| newer.addresses.clone()))
+            }
         }
     }
 
@@ -100,17 +114,23 @@ impl Finder {
     /// for that. Must be called inside a tokio runtime.
     pub(super) fn refresh_when_due(self: &Arc<Self>, name: &Name) {
         let is_due = |at: Instant| Instant::now() >= at;
-        if !self.state().next_refresh.is_some_and(is_due) || self.refreshing.swap(true, Ordering::Relaxed) {
+        if self.state().next_refresh.is_some_and(is_due) {
+            self.refresh(name);
+        }
+    }
+
+    /// Looks for the server's name behind all else, unless that is under way.
+    fn refresh(self: &Arc<Self>, name: &Name) {
+        if self.refreshing.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (finder, name) = (Arc::clone(self), name.clone());
-        // Detached: it ends by itself in a few seconds, and nothing waits for it.
+        let (running, name) = (Refreshing(Arc::clone(self)), name.clone());
+        // Detached: it ends by itself in a few seconds, and nothing waits for its end.
         tokio::spawn(async move {
-            let flag = Refreshing(&finder.refreshing);
+            let finder = &running.0;
             if finder.search(&name).await.is_err() {
                 finder.state().next_refresh = Some(Instant::now() + REFRESH_PAUSE);
             }
-            drop(flag);
         });
     }
 
@@ -141,12 +161,13 @@ impl Finder {
     }
 }
 
-/// A search behind queries; over when dropped, also with its runtime.
-struct Refreshing<'a>(&'a AtomicBool);
+/// A search that nobody has to wait for; over when dropped, also with its runtime.
+struct Refreshing(Arc<Finder>);
 
-impl Drop for Refreshing<'_> {
+impl Drop for Refreshing {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.refreshing.store(false, Ordering::Relaxed);
+        self.0.refreshed.notify_waiters();
     }
 }
 

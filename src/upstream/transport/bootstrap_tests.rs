@@ -69,7 +69,7 @@ fn name() -> Name {
     Name::parse("dns.example").unwrap()
 }
 
-async fn found(finder: &Finder) -> Result<Vec<IpAddr>, String> {
+async fn found(finder: &Arc<Finder>) -> Result<Vec<IpAddr>, String> {
     finder.addresses(&name()).await.map_err(|fault| std::io::Error::from(fault).to_string())
 }
 
@@ -87,7 +87,7 @@ async fn the_next_list_is_asked_when_nobody_of_the_first_can_tell() {
     let finder = finder(&[&[&silent, &empty], &[&good, &other]]);
     assert_eq!(found(&finder).await, Ok(vec![V6.into(), V4.into()]));
     assert_eq!([silent.asked(), empty.asked(), good.asked(), other.asked()], [1, 1, 1, 0]);
-    let nobody = super::Finder::default();
+    let nobody = Arc::default();
     assert!(found(&nobody).await.unwrap_err().contains("nobody to ask for dns.example"));
     let in_vain = self::finder(&[&[&silent], &[&empty]]);
     assert!(found(&in_vain).await.unwrap_err().contains("knows an address of dns.example"));
@@ -150,6 +150,25 @@ async fn when_nobody_can_tell_the_addresses_known_before_stay_in_use() {
     *server.says.lock().unwrap() = Some(vec![V6.into()]);
     finder.forget();
     assert_eq!(found(&finder).await, Ok(vec![V6.into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn known_addresses_wait_a_moment_only_for_a_slow_search_which_goes_on() {
+    let (quick, slow) = (Played::new(&[V4.into()], 60), Played::new(&[V6.into()], 60));
+    let slow = Arc::new(Played { takes: (3000, 3000), ..Arc::into_inner(slow).unwrap() });
+    let finder = finder(&[&[&quick], &[&slow]]);
+    assert_eq!(found(&finder).await, Ok(vec![V4.into()]));
+    *quick.says.lock().unwrap() = None;
+    finder.forget();
+    let start = Instant::now();
+    assert_eq!(found(&finder).await, Ok(vec![V4.into()]));
+    assert_eq!(start.elapsed().as_millis(), NEWER_WITHIN.as_millis());
+    assert_eq!(found(&finder).await, Ok(vec![V4.into()]));
+    assert_eq!((quick.asked(), slow.asked()), (2, 1), "one search at a time");
+    sleep(Duration::from_secs(3)).await;
+    let start = Instant::now();
+    assert_eq!(found(&finder).await, Ok(vec![V6.into()]), "what it found is kept");
+    assert_eq!((start.elapsed(), slow.asked()), (Duration::ZERO, 1));
 }
 
 #[tokio::test(start_paused = true)]
