@@ -123,12 +123,23 @@ impl Attempt {
     pub(super) fn rung(&self) -> u8 {
         self.server.ways.rung(self.transport)
     }
+
+    /// Tells whether it was sent on the network the machine is on: what becomes of others says nothing about this one.
+    pub(super) fn is_from_here(&self, now: Tick, inner: &Inner) -> bool {
+        // Ticks are whole milliseconds.
+        self.at.elapsed().as_millis() <= now.since(inner.groups.here_since()).as_millis()
+    }
+}
+
+/// Weighs a matched reply.
+pub(super) fn worth_of(bytes: &[u8]) -> Worth {
+    Message::parse(bytes).map_or(Worth::Poor(Poor::Malformed), |message| weigh(&message))
 }
 
 /// Takes from a matched reply what it says about its server.
 pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick, inner: &Inner) -> Worth {
     let health = &attempt.server.health;
-    let worth = Message::parse(bytes).map_or(Worth::Poor(Poor::Malformed), |message| weigh(&message));
+    let worth = worth_of(bytes);
     let waited = attempt.at.elapsed();
     // Opening a connection is no part of how far the server is.
     health.replied(now, attempt.channel.took().unwrap_or(waited));

@@ -1,7 +1,7 @@
 //! Listens in the background, for a bounded time, for replies still owed when their question has ended: a server that
 //! is only slow must not count as silent.
 
-use super::attempts::{Arrival, Attempts, learn, make_reply};
+use super::attempts::{Arrival, Attempts, learn, make_reply, worth_of};
 use super::reply::Worth;
 use super::servers::Server;
 use super::transport::udp;
@@ -46,7 +46,8 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
             Arrival::Reply(bytes) => {
                 let attempt = attempts.open.swap_remove(at);
                 let rtt = attempt.at.elapsed();
-                let worth = learn(&attempt, &bytes, now, &inner);
+                let is_from_here = attempt.is_from_here(now, &inner);
+                let worth = if is_from_here { learn(&attempt, &bytes, now, &inner) } else { worth_of(&bytes) };
                 attempts.settle(&attempt.server, attempt.rung());
                 if let Some(heir) = heir.take_if(|_| worth == Worth::Good) {
                     heir(make_reply(&attempt, bytes, rtt, 1));
@@ -55,6 +56,9 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
             Arrival::Broken(error) => {
                 let attempt = attempts.open.swap_remove(at);
                 inner.stats.count(Counter::UpstreamErrors);
+                if !attempt.is_from_here(now, &inner) {
+                    continue;
+                }
                 let rung = attempt.rung();
                 let none_works = udp::is_definite(&error) && attempt.server.ladder.failed(rung, now);
                 if none_works && !attempts.wait_beside(&attempt.server, rung) {
@@ -64,7 +68,9 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
             // It is alive; what else it is will be learnt by the next question.
             Arrival::OtherCase => {
                 let attempt = attempts.open.swap_remove(at);
-                attempt.server.health.case_missed();
+                if attempt.is_from_here(now, &inner) {
+                    attempt.server.health.case_missed();
+                }
             }
             Arrival::BareRefusal if attempts.open[at].transport != UpstreamTransport::Udp => {
                 attempts.open.swap_remove(at);

@@ -229,7 +229,7 @@ impl Upstreams {
         previous: Option<&Self>,
     ) -> Self {
         let groups = Groups::new(config, system, previous.map(|previous| &previous.0.groups));
-        let new_pool = || Arc::new(transport::Pool::new(Arc::clone(&stats)));
+        let new_pool = || Arc::new(transport::Pool::new(Arc::clone(&stats), clock.clone()));
         let pool = previous.map_or_else(new_pool, |previous| Arc::clone(&previous.0.pool));
         let (loops, in_use) = (loops::Loops::default(), groups_in_use(config));
         let lingering = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.lingering));

@@ -41,7 +41,7 @@ impl Inner {
     /// Looks, at a question that needs an upstream, whether the machine has slept since the last one: nobody has to wake up
     /// for that. And whether its clock was set, when certificates did not fit it. `awake` and `tick` are the present moment.
     pub(super) fn look_at_clocks(&self, awake: Instant, tick: Tick) {
-        if self.pool.dates().clock_was_set(clock::wall, awake) {
+        if self.pool.dates().clock_was_set(clock::wall, tick) {
             tracing::info!("the clock was set; servers whose certificates did not fit it are tried again");
             self.forget_network();
         }

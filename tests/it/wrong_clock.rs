@@ -7,6 +7,10 @@ use crate::support::encrypted::{Group1, Identity, NAME, Pki, options, upstream};
 use crate::support::eventually;
 use crate::support::fake::{Fake as Plain, Habit};
 use crate::support::tls_fake::{Fake, answer_all, doq};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use truename::config::UpstreamOptions;
@@ -65,6 +69,63 @@ async fn only_certificates_that_are_right_but_for_their_dates_say_that_the_clock
     let servers = [dot(&future).await.address, good.address];
     let group = Group1::new(servers.iter().map(|server| upstream(Tls, *server, usual.clone())).collect());
     assert_eq!(group.address("www.test").await.octets()[3], 7);
+}
+
+/// Shows a certificate without the key to it.
+#[derive(Debug)]
+struct Replayed(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Replayed {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// Makes TLS rules for a server that shows one certificate and signs with another's key.
+fn signed_by(
+    shown: &Identity,
+    signer: &Identity,
+    version: &'static SupportedProtocolVersion,
+    alpn: &[u8],
+) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::try_from(signer.key.serialize_der()).unwrap();
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+    let shown = CertifiedKey::new(vec![shown.certificate.der().clone()], key);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Replayed(shown.into())));
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Arc::new(config)
+}
+
+#[tokio::test]
+async fn a_certificate_is_no_witness_without_its_key_and_never_believed_with_wrong_dates() {
+    let pki = Pki::new();
+    let good = pki.server();
+    for misdated in [dated(&pki, 2019, 2020), dated(&pki, 2090, 2091)] {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            for (signer, is_witness) in [(&good, false), (&misdated, true)] {
+                let config = signed_by(&misdated, signer, version, b"dot");
+                let fake = Fake::tls(config, |stream, _| answer_all(stream, 7)).await;
+                let said = clock_by(&[fake.address, fake.address], &options(&pki)).await;
+                assert_eq!(said.is_some(), is_witness, "{version:?}: {said:?}");
+            }
+        }
+        let replayed = doq(signed_by(&misdated, &good, &rustls::version::TLS13, b"doq"), 7);
+        let group = Group1::new(vec![upstream(Quic, replayed.address, options(&pki))]);
+        assert_eq!(group.ask("www.test").await.unwrap_err().clock, None, "over QUIC");
+    }
+    // Nor does a good one clear the clock without its key.
+    for (signer, is_cleared) in [(&pki.server(), false), (&good, true)] {
+        let config = signed_by(&good, signer, &rustls::version::TLS13, b"dot");
+        let fakes = [dot(&dated(&pki, 2019, 2020)).await, Fake::tls(config, |stream, _| answer_all(stream, 7)).await];
+        let group = Group1::new(fakes.iter().map(|fake| upstream(Tls, fake.address, options(&pki))).collect());
+        let asked = group.ask("www.test").await;
+        assert_eq!(asked.is_ok(), is_cleared);
+        if !is_cleared {
+            assert!(group.upstreams.wrong_clock().is_some());
+        }
+    }
 }
 
 /// A daemon that asks encrypted servers only, beside plain ones that this machine was given.

@@ -136,6 +136,36 @@ async fn on_another_network_what_worked_is_the_first_guess_and_raced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_late_for_queries_of_another_network_says_nothing_about_this_one() {
+    const LATE: Duration = Duration::from_millis(1500);
+    let hasty = |server| Group { timeout: Duration::from_millis(700), ..group_of("g", vec![server]) };
+    for has_moved in [false, true] {
+        // A reply.
+        let (play, upstreams, _) = play_with(vec![hasty(ladder("g", 1, &[Https, Tls]))]);
+        play.set_far(1, |query, to| to.message(LATE, answer(&query.bytes, 1)));
+        assert!(timed(&upstreams, "a.example.org").await.0.is_err());
+        if has_moved {
+            upstreams.network_changed();
+        }
+        sleep(2 * LATE).await;
+        assert_eq!(works_over(&upstreams).is_none(), has_moved);
+        assert_eq!(upstreams.status()[0].srtt.is_none(), has_moved);
+        // An error over a rung that is the first guess here.
+        let (play, upstreams, _) = play_with(vec![hasty(ladder("g", 1, &[Https, Tls]))]);
+        play.over(1, &[Https]);
+        assert_eq!(timed(&upstreams, "a.example.org").await.0, Ok(1));
+        play.set_far(1, |_, to| to.refuse(LATE));
+        assert!(timed(&upstreams, "b.example.org").await.0.is_err());
+        if has_moved {
+            upstreams.network_changed();
+        }
+        sleep(2 * LATE).await;
+        assert_eq!(works_over(&upstreams), has_moved.then_some(Https));
+        assert_eq!(upstreams.status()[0].sums.errors == 0, has_moved);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn rungs_below_the_floor_are_never_tried() {
     let options = UpstreamOptions { floor: Floor::Encrypted, ..UpstreamOptions::default() };
     let server = Upstream { options: Arc::new(options), ..ladder("g", 1, &[Tls, Tcp, Udp]) };

@@ -1,14 +1,15 @@
 //! What servers' certificates say about this machine's clock. Pure but for its lock.
 //!
-//! A certificate counts as a witness only when everything else about it is right, and would be at a time within its dates.
+//! A certificate counts as a witness only when everything else about it is right, and would be at a time within its dates,
+//! and when the server has proven that it has the key: old certificates are public.
 //! One that is not valid yet settles it: nobody signs for the future. One that has expired may be the server's own fault; it
 //! takes two servers, or a date long gone. Setting the clock ends all of it.
 
+use crate::clock::{Clock, Tick};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::Instant;
 
 /// Servers whose certificates are kept as witnesses.
 const MAX_WITNESSES: usize = 16;
@@ -16,8 +17,8 @@ const MAX_WITNESSES: usize = 16;
 const LONG_EXPIRED: Duration = Duration::from_secs(180 * 86_400);
 /// Expired certificates of so many servers are no coincidence.
 const MIN_EXPIRED: usize = 2;
-/// The wall clock and tokio's, moved apart by this, mean that the clock was set.
-const MIN_STEP: Duration = Duration::from_secs(1);
+/// The wall clock and the ticks, moved apart by this, mean that the clock was set. TLS reads the wall clock in whole seconds.
+const MIN_STEP: Duration = Duration::from_secs(2);
 
 /// On which side of a certificate's dates the clock stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +32,9 @@ pub(super) enum Side {
 /// The clock of this machine, and a date that it cannot be right about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WrongClock {
-    ours: SystemTime,
-    certificate: SystemTime,
-    side: Side,
+    pub(super) ours: SystemTime,
+    pub(super) certificate: SystemTime,
+    pub(super) side: Side,
 }
 
 impl fmt::Display for WrongClock {
@@ -50,6 +51,7 @@ impl fmt::Display for WrongClock {
 /// Everything certificates have said since the clock was last set.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Dates {
+    clock: Clock,
     has_witnesses: AtomicBool,
     seen: Mutex<Seen>,
 }
@@ -57,15 +59,25 @@ pub(in crate::upstream) struct Dates {
 #[derive(Debug, Default)]
 struct Seen {
     witnesses: Vec<(String, WrongClock)>,
-    /// The wall clock when the first of them was heard, and tokio's.
-    since: Option<(SystemTime, Instant)>,
+    /// The wall clock when the first of them was heard, and the tick: ticks pass in sleep too, as the wall clock does.
+    since: Option<(SystemTime, Tick)>,
 }
 
 impl Dates {
-    /// The certificate of a server does not fit the clock, and everything else about it is right.
-    pub(super) fn misfit(&self, name: &str, side: Side, certificate: SystemTime, ours: SystemTime, now: Instant) {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
+    /// Returns the moment, for `misfit`.
+    pub(super) fn now(&self) -> Tick {
+        self.clock.now()
+    }
+
+    /// The certificate of a server does not fit the clock, and everything else about it is right. `now` is the moment of
+    /// that.
+    pub(super) fn misfit(&self, name: &str, wrong: WrongClock, now: Tick) {
         let mut seen = self.seen();
-        let wrong = WrongClock { ours, certificate, side };
+        let WrongClock { ours, certificate, side } = wrong;
         if let Some((_, known)) = seen.witnesses.iter_mut().find(|(known, _)| known == name) {
             *known = wrong;
             return;
@@ -107,13 +119,13 @@ impl Dates {
 
     /// Tells once that the clock has been set since certificates did not fit it: what failed for that reason may not any
     /// longer. `wall` and `now` are the present moment by both clocks. Costs nothing while all of them fit.
-    pub(in crate::upstream) fn clock_was_set(&self, wall: impl FnOnce() -> SystemTime, now: Instant) -> bool {
+    pub(in crate::upstream) fn clock_was_set(&self, wall: impl FnOnce() -> SystemTime, now: Tick) -> bool {
         if !self.has_witnesses.load(Ordering::Relaxed) {
             return false;
         }
         let mut seen = self.seen();
         let Some((ours, then)) = seen.since else { return false };
-        let (expected, wall) = (ours + now.saturating_duration_since(then), wall());
+        let (expected, wall) = (ours + now.since(then), wall());
         let step = wall.duration_since(expected).unwrap_or_else(|early| early.duration());
         if step < MIN_STEP {
             return false;
@@ -157,7 +169,11 @@ mod tests {
     const TODAY: u64 = 20_000 * DAY;
 
     fn misfit(dates: &Dates, name: &str, side: Side, date: u64) {
-        dates.misfit(name, side, moment(date), moment(TODAY), Instant::now());
+        misfit_at(dates, name, side, date, dates.now());
+    }
+
+    fn misfit_at(dates: &Dates, name: &str, side: Side, date: u64, now: Tick) {
+        dates.misfit(name, WrongClock { ours: moment(TODAY), certificate: moment(date), side }, now);
     }
 
     #[test]
@@ -187,17 +203,28 @@ mod tests {
 
     #[test]
     fn setting_the_clock_ends_it_and_time_that_passes_does_not() {
-        let (dates, now) = (Dates::default(), Instant::now());
+        let (dates, now) = (Dates::default(), Tick(1000));
         assert!(!dates.clock_was_set(|| unreachable!("nobody reads the clock while certificates fit"), now));
-        dates.misfit("a", Side::Early, moment(TODAY + DAY), moment(TODAY), now);
-        let later = now + Duration::from_secs(3600);
+        misfit_at(&dates, "a", Side::Early, TODAY + DAY, now);
+        let later = now.plus(Duration::from_secs(3600));
         assert!(!dates.clock_was_set(|| moment(TODAY + 3600), later));
         assert!(dates.wrong_clock().is_some());
         assert!(dates.clock_was_set(|| moment(TODAY + 2 * DAY), later));
         assert_eq!(dates.wrong_clock(), None);
         assert!(!dates.clock_was_set(|| unreachable!("it is told once"), later));
-        dates.misfit("a", Side::Late, moment(TODAY - DAY), moment(TODAY), now);
+        misfit_at(&dates, "a", Side::Late, TODAY - DAY, now);
         assert!(dates.clock_was_set(|| moment(TODAY - 2 * DAY), now), "back as well");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sleep_is_not_taken_for_a_clock_that_was_set() {
+        let clock = Clock::simulated();
+        let dates = Dates::new(clock.clone());
+        misfit(&dates, "a", Side::Early, TODAY + DAY);
+        clock.sleep_through(Duration::from_secs(8 * 3600));
+        assert!(!dates.clock_was_set(|| moment(TODAY + 8 * 3600), clock.now()));
+        assert!(dates.wrong_clock().is_some());
+        assert!(dates.clock_was_set(|| moment(TODAY), clock.now()), "a clock that stood still was set back");
     }
 
     #[test]

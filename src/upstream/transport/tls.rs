@@ -4,9 +4,9 @@
 //! the bundled ones are read when the first encrypted server is asked: 150 roots are memory that a program without any
 //! need not have.
 
-use super::dates::{Dates, Side, moment};
+use super::dates::{Dates, Side, WrongClock, moment};
 use super::jobs::Fault;
-use crate::clock;
+use crate::clock::{self, Clock, Tick};
 use crate::config::{ClientCertificate, UpstreamOptions};
 use data_encoding::BASE64;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -16,12 +16,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore};
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
-use tokio::time::Instant;
 
 /// Sessions kept for taking up again, for each server: one connection at a time needs one, and servers give two or more.
 const MAX_SESSIONS: usize = 4;
@@ -39,6 +39,10 @@ pub(super) struct Roots {
 }
 
 impl Roots {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { store: OnceLock::new(), dates: Arc::new(Dates::new(clock)) }
+    }
+
     /// Returns the roots of the system and the bundled ones. Reads files the first time.
     fn get(&self) -> Arc<RootCertStore> {
         Arc::clone(self.store.get_or_init(|| {
@@ -123,6 +127,31 @@ impl TimeProvider for WallTime {
     }
 }
 
+/// What a server's certificate says, which counts when its key has signed the handshake: certificates are public, so that
+/// anybody on the path can show one.
+struct Shown {
+    /// The hash of the server's own certificate.
+    digest: [u8; 32],
+    name: String,
+    /// What is wrong when the dates are, and nothing else, and when this was found.
+    misfit: Option<(WrongClock, Tick, rustls::Error)>,
+}
+
+thread_local! {
+    /// What was shown in the handshake this thread is at: rustls checks the signature right behind the certificate, on the
+    /// same thread. If ever it does not, no certificate is found here, and none is believed.
+    static SHOWN: Cell<Option<Shown>> = const { Cell::new(None) };
+}
+
+fn digest(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+    digest.as_ref().try_into().expect("a SHA-256 hash has 32 octets")
+}
+
+fn refusal(text: String) -> rustls::Error {
+    rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Told(text)))))
+}
+
 /// The usual check, then the pins; what fails is told in words that name the server's certificate.
 #[derive(Debug)]
 struct Verifier {
@@ -158,6 +187,25 @@ impl Verifier {
         let (found, count) = (BASE64.encode(digest.as_ref()), self.pins.len());
         Err(format!("wrong pin: its key has {found}, which is none of the {count} in `pins`"))
     }
+
+    /// Takes what the certificate said for true when its key has signed; one that does not fit the clock ends here.
+    fn conclude(
+        &self,
+        certificate: &CertificateDer<'_>,
+        signed: Result<HandshakeSignatureValid, rustls::Error>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let shown = SHOWN.take().filter(|shown| shown.digest == digest(certificate));
+        let signed = signed?;
+        let Some(Shown { name, misfit, .. }) = shown else {
+            return Err(refusal("the certificate was not checked before its signature".to_owned()));
+        };
+        let Some((wrong, found, error)) = misfit else {
+            self.dates.fit(&name);
+            return Ok(signed);
+        };
+        self.dates.misfit(&name, wrong, found);
+        Err(error)
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -169,25 +217,35 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let told =
-            |text: String| rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Told(text)))));
+        // Nothing of a handshake that broke off counts in this one.
+        SHOWN.set(None);
         let check = |now| {
             let checked = self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
-            self.check_pin(end_entity).map_err(told)?;
+            self.check_pin(end_entity).map_err(refusal)?;
             Ok(checked)
         };
-        let (checked, name) = (check(now), server_name.to_str());
-        match checked.as_ref().map_err(misdated) {
-            Ok(_) => self.dates.fit(&name),
-            // At a time within its dates everything must be right: anybody can make a certificate with any dates.
-            Err(Some((side, date))) if check(date).is_ok() => {
-                let [date, now] = [date, now].map(|time| moment(time.as_secs()));
-                self.dates.misfit(&name, side, date, now, Instant::now());
+        let show = |misfit| {
+            let name = server_name.to_str().into_owned();
+            SHOWN.set(Some(Shown { digest: digest(end_entity), name, misfit }));
+        };
+        let error = match check(now) {
+            Ok(checked) => {
+                show(None);
+                return Ok(checked);
             }
-            Err(_) => {}
-        }
+            Err(error) => error,
+        };
+        let dated = misdated(&error);
         // The pin has words of its own.
-        checked.map_err(|error| if is_told(&error) { error } else { told(explain(&error, end_entity, server_name)) })
+        let error = if is_told(&error) { error } else { refusal(explain(&error, end_entity, server_name)) };
+        // At a time within its dates everything must be right: anybody can make a certificate with any dates.
+        let Some((side, date, Ok(checked))) = dated.map(|(side, date)| (side, date, check(date))) else {
+            return Err(error);
+        };
+        // Whether the server has the key is seen at the signature, where the handshake ends in any case.
+        let [certificate, ours] = [date, now].map(|time| moment(time.as_secs()));
+        show(Some((WrongClock { ours, certificate, side }, self.dates.now(), error)));
+        Ok(checked)
     }
 
     fn verify_tls12_signature(
@@ -196,7 +254,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls12_signature(message, cert, dss)
+        self.conclude(cert, self.usual.verify_tls12_signature(message, cert, dss))
     }
 
     fn verify_tls13_signature(
@@ -205,7 +263,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls13_signature(message, cert, dss)
+        self.conclude(cert, self.usual.verify_tls13_signature(message, cert, dss))
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {

@@ -19,8 +19,8 @@ pub(in crate::upstream) struct Pool {
 }
 
 impl Pool {
-    pub(in crate::upstream) fn new(stats: Arc<crate::stats::Stats>) -> Self {
-        Self { links: Arc::new(Links::new(stats)), roots: Arc::default() }
+    pub(in crate::upstream) fn new(stats: Arc<crate::stats::Stats>, clock: crate::clock::Clock) -> Self {
+        Self { links: Arc::new(Links::new(stats)), roots: Arc::new(Roots::new(clock)) }
     }
 
     /// Returns what certificates say about this machine's clock.
