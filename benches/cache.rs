@@ -10,7 +10,7 @@ use truename::clock::Tick;
 use truename::config::{PlaceId, ViewId};
 use truename::dns::encode::{ClientShape, MessageBuilder};
 use truename::dns::wire::Section;
-use truename::dns::{Answer, Name, Origin, Rcode, Record, Rtype};
+use truename::dns::{Answer, Name, Origin, Rcode, Record, Rtype, Tag};
 use truename::pipeline::cache::{Cache, KeyBuf, Lifetime, Lookup, Serve, Terms};
 
 #[path = "support/config.rs"]
@@ -59,7 +59,7 @@ fn bench(c: &mut Criterion) {
         for n in 0..entries {
             let name = name(n);
             let (lifetime, epoch) = (Lifetime::Positive(3600), cache.epoch());
-            let terms = Terms { lifetime, fingerprint: 1, epoch, now: Tick(0), disputed: false };
+            let terms = Terms { lifetime, fingerprint: 1, epoch, now: Tick(0), disputed: false, tag: Tag::NONE };
             assert!(cache.insert(&key(&name), &answer(&name), &terms).stored);
         }
         let grown = resident_bytes().saturating_sub(before);

@@ -15,7 +15,7 @@ use truename::clock::Tick;
 use truename::config::{PlaceId, ViewId};
 use truename::dns::encode::{ClientShape, MessageBuilder};
 use truename::dns::wire::Section;
-use truename::dns::{Answer, Name, Origin, Rcode, Record, Rtype};
+use truename::dns::{Answer, Name, Origin, Rcode, Record, Rtype, Tag};
 use truename::pipeline::cache::persist::{self, Moment};
 use truename::pipeline::cache::{Cache, KeyBuf, Lifetime, Lookup, Serve, Terms};
 
@@ -49,7 +49,7 @@ fn fill(cache: &Cache) {
         builder.push(Section::Answer, &Record { owner: owner.clone(), rtype: Rtype::A, class: 1, ttl: 3600, rdata });
         let answer = Answer { message: builder.finish(), origin: Origin::Upstream, ede: None };
         let (lifetime, epoch) = (Lifetime::Positive(3600), cache.epoch());
-        let terms = Terms { lifetime, fingerprint: 1, epoch, now: Tick(0), disputed: false };
+        let terms = Terms { lifetime, fingerprint: 1, epoch, now: Tick(0), disputed: false, tag: Tag::NONE };
         assert!(cache.insert(&key(&owner), &answer, &terms).stored);
     }
 }

@@ -16,8 +16,8 @@ use truename::clock::{Clock, Tick};
 use truename::config;
 use truename::dns::encode::{self, ClientShape, MessageBuilder};
 use truename::dns::wire::{ParsedQuery, Section};
-use truename::dns::{Name, Origin, Query, Rcode, Record, Rtype, Transport};
-use truename::listen::{self, Answerer};
+use truename::dns::{Decided, Name, Origin, Query, Rcode, Record, Rtype, Transport};
+use truename::listen::{self, Answerer, Worked};
 use truename::stats::Stats;
 
 /// Questions outstanding.
@@ -37,7 +37,7 @@ impl Answerer for Prepared {
         _transport: Transport,
         _now: Tick,
         out: &mut Vec<u8>,
-    ) -> Option<Origin> {
+    ) -> Option<Decided> {
         let message = &parsed.message;
         let shape = ClientShape {
             id: message.id(),
@@ -49,10 +49,10 @@ impl Answerer for Prepared {
             our_payload_bytes: 1232,
         };
         encode::fit(out, &self.message, &shape, None);
-        Some(Origin::Cache)
+        Some(Origin::Cache.into())
     }
 
-    async fn answer(&self, _query: &Query) -> (Origin, Vec<u8>) {
+    async fn answer(&self, _query: &Query) -> Worked {
         unreachable!("everything is answered from memory")
     }
 

@@ -46,7 +46,8 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     // A default file that is gone at a reload is an error: the defaults would take the place of what it said.
     let options = &Options { config: build::config_path(options.config.as_deref()), ..options.clone() };
     let loaded = build::read(options.config.as_deref(), &options.listen, &[]).map_err(RunError::Config)?;
-    let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
+    let of_worker = loaded.config.stats.recent_queries.div_ceil(loaded.config.server.workers.max(1));
+    let (clock, stats) = (Clock::default(), Arc::new(Stats::remembering(of_worker)));
     let logging = logging::start(&loaded.config.log, &clock, &stats);
     let mut signals = Signals::new().map_err(|source| RunError::System { what: "cannot catch signals", source })?;
     log_warnings(&loaded);

@@ -103,6 +103,10 @@ impl Inside {
 }
 
 impl Daemon for Inside {
+    fn moment(&self) -> Tick {
+        self.pipeline.now()
+    }
+
     fn stats(&self) -> report::Stats {
         self.sums(self.pipeline.stats(), self.pipeline.now())
     }

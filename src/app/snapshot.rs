@@ -435,7 +435,7 @@ mod tests {
         builder.push(Section::Answer, &Record { owner, rtype: Rtype::A, class: 1, ttl: 300, rdata });
         let answer = Answer { message: builder.finish(), origin: Origin::Upstream, ede: None };
         let (lifetime, epoch, now) = (Lifetime::Positive(300), cache.epoch(), pipeline.now());
-        let terms = Terms { lifetime, fingerprint: 1, epoch, now, disputed: false };
+        let terms = Terms { lifetime, fingerprint: 1, epoch, now, disputed: false, tag: crate::dns::Tag::NONE };
         assert!(cache.insert(&key, &answer, &terms).stored);
     }
 

@@ -3,8 +3,8 @@
 mod inside;
 
 pub(super) use inside::{
-    CacheArguments, CacheCommand, MetricsArguments, MonitorArguments, PauseArguments, ReadArguments, ReloadArguments,
-    SocketArguments, StatsArguments, SwitchArguments,
+    CacheArguments, CacheCommand, LogArguments, MetricsArguments, MonitorArguments, PauseArguments, ReadArguments,
+    ReloadArguments, SocketArguments, StatsArguments, SwitchArguments,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -60,6 +60,9 @@ Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no a
     /// Show the cache of the running daemon, or remove answers from it
     #[command(after_help = inside::CACHE_HELP)]
     Cache(CacheArguments),
+    /// Show the last questions the running daemon answered, or each as it comes
+    #[command(after_help = inside::LOG_HELP)]
+    Log(LogArguments),
     /// Show the local zones of the running daemon
     Zones(ReadArguments),
     /// Show the routes of the running daemon

@@ -8,6 +8,7 @@ mod daemon;
 mod exit;
 mod figures;
 mod guard;
+mod log;
 mod metrics;
 mod monitor;
 mod query;
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments),
         Command::Zones(arguments) => tables::zones(&arguments),
         Command::Routes(arguments) => tables::routes(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),

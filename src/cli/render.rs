@@ -62,12 +62,24 @@ pub(super) fn trace(steps: &[Step]) -> String {
     columns(&rows)
 }
 
-/// Makes text visible that may hold foreign parts: control characters are escaped, nothing is a dash.
+/// Colours a line that says that something failed; on a terminal only.
+pub(super) fn red(line: &str) -> String {
+    format!("\u{1b}[31m{line}\u{1b}[0m")
+}
+
+/// Colours a line that says that something is not there; on a terminal only.
+pub(super) fn yellow(line: &str) -> String {
+    format!("\u{1b}[33m{line}\u{1b}[0m")
+}
+
+/// Makes text visible that may hold foreign parts: control characters, and those that turn the direction of writing (UAX 9),
+/// are escaped, nothing is a dash.
 pub(super) fn visible(text: &str) -> String {
     if text.is_empty() {
         return "-".to_owned();
     }
-    let one = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let one = |c: char| if c.is_control() || turns(c) { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(one).collect()
 }
 

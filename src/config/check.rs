@@ -224,7 +224,7 @@ fn stats(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Stats {
             diagnostics.push(problem.key("stats.prometheus_listen").found(address.to_string()).hint(hint));
         }
     }
-    Stats { socket, control, prometheus_listen }
+    Stats { socket, control, prometheus_listen, recent_queries: get::number(table, "recent_queries") }
 }
 
 fn log(root: &Table) -> Log {

@@ -555,6 +555,13 @@ static STATS: TableDef = TableDef {
             presence: Default("\"off\""),
             doc: "A loopback address for /metrics, /healthz and /readyz, such as \"127.0.0.1:9553\".",
         },
+        Key {
+            name: "recent_queries",
+            kind: Kind::Integer { min: 0, max: 10_000_000 },
+            presence: Default("4096"),
+            doc: "The last questions are remembered, with names, clients and answers, for `truename log`; only the control \
+                  socket tells them. About so many of all workers together, 128 octets each; 0: none.",
+        },
     ],
 };
 

@@ -447,11 +447,14 @@ pub struct Stats {
     pub control: SocketPlace,
     /// The loopback address for Prometheus.
     pub prometheus_listen: Option<SocketAddr>,
+    /// Questions remembered, of all workers.
+    pub recent_queries: usize,
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { socket: SocketPlace::Auto, control: SocketPlace::Auto, prometheus_listen: None }
+        let auto = SocketPlace::Auto;
+        Self { socket: auto.clone(), control: auto, prometheus_listen: None, recent_queries: 4096 }
     }
 }
 

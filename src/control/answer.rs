@@ -3,17 +3,22 @@
 use super::STATS_SCHEMA;
 use super::daemon::{Daemon, Matching, Outcome};
 use super::endpoints::{self, Action, ENDPOINTS, Endpoint, Way};
+use super::follow::{self, Following, Form, MAX_FOLLOWERS};
 use super::metrics::{self, Dialect};
+use super::queries::{Filter, Teller};
 use super::reply::{Body, Problem, Reply};
 use super::report::Stats;
 use super::request::{self, Parameters};
 use crate::config::{schema, units};
 use crate::dns::{Name, Rtype};
-use http::header::{ACCEPT, HOST};
+use crate::stats::Stats as Counters;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Cached answers listed when nobody says how many.
 const USUAL_LISTED: usize = 100;
@@ -36,16 +41,46 @@ pub(super) struct Asker {
     pub(super) uid: Option<u32>,
 }
 
+/// What is served.
+pub(super) struct Served<D> {
+    daemon: Arc<D>,
+    pub(super) stats: Arc<Counters>,
+    followers: Arc<Semaphore>,
+}
+
+impl<D> Served<D> {
+    pub(super) fn new(daemon: Arc<D>, stats: Arc<Counters>) -> Self {
+        Self { daemon, stats, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) }
+    }
+}
+
+impl<D> Clone for Served<D> {
+    fn clone(&self) -> Self {
+        let (daemon, stats, followers) = (&self.daemon, &self.stats, &self.followers);
+        Self { daemon: Arc::clone(daemon), stats: Arc::clone(stats), followers: Arc::clone(followers) }
+    }
+}
+
 /// Answers a request; every request has an answer.
-pub(super) async fn answer<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer<D: Daemon>(served: &Served<D>, asker: Asker, request: Request<Incoming>) -> Response<Body> {
     let headers = request.headers().clone();
-    match act(daemon, asker, request).await {
-        Ok(reply) => reply.into_response(&headers),
+    match act(served, asker, request).await {
+        Ok(Acted::Reply(reply)) => reply.into_response(&headers),
+        Ok(Acted::Stream(response)) => response,
         Err(problem) => problem.into(),
     }
 }
 
-async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) -> Result<Reply, Problem> {
+/// What a request leads to.
+enum Acted {
+    /// A document.
+    Reply(Reply),
+    /// A response that goes on until its reader leaves.
+    Stream(Response<Body>),
+}
+
+async fn act<D: Daemon>(served: &Served<D>, asker: Asker, request: Request<Incoming>) -> Result<Acted, Problem> {
+    let daemon = &*served.daemon;
     check_host(asker.way, &request)?;
     let (endpoint, rest) = find(asker.way, &request)?;
     let name = request::decode(rest)?;
@@ -54,10 +89,11 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
         let Asker { pid, uid, .. } = asker;
         tracing::info!(method = %endpoint.method, path = endpoint.path, pid, uid, "asked over the control socket");
     }
-    Ok(match endpoint.action {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let reply = match endpoint.action {
+        Action::Queries => return queries(served, &parameters, Form::choose(accept)).await,
         Action::Stats => stats(daemon, &parameters)?,
         Action::Metrics => {
-            let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
             let dialect = Dialect::choose(accept);
             Reply::text(dialect.content_type(), metrics::render(&daemon.stats(), dialect))
         }
@@ -104,7 +140,45 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
         Action::Pause => ended(&daemon.pause(length(&parameters)?).await?),
         Action::Resume => ended(&daemon.resume().await?),
         Action::CheckConfig => Reply::json(&daemon.check(request::text(request.into_body()).await?).await),
-    })
+    };
+    Ok(Acted::Reply(reply))
+}
+
+/// Shows the last questions, and goes on with those to come when that is asked for.
+async fn queries<D: Daemon>(served: &Served<D>, parameters: &Parameters, form: Form) -> Result<Acted, Problem> {
+    let now = served.daemon.moment();
+    let filter = Filter::read(parameters, now)?;
+    let follow = match parameters.get("follow") {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(_) => return Err(Problem::bad_request("bad-follow", "follow is 1 or 0")),
+    };
+    let limit = if follow && parameters.get("limit").is_none() { 0 } else { limit(parameters)? };
+    let stats = Arc::clone(&served.stats);
+    if !follow {
+        // On a thread of its own: a large memory takes a while to read.
+        let told = tokio::task::spawn_blocking(move || Teller::new(&stats, now).lines(&stats.recent(), &filter, limit));
+        let (lines, more) = told.await.unwrap_or_default();
+        return Ok(Acted::Reply(Reply::json(&json!({ "queries": lines, "more": more }))));
+    }
+    let permit = Arc::clone(&served.followers).try_acquire_owned().map_err(|_| {
+        let detail = format!("{MAX_FOLLOWERS} others follow already");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", detail)
+    })?;
+    let mut follower = stats.follow();
+    let mut before = Vec::new();
+    if limit > 0 {
+        let (answered, chosen) = (follower.before(), filter.clone());
+        let told = tokio::task::spawn_blocking(move || Teller::new(&stats, now).lines(&answered, &chosen, limit));
+        (before, _) = told.await.unwrap_or_default();
+    }
+    let daemon = Arc::clone(&served.daemon);
+    let now = Box::new(move || daemon.moment());
+    let following = Following { stats: Arc::clone(&served.stats), now, filter, form, before, _permit: permit };
+    let mut response = Response::new(follow::body(following, follower));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(Acted::Stream(response))
 }
 
 fn ended(outcome: &Outcome) -> Reply {

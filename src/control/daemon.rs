@@ -2,6 +2,7 @@
 
 use super::reply::Problem;
 use super::report::Stats;
+use crate::clock::Tick;
 use crate::dns::{Name, Rtype};
 use serde::Serialize;
 use serde_json::Value;
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 /// A daemon as it is seen from here. Methods that are not `async` are quick and do not block on files.
 pub trait Daemon: Send + Sync + 'static {
+    /// Reads the moment, on the clock that questions are remembered by.
+    fn moment(&self) -> Tick;
+
     /// Takes all sums.
     fn stats(&self) -> Stats;
 

@@ -1,6 +1,7 @@
 //! What can be asked, in one table: the dispatcher, the list in a 404 and the OpenAPI document are made of it.
 
 use super::place::Door;
+use super::queries;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -67,6 +68,8 @@ pub(super) enum Action {
     Views,
     /// One question, answered.
     Query,
+    /// Questions that were answered, or are.
+    Queries,
     /// What is cached.
     CacheList,
     /// What is cached of one name.
@@ -101,6 +104,14 @@ pub(super) struct Endpoint {
 
 const NONE: &[(&str, &str)] = &[];
 const MATCH: (&str, &str) = ("match", "NAME for one name, *.NAME for it and all below, * for everything");
+
+/// [`queries::PARAMETERS`], and how many.
+const QUERIES: &[(&str, &str)] = &{
+    let [name, rtype, client, rcode, source, upstream, route, since] = queries::PARAMETERS;
+    let limit = ("limit", "how many at most, the last ones; 100 without it, or none with follow; 10,000 at the most");
+    let follow = ("follow", "1: go on with each as it is answered, as NDJSON, or text/event-stream by Accept");
+    [limit, name, rtype, client, rcode, source, upstream, route, since, follow]
+};
 
 const fn get(
     path: &'static str,
@@ -149,6 +160,13 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         Action::Query,
         &[("name", "the name"), ("type", "its type; A without one")],
         "Answers a question as a client's would be, and says what every stage decided.",
+    ),
+    get(
+        "/queries",
+        Where::Control,
+        Action::Queries,
+        QUERIES,
+        "The last questions and their answers, the oldest first, or each as it is answered.",
     ),
     get(
         "/cache",
@@ -228,6 +246,8 @@ pub(super) fn openapi(version: &str) -> Value {
         };
         let content = if endpoint.action == Action::Stats {
             json!({ "application/json": { "schema": { "$ref": "/schema/stats" } } })
+        } else if endpoint.action == Action::Queries {
+            json!({ "application/json": {}, "application/x-ndjson": {}, "text/event-stream": {} })
         } else if endpoint.action == Action::Metrics {
             json!({ "text/plain": {}, "application/openmetrics-text": {} })
         } else {
@@ -261,7 +281,8 @@ mod tests {
     #[test]
     fn nothing_that_changes_or_names_is_for_everybody() {
         for endpoint in ENDPOINTS {
-            let names = matches!(endpoint.action, Action::Query | Action::CacheList | Action::CacheGet);
+            let names =
+                matches!(endpoint.action, Action::Query | Action::Queries | Action::CacheList | Action::CacheGet);
             if endpoint.method != Method::GET || names {
                 assert_eq!(endpoint.at, Where::Control, "{}", endpoint.path);
             }

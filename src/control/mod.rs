@@ -16,6 +16,7 @@
 //! endpoints.rs  what can be asked, one table     answer.rs       from a request to a response
 //! request.rs    parameters and bodies            reply.rs        documents and problems
 //! report.rs     what /stats says                 metrics.rs      the same for Prometheus
+//! queries.rs    what /queries says               follow.rs       the same as it happens
 //! client.rs     for commands
 //! ```
 
@@ -24,8 +25,10 @@ pub mod client;
 mod connections;
 mod daemon;
 mod endpoints;
+mod follow;
 pub mod metrics;
 pub mod place;
+pub mod queries;
 mod reply;
 pub mod report;
 mod request;

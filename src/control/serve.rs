@@ -1,6 +1,6 @@
 //! The thread that serves the sockets: accepts, bounds, answers, ends.
 
-use super::answer::{Asker, answer};
+use super::answer::{Asker, Served, answer};
 use super::connections::{Connections, Noting};
 use super::daemon::Daemon;
 use super::endpoints::Way;
@@ -78,7 +78,7 @@ pub fn start<D: Daemon>(daemon: Arc<D>, stats: Arc<Stats>, doors: Doors) -> io::
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let local = LocalSet::new();
-        let served = Served { daemon, stats };
+        let served = Served::new(daemon, stats);
         let result = runtime.block_on(local.run_until(serve(served, doors, stopped)));
         if let Err(error) = result {
             tracing::error!(%error, "the control sockets cannot be served");
@@ -88,17 +88,6 @@ pub fn start<D: Daemon>(daemon: Arc<D>, stats: Arc<Stats>, doors: Doors) -> io::
         drop(ending);
     })?;
     Ok(Running { stop: Some(stop), ended })
-}
-
-struct Served<D> {
-    daemon: Arc<D>,
-    stats: Arc<Stats>,
-}
-
-impl<D> Clone for Served<D> {
-    fn clone(&self) -> Self {
-        Self { daemon: Arc::clone(&self.daemon), stats: Arc::clone(&self.stats) }
-    }
 }
 
 /// A listener of either kind.
@@ -187,7 +176,7 @@ async fn connection<D: Daemon>(
         async move {
             served.stats.count(Counter::ControlRequests);
             peer.set_answering(true);
-            let response = answer(&*served.daemon, asker, request).await;
+            let response = answer(served, asker, request).await;
             peer.set_answering(false);
             if response.status().is_client_error() {
                 served.stats.count(Counter::ControlRefused);

@@ -11,6 +11,7 @@ pub mod encode;
 pub mod name;
 pub mod query;
 pub mod rtype;
+pub mod tag;
 pub mod trace;
 pub mod wire;
 
@@ -18,4 +19,5 @@ pub use answer::{Answer, Ede, Origin, Record};
 pub use name::{Name, NameBuf, NameError};
 pub use query::{Query, QuestionKey, Transport};
 pub use rtype::{Rcode, Rtype};
+pub use tag::{Decided, Tag};
 pub use trace::{Stage, Trace};

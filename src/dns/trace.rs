@@ -3,7 +3,9 @@
 //! The same trace feeds `truename query --trace`, the debug log and, later, `explain`, so they cannot disagree.
 //! A trace that nobody asked for is off and costs one branch per stage.
 
+use super::tag::Tag;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Steps a trace keeps; an alias chain of 11 hops stays far below.
@@ -65,10 +67,16 @@ pub struct Step {
     pub because: String,
 }
 
-/// The steps of one query, or nothing at all when switched off.
+/// The steps of one query, or nothing at all when switched off; who decided it is noted always.
 #[derive(Debug, Default)]
 pub struct Trace {
     steps: Option<Vec<Step>>,
+    /// The client's view.
+    pub view: Tag,
+    /// The zone or the route that the question's own name belongs to: the first that was found on the way.
+    pub by: Tag,
+    /// The upstream whose reply was used, `GROUP/NAME`: for a chain of aliases the first.
+    pub upstream: Option<Arc<str>>,
     /// Time since the query came in, set by `pipeline/mod.rs`, the one place there that may read a clock.
     pub elapsed: Duration,
 }
@@ -83,7 +91,7 @@ impl Trace {
     /// A trace that records.
     #[must_use]
     pub fn on() -> Self {
-        Self { steps: Some(Vec::new()), elapsed: Duration::ZERO }
+        Self { steps: Some(Vec::new()), ..Self::default() }
     }
 
     /// Tells whether steps are recorded.
@@ -106,8 +114,22 @@ impl Trace {
         }
     }
 
+    /// Notes what the question's own name belongs to, unless that is known.
+    pub fn decided_by(&mut self, by: Tag) {
+        self.by = self.by.or(by);
+    }
+
+    /// Notes whose reply is used, unless there is one already.
+    pub fn answered_by(&mut self, upstream: &Arc<str>) {
+        self.upstream.get_or_insert_with(|| Arc::clone(upstream));
+    }
+
     /// Records what another trace of the same query recorded.
     pub fn append(&mut self, other: Self) {
+        self.decided_by(other.by);
+        if let Some(upstream) = &other.upstream {
+            self.answered_by(upstream);
+        }
         if let Some(steps) = self.steps.as_mut() {
             steps.extend(other.steps.into_iter().flatten().take(MAX_STEPS.saturating_sub(steps.len())));
         }

@@ -32,7 +32,7 @@ pub use direct::Direct;
 use crate::clock::Tick;
 use crate::config;
 use crate::dns::wire::ParsedQuery;
-use crate::dns::{Origin, Query, Transport};
+use crate::dns::{Decided, Query, Transport};
 use crate::stats::Stats;
 use limits::Limits;
 use serving::Shared;
@@ -48,7 +48,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// What knows the answers. The pipeline is one; tests have smaller ones.
 pub trait Answerer: Send + Sync + 'static {
-    /// Appends the whole answer and returns its origin, or `None` when it needs work. Never blocks, never allocates.
+    /// Appends the whole answer and says who decided it, or `None` when it needs work. Never blocks, never allocates.
     fn answer_cached(
         &self,
         parsed: &ParsedQuery<'_>,
@@ -57,11 +57,11 @@ pub trait Answerer: Send + Sync + 'static {
         transport: Transport,
         now: Tick,
         out: &mut Vec<u8>,
-    ) -> Option<Origin>;
+    ) -> Option<Decided>;
 
-    /// Works out an answer, fitted to the client, and returns where it came from and its bytes. Always answers within
-    /// its own budget. Runs on the worker's own thread, so the future need not be `Send`. May be dropped at any await.
-    fn answer(&self, query: &Query) -> impl Future<Output = (Origin, Vec<u8>)>;
+    /// Works out an answer, fitted to the client. Always answers within its own budget. Runs on the worker's own thread, so
+    /// the future need not be `Send`. May be dropped at any await.
+    fn answer(&self, query: &Query) -> impl Future<Output = Worked>;
 
     /// Tells whether this client may ask.
     fn allows(&self, client: IpAddr) -> bool;
@@ -71,6 +71,17 @@ pub trait Answerer: Send + Sync + 'static {
 
     /// Returns the largest datagram to send, which our OPT announces.
     fn udp_payload_bytes(&self) -> u16;
+}
+
+/// An answer that was worked out.
+#[derive(Debug)]
+pub struct Worked {
+    /// Who decided it.
+    pub decided: Decided,
+    /// The upstream whose reply was used, `GROUP/NAME`.
+    pub upstream: Option<Arc<str>>,
+    /// Its octets.
+    pub bytes: Vec<u8>,
 }
 
 /// One address that is listened on.

@@ -1,9 +1,9 @@
 //! The pipeline as what knows the answers.
 
-use super::Answerer;
+use super::{Answerer, Worked};
 use crate::clock::Tick;
 use crate::dns::wire::ParsedQuery;
-use crate::dns::{Origin, Query, Trace, Transport};
+use crate::dns::{Decided, Query, Trace, Transport};
 use crate::pipeline::Pipeline;
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,16 +19,17 @@ impl Answerer for Pipeline {
         transport: Transport,
         now: Tick,
         out: &mut Vec<u8>,
-    ) -> Option<Origin> {
+    ) -> Option<Decided> {
         Self::answer_cached(self, parsed, client, local, transport, now, out)
     }
 
-    async fn answer(&self, query: &Query) -> (Origin, Vec<u8>) {
+    async fn answer(&self, query: &Query) -> Worked {
         let mut trace = Trace::off();
         let answer = Self::answer(self, query, &mut trace).await;
-        let mut out = Vec::with_capacity(USUAL_ANSWER_BYTES);
-        self.respond(query, &answer, &mut out);
-        (answer.origin, out)
+        let mut bytes = Vec::with_capacity(USUAL_ANSWER_BYTES);
+        self.respond(query, &answer, &mut bytes);
+        let decided = Decided { origin: answer.origin, view: trace.view, by: trace.by };
+        Worked { decided, upstream: trace.upstream, bytes }
     }
 
     fn allows(&self, client: IpAddr) -> bool {

@@ -1,8 +1,8 @@
 //! What UDP and TCP have in common on one thread: who is answered on the spot, who is worked on, who is too late.
 
-use super::Answerer;
 use super::limits::{Limits, Permit, Refusal};
 use super::reply::{Reason, Replies};
+use super::{Answerer, Worked};
 use crate::clock::Tick;
 use crate::dns::wire::{self, Fault, ParsedQuery};
 use crate::dns::{Origin, Query, Rcode, Rtype, Transport, encode};
@@ -137,7 +137,7 @@ impl<A: Answerer> Serving<A> {
         out.truncate(start);
         self.stats.count(Counter::PanicsCaught);
         match wire::parse_query(bytes) {
-            Ok(parsed) => self.answer_here(out, &parsed, arrival, Reason::Panicked),
+            Ok(parsed) => self.answer_here(out, &parsed, (arrival, now), Reason::Panicked),
             Err(_) => Sight::Silent,
         }
     }
@@ -151,22 +151,27 @@ impl<A: Answerer> Serving<A> {
         let parsed = match wire::parse_query(bytes) {
             Ok(parsed) => parsed,
             Err(Fault::Silent) => return Sight::Silent,
-            Err(Fault::Answer { rcode, echo }) if allowed => return self.fault(out, bytes, arrival, (rcode, echo)),
+            Err(Fault::Answer { rcode, echo }) if allowed => {
+                return self.fault(out, bytes, (arrival, now), (rcode, echo));
+            }
             // A stranger is told nothing but that it may not ask.
             Err(Fault::Answer { echo, .. }) => {
                 self.stats.count(Counter::Refused);
-                return self.fault(out, bytes, arrival, (Rcode::REFUSED, echo));
+                return self.fault(out, bytes, (arrival, now), (Rcode::REFUSED, echo));
             }
         };
         if !allowed {
             self.stats.count(Counter::Refused);
-            return self.answer_here(out, &parsed, arrival, Reason::NotAllowed);
+            return self.answer_here(out, &parsed, (arrival, now), Reason::NotAllowed);
         }
         let start = out.len();
         let Arrival { client, local, transport } = *arrival;
-        if let Some(origin) = self.answerer.answer_cached(&parsed, client, local, transport, now, out) {
-            let rcode = rcode_of(&out[start..]);
-            return Sight::Answered(AnswerCell::new(transport, Some(parsed.message.qtype()), rcode, origin));
+        if let Some(decided) = self.answerer.answer_cached(&parsed, client, local, transport, now, out) {
+            let answer = &out[start..];
+            let qtype = Some(parsed.message.qtype());
+            let cell = AnswerCell::new(transport, qtype, rcode_of(answer), decided.origin).by(decided.by);
+            self.ledger.note(cell, decided, client, now, answer, b"");
+            return Sight::Answered(cell);
         }
         out.truncate(start);
         match self.limits.admit(client.ip()) {
@@ -176,14 +181,23 @@ impl<A: Answerer> Serving<A> {
                     Refusal::Full => Counter::InFlightFull,
                     Refusal::Share => Counter::ClientShareFull,
                 });
-                self.answer_here(out, &parsed, arrival, Reason::Full)
+                self.answer_here(out, &parsed, (arrival, now), Reason::Full)
             }
         }
     }
 
-    fn answer_here(&self, out: &mut Vec<u8>, parsed: &ParsedQuery<'_>, arrival: &Arrival, why: Reason) -> Sight {
+    fn answer_here(
+        &self,
+        out: &mut Vec<u8>,
+        parsed: &ParsedQuery<'_>,
+        (arrival, now): (&Arrival, Tick),
+        why: Reason,
+    ) -> Sight {
+        let start = out.len();
         self.replies().to_parsed(out, parsed, arrival.transport, why);
-        Sight::Answered(own(arrival.transport, Some(parsed.message.qtype()), why.rcode()))
+        let cell = own(arrival.transport, Some(parsed.message.qtype()), why.rcode());
+        self.ledger.note(cell, Origin::Own.into(), arrival.client, now, &out[start..], b"");
+        Sight::Answered(cell)
     }
 
     /// Appends the answer to a malformed message: its code, and whether it repeats the question.
@@ -191,17 +205,20 @@ impl<A: Answerer> Serving<A> {
         &self,
         out: &mut Vec<u8>,
         bytes: &[u8],
-        arrival: &Arrival,
+        (arrival, now): (&Arrival, Tick),
         (rcode, echo): (Rcode, bool),
     ) -> Sight {
         self.stats.count(Counter::Malformed);
+        let start = out.len();
         encode::fault(out, bytes, rcode, echo, self.answerer.udp_payload_bytes());
-        Sight::Answered(own(arrival.transport, None, rcode))
+        let cell = own(arrival.transport, None, rcode);
+        self.ledger.note(cell, Origin::Own.into(), arrival.client, now, &out[start..], b"");
+        Sight::Answered(cell)
     }
 
     /// Works out an answer. There always is one: a panic, the end of a drain and having to give way have theirs.
     pub(super) async fn work(&self, query: Box<Query>, permit: &Permit) -> Vec<u8> {
-        let began = Instant::now();
+        let (began, asked) = (Instant::now(), self.answerer.now());
         // Boxed: some kilobytes that would otherwise be moved with the task, several times, before it first runs.
         let answer = Box::pin(self.answerer.answer(&query));
         let result = tokio::select! {
@@ -216,10 +233,16 @@ impl<A: Answerer> Serving<A> {
                 Err(Reason::GaveWay)
             }
         };
-        let (origin, bytes) = result.unwrap_or_else(|why| (Origin::Own, self.replies().to_query(&query, why)));
+        let Worked { decided, upstream, bytes } = result.unwrap_or_else(|why| {
+            let bytes = self.replies().to_query(&query, why);
+            Worked { decided: Origin::Own.into(), upstream: None, bytes }
+        });
+        let cell = AnswerCell::new(query.transport, Some(query.qtype), rcode_of(&bytes), decided.origin);
+        let (cell, now) = (cell.by(decided.by), self.answerer.now());
+        let upstream: &str = upstream.as_deref().unwrap_or_default();
+        self.ledger.note(cell, decided, query.client, asked, &bytes, upstream.as_bytes());
         // Counted first, so that nobody holds an answer that the counters do not know.
-        let cell = AnswerCell::new(query.transport, Some(query.qtype), rcode_of(&bytes), origin);
-        self.ledger.publish(&[cell], began.elapsed(), self.answerer.now());
+        self.ledger.publish(&[cell], began.elapsed(), now);
         bytes
     }
 

@@ -319,7 +319,7 @@ impl<A: Answerer> Connection<A> {
                 let Some(header) = input.get(used + 2..used + 2 + HEADER_BYTES) else { break };
                 self.skip = length;
                 used += 2;
-                self.answer_too_long(header, out)
+                self.answer_too_long(header, now, out)
             } else {
                 let Some(frame) = input.get(used + 2..used + 2 + length) else { break };
                 used += 2 + length;
@@ -358,14 +358,14 @@ impl<A: Answerer> Connection<A> {
         }
     }
 
-    fn answer_too_long(&self, header: &[u8], out: &mut Vec<u8>) -> Option<Cell> {
+    fn answer_too_long(&self, header: &[u8], now: Tick, out: &mut Vec<u8>) -> Option<Cell> {
         if u16_at(header, 2).is_none_or(|flags| flags & flag::QR != 0) {
             self.serving.stats.count(Counter::DroppedSilent);
             return None;
         }
         let start = out.len();
         out.extend_from_slice(&[0, 0]);
-        let sight = self.serving.fault(out, header, &self.peer.arrival, (Rcode::FORMERR, false));
+        let sight = self.serving.fault(out, header, (&self.peer.arrival, now), (Rcode::FORMERR, false));
         self.put_length(out, start);
         if let Sight::Answered(cell) = sight { Some(cell) } else { None }
     }

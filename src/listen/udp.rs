@@ -207,7 +207,7 @@ fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Res
         let bytes = datagram.iovs().next().unwrap_or_default();
         let arrival = Arrival { client, local: socket.local, transport: Transport::Udp };
         let sight = if datagram.flags.contains(MsgFlags::MSG_TRUNC) && !is_response(bytes) {
-            serving.fault(out, bytes, &arrival, (Rcode::FORMERR, false))
+            serving.fault(out, bytes, (&arrival, now), (Rcode::FORMERR, false))
         } else {
             serving.look(bytes, &arrival, now, out)
         };

@@ -6,7 +6,7 @@ use super::state::{State, Way};
 use crate::clock::{Clock, Tick};
 use crate::config::{PlaceId, PrivateAnswers, ViewId};
 use crate::dns::wire::Message;
-use crate::dns::{Answer, Origin, QuestionKey};
+use crate::dns::{Answer, Origin, QuestionKey, Tag};
 use crate::stats::{Counter, Stats};
 use crate::upstream::Reply;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub(super) struct Provenance {
     pub(super) own_fingerprint: Option<u64>,
     /// Nothing trusted confirms it: it is never served stale.
     pub(super) disputed: bool,
+    /// The zone or the route that it is counted for.
+    pub(super) tag: Tag,
 }
 
 /// Puts an answer into the cache and lowers its TTLs to what it is kept for; returns how long that may be, and what
@@ -50,7 +52,7 @@ pub(super) fn keep(
         Some(own) => state.with_aliases(view, own, answer),
         None => state.fingerprint(view, &question.qname, answer),
     };
-    let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now, disputed: known.disputed };
+    let terms = Terms { lifetime, fingerprint, epoch: state.epoch, now, disputed: known.disputed, tag: known.tag };
     let inserted = state.cache.insert(&key, answer, &terms);
     stats.add(Counter::CacheInserted, u64::from(inserted.stored));
     stats.add(Counter::CacheEvicted, inserted.evicted);
@@ -95,7 +97,7 @@ impl Late {
             self.view,
             &self.question,
             &mut composed.answer,
-            Provenance::default(),
+            Provenance { tag: self.state.tag_of(self.view, &self.question), ..Provenance::default() },
             self.clock.now(),
             &self.stats,
         );

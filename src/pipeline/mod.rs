@@ -35,14 +35,16 @@ mod refresh;
 mod state;
 mod text;
 
-pub use state::{Parts, State};
+pub use state::{DEFAULT_ROUTE, Parts, State};
 
 use crate::clock::{Clock, Tick};
 use crate::config::{OnFailure, PrivateAnswers, ViewId};
 use crate::dns::answer::ede;
 use crate::dns::encode::{self, ClientShape, MessageBuilder};
 use crate::dns::wire::{Message, ParsedQuery, Section, flag};
-use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace, Transport};
+use crate::dns::{
+    Answer, Decided, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Tag, Trace, Transport,
+};
 use crate::stats::{Counter, Stats};
 use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
 use arc_swap::ArcSwap;
@@ -82,7 +84,10 @@ pub struct Pipeline {
 }
 
 /// Who waits for the answer to a question that somebody else has asked.
-type Waiter = oneshot::Sender<Arc<Answer>>;
+type Waiter = oneshot::Sender<Shared>;
+
+/// An answer handed to those who have asked the same, with what it is counted for and the upstream that gave it.
+type Shared = (Arc<Answer>, Tag, Option<Arc<str>>);
 
 /// What stage 3 found.
 enum Found {
@@ -198,7 +203,7 @@ impl Pipeline {
         self.state.load().config.server.udp_payload_bytes
     }
 
-    /// The fast path, stages 2, 3 and 10 in one: appends a cached answer for this client and returns its origin, or
+    /// The fast path, stages 2, 3 and 10 in one: appends a cached answer for this client and says who decided it, or
     /// `None` when the question needs work. No allocation, no await, one short lock of one cache shard.
     pub fn answer_cached(
         &self,
@@ -208,16 +213,17 @@ impl Pipeline {
         transport: Transport,
         now: Tick,
         out: &mut Vec<u8>,
-    ) -> Option<Origin> {
+    ) -> Option<Decided> {
         let message = &parsed.message;
         // Cookies, padding and the like are not refused, only answered off the fast path.
         if message.qclass() != crate::dns::wire::CLASS_IN || parsed.edns.is_some_and(|edns| !edns.options.is_empty()) {
             return None;
         }
         let state = self.state.load();
+        let view = state.views.of(client.ip(), local);
         let key = KeyBuf::new(&Lookup {
             place: PLACE,
-            view: state.views.of(client.ip(), local),
+            view,
             qname: message.qname(),
             qtype: message.qtype(),
             dnssec_ok: parsed.dnssec_ok(),
@@ -244,12 +250,12 @@ impl Pipeline {
             let (dnssec_ok, checking_disabled) = (parsed.dnssec_ok(), message.has(flag::CD));
             let question =
                 QuestionKey { qname: qname.to_lower(), qtype: message.qtype(), dnssec_ok, checking_disabled };
-            self.prefetch(&state, state.views.of(client.ip(), local), question);
+            self.prefetch(&state, view, question);
         }
         if tracing::enabled!(Level::DEBUG) {
             log_hit(message, client, transport, hit.origin);
         }
-        Some(hit.origin)
+        Some(Decided { origin: hit.origin, view: state.tags.view(view), by: hit.tag })
     }
 
     /// Decides one query, every stage in order, within [`BUDGET`]. Always returns an answer.
@@ -312,6 +318,7 @@ impl Pipeline {
         }
         work.view = work.state.views.of(client, query.local);
         let view = work.view;
+        work.trace.view = work.state.tags.view(view);
         let view_name = work.state.config.view_name(view);
         tracing::Span::current().record("view", view_name);
         let has_views = !work.state.config.views.is_empty();
@@ -341,7 +348,7 @@ impl Pipeline {
 
     /// Stage 3: an answer from the cache, if the present state would still decide it the same way.
     fn cached(&self, question: &QuestionKey, key: &KeyBuf, work: &mut Work<'_>) -> Found {
-        let Some(cached) = work.state.cache.get(key, work.state.epoch, self.clock.now()) else {
+        let Some(mut cached) = work.state.cache.get(key, work.state.epoch, self.clock.now()) else {
             work.step(Stage::Cache, || {
                 (key_text(question), "miss", "nothing usable is stored under this name, type and view")
             });
@@ -349,7 +356,12 @@ impl Pipeline {
         };
         let valid = cached.current || {
             let fingerprint = work.state.fingerprint(work.view, &question.qname, &cached.answer);
-            work.state.cache.revalidate(key, fingerprint, work.state.epoch)
+            let same = work.state.cache.revalidate(key, fingerprint, work.state.epoch);
+            if same {
+                cached.tag = work.state.tag_of(work.view, question);
+                work.state.cache.count_for(key, cached.tag);
+            }
+            same
         };
         work.step(Stage::Cache, || {
             let (age_s, origin) = (cached.age.as_secs(), origin_text(cached.answer.origin));
@@ -363,6 +375,7 @@ impl Pipeline {
         if !valid {
             return Found::Nothing;
         }
+        work.trace.decided_by(cached.tag);
         let mut answer = cached.answer;
         if let Some(staleness) = cached.staleness {
             return Found::Stale(StaleAnswer { answer, staleness });
@@ -395,14 +408,14 @@ impl Pipeline {
                 Role::Leader(lead, _) => {
                     let mut answer = self.resolve(question, work).await;
                     self.store(question, &mut answer, work);
-                    hand_out(lead, &answer);
+                    hand_out(lead, &answer, work.trace);
                     return answer;
                 }
                 Role::Follower => {
                     self.stats.count(Counter::Merged);
                     work.step(Stage::Exchange, || (key_text(question), "wait", "the same question is in flight"));
                     match timeout_at(work.deadline + BUDGET_SLACK, receiver).await {
-                        Ok(Ok(answer)) => return Arc::unwrap_or_clone(answer),
+                        Ok(Ok(shared)) => return taken(shared, work.trace),
                         // The leader died.
                         Ok(Err(_)) => {}
                         Err(_) => return self.out_of_time(question),
@@ -491,6 +504,7 @@ impl Pipeline {
         }
         let way = work.state.way(work.view, question, system_only, work.guarded);
         work.guarded |= way.guarded;
+        work.trace.decided_by(way.tag);
         if !is_alias {
             work.known.own_fingerprint = work.state.fingerprint_on(work.view, question, &way);
         }
@@ -501,6 +515,7 @@ impl Pipeline {
     fn local(&self, question: &QuestionKey, work: &mut Work<'_>) -> Local {
         let (elsewhere, why) = match work.state.local(work.view, question) {
             Outcome::Local(local) => {
+                work.trace.decided_by(work.state.tags.local(&local));
                 work.step(Stage::Zone, || (key_text(question), local.rcode.to_string(), local.source.clone()));
                 return Local::Decided(local_hop(question, local));
             }
@@ -535,6 +550,7 @@ impl Pipeline {
                 return Hop::end(encode::servfail(&question.qname, question.qtype, why));
             }
         };
+        work.trace.answered_by(&reply.server);
         let mut composed = match compose::compose(question, &reply.message, policy, reply.transport.is_encrypted()) {
             Ok(composed) => composed,
             Err(error) => {
@@ -674,7 +690,8 @@ impl Pipeline {
 
     /// Stage 9: keeps the answer for as long as its records allow, and lowers its TTLs to that.
     fn store(&self, question: &QuestionKey, answer: &mut Answer, work: &mut Work<'_>) {
-        let kept = keep(work.state, work.view, question, answer, work.known, self.clock.now(), &self.stats);
+        let known = Provenance { tag: work.trace.by, ..work.known };
+        let kept = keep(work.state, work.view, question, answer, known, self.clock.now(), &self.stats);
         work.step(Stage::Store, || match kept {
             Some((lifetime, inserted)) if inserted.stored => (key_text(question), "kept", lifetime.to_string()),
             Some((_, inserted)) if inserted.better_stays => {
@@ -694,7 +711,7 @@ impl Pipeline {
 }
 
 /// Ends a question in flight: everybody who waits for it gets the answer.
-fn hand_out(lead: Guard<Waiter>, answer: &Answer) {
+fn hand_out(lead: Guard<Waiter>, answer: &Answer, trace: &Trace) {
     let waiting = lead.finish();
     if waiting.is_empty() {
         return;
@@ -702,8 +719,17 @@ fn hand_out(lead: Guard<Waiter>, answer: &Answer) {
     let shared = Arc::new(answer.clone());
     for waiter in waiting {
         // A waiter whose client is gone has dropped its receiver.
-        drop(waiter.send(Arc::clone(&shared)));
+        drop(waiter.send((Arc::clone(&shared), trace.by, trace.upstream.clone())));
     }
+}
+
+/// Takes an answer that somebody else has worked out, and notes who decided it.
+fn taken((answer, by, upstream): Shared, trace: &mut Trace) -> Answer {
+    trace.decided_by(by);
+    if let Some(upstream) = &upstream {
+        trace.answered_by(upstream);
+    }
+    Arc::unwrap_or_clone(answer)
 }
 
 /// Turns what a zone knows into an answer, and its alias out of the zone into the next hop.

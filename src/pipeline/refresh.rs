@@ -7,7 +7,7 @@ use super::cache::{self, Guard, KeyBuf, Role, Staleness};
 use super::keep::{PLACE, Provenance};
 use super::state::State;
 use super::text::key_text;
-use super::{BUDGET, BUDGET_SLACK, Pipeline, Waiter, Work, hand_out};
+use super::{BUDGET, BUDGET_SLACK, Pipeline, Waiter, Work, hand_out, taken};
 use crate::config::{OnFailure, ViewId};
 use crate::dns::answer::ede;
 use crate::dns::{Answer, Ede, QuestionKey, Stage, Trace, encode};
@@ -81,7 +81,7 @@ impl Pipeline {
             Role::Follower if !at_once => {
                 self.stats.count(Counter::Merged);
                 work.step(Stage::Exchange, || (key_text(question), "wait", "the same question is in flight"));
-                timeout_at(until, answer).await.ok().and_then(Result::ok).map(Arc::unwrap_or_clone)
+                timeout_at(until, answer).await.ok().and_then(Result::ok).map(|shared| taken(shared, work.trace))
             }
             Role::Follower | Role::Full(_) => None,
         };
@@ -146,7 +146,7 @@ impl Pipeline {
                 encode::servfail(&question.qname, question.qtype, why)
             });
             pipeline.store(&question, &mut answer, &mut work);
-            hand_out(lead, &answer);
+            hand_out(lead, &answer, work.trace);
             (answer, trace)
         };
         Box::pin(work.in_current_span())

@@ -4,12 +4,13 @@ use super::Waiter;
 use super::access::Access;
 use super::cache::{Cache, InFlight};
 use super::compose::{self, Composed};
-use super::route::Routes;
+use super::route::{RouteId, RouteInfo, Routes};
 use super::view::Views;
-use super::zone::{Context, LocalAnswer, Outcome, Zones};
+use super::zone::{Apex, Context, LocalAnswer, Outcome, Zones};
 use crate::config::{Config, GroupId, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::wire::Section;
-use crate::dns::{Answer, Name, QuestionKey, Rcode, Rtype};
+use crate::dns::{Answer, Name, QuestionKey, Rcode, Rtype, Tag};
+use crate::stats::{Stats, Tagged};
 use crate::upstream::{Reply, Upstreams};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
@@ -48,6 +49,8 @@ pub struct State {
     pub zones: Arc<Zones>,
     /// Routes.
     pub routes: Arc<Routes>,
+    /// What zones, routes and views are counted as.
+    pub tags: Tags,
     pub(super) access: Access,
     pub(super) views: Views,
     /// Questions being worked out by this configuration.
@@ -75,7 +78,66 @@ pub(super) struct Way {
     /// Why this way, for the trace.
     pub(super) because: Cow<'static, str>,
     fingerprint: u64,
+    /// What its names are counted for.
+    pub(super) tag: Tag,
 }
+
+/// The tags of everything that is counted apart, by its place in the configuration.
+#[derive(Debug)]
+pub struct Tags {
+    /// Of each zone.
+    pub zones: Box<[Tag]>,
+    /// Of each route somebody wrote.
+    pub routes: Box<[Tag]>,
+    /// Of those that nobody wrote.
+    built_in: Box<[Tag]>,
+    /// Of each view; 0 is the default.
+    views: Box<[Tag]>,
+    search: Tag,
+    default: Tag,
+}
+
+impl Tags {
+    fn new(config: &Config, zones: &Zones, routes: &Routes, stats: &Stats) -> Self {
+        let route = |route: &RouteInfo| stats.tag(Tagged::Route, &route.name, "");
+        let zone = |zone: Apex| {
+            let views = zone.views.iter().flatten().map(|view| config.view_name(*view));
+            stats.tag(Tagged::Zone, &zone.name.to_string(), &views.collect::<Vec<_>>().join(","))
+        };
+        let views = (0..=u16::MAX).take(config.views.len() + 1);
+        Self {
+            zones: zones.apexes().map(zone).collect(),
+            routes: routes.routes().iter().map(route).collect(),
+            built_in: routes.built_in().iter().map(route).collect(),
+            views: views.map(|view| stats.tag(Tagged::View, config.view_name(ViewId(view)), "")).collect(),
+            search: stats.tag(Tagged::Route, routes.search_name(), ""),
+            default: stats.tag(Tagged::Route, DEFAULT_ROUTE, ""),
+        }
+    }
+
+    /// Returns the tag of a view.
+    pub(super) fn view(&self, view: ViewId) -> Tag {
+        self.views.get(usize::from(view.0)).copied().unwrap_or_default()
+    }
+
+    fn route(&self, id: RouteId) -> Tag {
+        let tag = match id {
+            RouteId::Written(at) => self.routes.get(usize::from(at)),
+            RouteId::BuiltIn(at) => self.built_in.get(usize::from(at)),
+            RouteId::Search => Some(&self.search),
+            RouteId::Default => Some(&self.default),
+        };
+        tag.copied().unwrap_or_default()
+    }
+
+    /// Returns the tag of the zone that a local answer is of.
+    pub(super) fn local(&self, answer: &LocalAnswer) -> Tag {
+        answer.zone.and_then(|at| self.zones.get(at)).copied().unwrap_or_default()
+    }
+}
+
+/// What names that no route takes are counted as.
+pub const DEFAULT_ROUTE: &str = "default";
 
 impl State {
     /// Puts the parts together and begins a new epoch of the cache.
@@ -87,7 +149,21 @@ impl State {
         let views = Views::new(&config);
         let system_fingerprint = foldhash::fast::FixedState::default().hash_one(&system);
         let in_flight = InFlight::default();
-        Self { config, upstreams, system, cache, zones, routes, access, views, in_flight, system_fingerprint, epoch }
+        let tags = Tags::new(&config, &zones, &routes, upstreams.stats());
+        Self {
+            config,
+            upstreams,
+            system,
+            cache,
+            zones,
+            routes,
+            tags,
+            access,
+            views,
+            in_flight,
+            system_fingerprint,
+            epoch,
+        }
     }
 
     /// Tells whether a name must not be told to public servers: it is one of ours, or its route is private.
@@ -118,6 +194,7 @@ impl State {
                 local_when_alone: Some(self.zones.withheld(&question.qname)),
                 because: "a special-use name: only private system servers may be asked".into(),
                 fingerprint: 0,
+                tag: self.tags.route(RouteId::Search),
             };
         }
         let choice = self.routes.find(view, question.qname.as_wire());
@@ -132,6 +209,16 @@ impl State {
             local_when_alone: None,
             because: choice.because(),
             fingerprint: choice.fingerprint,
+            tag: self.tags.route(choice.id),
+        }
+    }
+
+    /// Returns what a question is counted for.
+    pub(super) fn tag_of(&self, view: ViewId, question: &QuestionKey) -> Tag {
+        match self.local(view, question) {
+            Outcome::Local(answer) => self.tags.local(&answer),
+            Outcome::PrivateSystemOnly => self.tags.route(RouteId::Search),
+            Outcome::NotOurs => self.tags.route(self.routes.find(view, question.qname.as_wire()).id),
         }
     }
 

@@ -1,15 +1,12 @@
 //! Every answer sent, once: by protocol, type, response code and source, with how long it took.
 //!
-//! A [`Ledger`] belongs to one worker, which alone writes to it and has no lock to wait for: it adds up a batch and
+//! A [`Sheet`] belongs to one worker, which alone writes to it and has no lock to wait for: it adds up a batch and
 //! publishes it under a sequence number. Whoever reads copies everything and does so again when the number has changed
 //! meanwhile (a sequence lock, of atomics only). So all sums taken from one copy agree exactly.
 
 use super::histogram::{BUCKETS, Histogram, bucket_of, nanoseconds};
 use crate::clock::Tick;
-use crate::dns::{Origin, Rcode, Rtype, Transport};
-use std::cell::Cell as StdCell;
-use std::marker::PhantomData;
-use std::sync::Arc;
+use crate::dns::{Origin, Rcode, Rtype, Tag, Transport};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
@@ -125,7 +122,11 @@ const SLOTS_OF_A_MINUTE: u64 = 14;
 
 /// Where one answer is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cell(u16);
+pub struct Cell {
+    at: u16,
+    /// The zone or the route that it is counted for as well.
+    by: Tag,
+}
 
 impl Cell {
     /// Finds the cell of an answer; `qtype` is nothing when the question could not be read.
@@ -148,11 +149,44 @@ impl Cell {
             _ => RCODES.len(),
         };
         let at = ((protocol * TYPE_CLASSES + rtype) * RCODE_CLASSES + code) * SOURCE_ROOM;
-        Self(u16::try_from(at).unwrap_or(0) | Source::new(origin, rcode) as u16)
+        let at = u16::try_from(at).unwrap_or(0) | Source::new(origin, rcode) as u16;
+        Self { at, by: Tag::NONE }
+    }
+
+    /// Counts it for a zone or a route as well.
+    #[must_use]
+    pub fn by(self, by: Tag) -> Self {
+        Self { by, ..self }
     }
 
     fn source(self) -> usize {
-        usize::from(self.0) & (SOURCE_ROOM - 1)
+        usize::from(self.at) & (SOURCE_ROOM - 1)
+    }
+
+    /// Returns all of it but for whom it is counted as well, as a number.
+    pub(super) fn number(self) -> u16 {
+        self.at
+    }
+
+    /// Makes one of such a number.
+    pub(super) fn from_number(at: u16) -> Self {
+        Self { at, by: Tag::NONE }
+    }
+
+    /// Returns the protocol.
+    pub(super) fn transport(self) -> Transport {
+        if protocol_of(usize::from(self.at)) == 0 { Transport::Udp } else { Transport::Tcp }
+    }
+
+    /// Returns where the answer came from.
+    pub(super) fn source_word(self) -> Source {
+        Source::ALL.get(self.source()).copied().unwrap_or(Source::Error)
+    }
+
+    /// Returns the response code when it is one that a message's head cannot hold.
+    pub(super) fn extended_rcode(self) -> Option<Rcode> {
+        let (code, _) = RCODES.get(rcode_of(usize::from(self.at)))?;
+        (code.0 > 15).then_some(*code)
     }
 }
 
@@ -162,6 +196,8 @@ pub(super) struct Sheet {
     /// Odd while the worker writes.
     sequence: AtomicU64,
     cells: Box<[AtomicU64]>,
+    /// By tag: those of a zone or a route.
+    tagged: Box<[AtomicU64]>,
     /// By source: the buckets, the sum, the maximum.
     times: Box<[AtomicU64]>,
     /// By slot: which one it is, and its answers.
@@ -180,6 +216,7 @@ impl Default for Sheet {
         Self {
             sequence: AtomicU64::new(0),
             cells: zeroes(CELLS),
+            tagged: zeroes(Tag::COUNT),
             times: zeroes(TIMES_STRIDE * Source::ALL.len()),
             slots: zeroes(2 * SLOTS),
         }
@@ -192,13 +229,52 @@ fn bump(cell: &AtomicU64, n: u64) {
 }
 
 impl Sheet {
+    /// Publishes answers that took the same time, which ended `now`.
+    pub(super) fn publish(&self, answers: &[Cell], took: Duration, now: Tick) {
+        let Some(count) = u64::try_from(answers.len()).ok().filter(|count| *count > 0) else { return };
+        let mut by_source = [0_u32; SOURCE_ROOM];
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        for cell in answers {
+            by_source[cell.source()] += 1;
+            if let Some(cell) = self.cells.get(usize::from(cell.at)) {
+                bump(cell, 1);
+            }
+            if let Some(tagged) = self.tagged.get(usize::from(cell.by.number())) {
+                bump(tagged, 1);
+            }
+        }
+        let ns = nanoseconds(took);
+        let bucket = bucket_of(ns);
+        for (source, &answers) in by_source.iter().enumerate().filter(|(_, answers)| **answers > 0) {
+            let start = source * TIMES_STRIDE;
+            if let Some(times) = self.times.get(start..start + TIMES_STRIDE) {
+                bump(&times[bucket], u64::from(answers));
+                bump(&times[BUCKETS], ns.saturating_mul(u64::from(answers)));
+                if times[BUCKETS + 1].load(Ordering::Relaxed) < ns {
+                    times[BUCKETS + 1].store(ns, Ordering::Relaxed);
+                }
+            }
+        }
+        let slot = now.0 >> SLOT_SHIFT;
+        let at = 2 * usize::try_from(slot % SLOTS as u64).unwrap_or(0);
+        if self.slots[at].load(Ordering::Relaxed) == slot {
+            bump(&self.slots[at + 1], count);
+        } else {
+            self.slots[at].store(slot, Ordering::Relaxed);
+            self.slots[at + 1].store(count, Ordering::Relaxed);
+        }
+        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+    }
+
     /// Adds this worker's answers to a sum, all of them as they stood at one moment.
     pub(super) fn add_to(&self, sum: &mut Answers) {
-        let mut copy = vec![0; self.cells.len() + self.times.len() + self.slots.len()];
+        let mut copy = vec![0; self.cells.len() + self.tagged.len() + self.times.len() + self.slots.len()];
         loop {
             let before = self.sequence.load(Ordering::Acquire);
             if before & 1 == 0 {
-                let all = self.cells.iter().chain(&*self.times).chain(&*self.slots);
+                let all = self.cells.iter().chain(&*self.tagged).chain(&*self.times).chain(&*self.slots);
                 for (to, from) in copy.iter_mut().zip(all) {
                     *to = from.load(Ordering::Relaxed);
                 }
@@ -211,59 +287,9 @@ impl Sheet {
             std::thread::yield_now();
         }
         let (cells, rest) = copy.split_at(CELLS);
+        let (tagged, rest) = rest.split_at(Tag::COUNT);
         let (times, slots) = rest.split_at(self.times.len());
-        sum.add(cells, times, slots);
-    }
-}
-
-/// The pen of one worker: may be handed to its thread, not shared.
-#[derive(Debug)]
-pub struct Ledger {
-    sheet: Arc<Sheet>,
-    /// Two threads that write at once would lose answers.
-    _one_thread: PhantomData<StdCell<()>>,
-}
-
-impl Ledger {
-    pub(super) fn new(sheet: Arc<Sheet>) -> Self {
-        Self { sheet, _one_thread: PhantomData }
-    }
-
-    /// Publishes answers that took the same time, which ended `now`.
-    pub fn publish(&self, answers: &[Cell], took: Duration, now: Tick) {
-        let Some(count) = u64::try_from(answers.len()).ok().filter(|count| *count > 0) else { return };
-        let mut by_source = [0_u32; SOURCE_ROOM];
-        let sheet = &*self.sheet;
-        let sequence = sheet.sequence.load(Ordering::Relaxed);
-        sheet.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
-        for cell in answers {
-            by_source[cell.source()] += 1;
-            if let Some(cell) = sheet.cells.get(usize::from(cell.0)) {
-                bump(cell, 1);
-            }
-        }
-        let ns = nanoseconds(took);
-        let bucket = bucket_of(ns);
-        for (source, &answers) in by_source.iter().enumerate().filter(|(_, answers)| **answers > 0) {
-            let start = source * TIMES_STRIDE;
-            if let Some(times) = sheet.times.get(start..start + TIMES_STRIDE) {
-                bump(&times[bucket], u64::from(answers));
-                bump(&times[BUCKETS], ns.saturating_mul(u64::from(answers)));
-                if times[BUCKETS + 1].load(Ordering::Relaxed) < ns {
-                    times[BUCKETS + 1].store(ns, Ordering::Relaxed);
-                }
-            }
-        }
-        let slot = now.0 >> SLOT_SHIFT;
-        let at = 2 * usize::try_from(slot % SLOTS as u64).unwrap_or(0);
-        if sheet.slots[at].load(Ordering::Relaxed) == slot {
-            bump(&sheet.slots[at + 1], count);
-        } else {
-            sheet.slots[at].store(slot, Ordering::Relaxed);
-            sheet.slots[at + 1].store(count, Ordering::Relaxed);
-        }
-        sheet.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+        sum.add(cells, tagged, times, slots);
     }
 }
 
@@ -271,6 +297,7 @@ impl Ledger {
 #[derive(Debug, Clone)]
 pub struct Answers {
     cells: Vec<u64>,
+    tagged: Vec<u64>,
     times: Vec<Histogram>,
     /// Answers by the number of their slot.
     slots: Vec<(u64, u64)>,
@@ -278,13 +305,18 @@ pub struct Answers {
 
 impl Default for Answers {
     fn default() -> Self {
-        Self { cells: vec![0; CELLS], times: vec![Histogram::default(); Source::ALL.len()], slots: Vec::new() }
+        Self {
+            cells: vec![0; CELLS],
+            tagged: vec![0; Tag::COUNT],
+            times: vec![Histogram::default(); Source::ALL.len()],
+            slots: Vec::new(),
+        }
     }
 }
 
 impl Answers {
-    fn add(&mut self, cells: &[u64], times: &[u64], slots: &[u64]) {
-        for (sum, cell) in self.cells.iter_mut().zip(cells) {
+    fn add(&mut self, cells: &[u64], tagged: &[u64], times: &[u64], slots: &[u64]) {
+        for (sum, cell) in self.cells.iter_mut().chain(&mut self.tagged).zip(cells.iter().chain(tagged)) {
             *sum += cell;
         }
         for (sum, times) in self.times.iter_mut().zip(times.chunks_exact(TIMES_STRIDE)) {
@@ -306,8 +338,7 @@ impl Answers {
     /// Counts them by protocol, every protocol named.
     #[must_use]
     pub fn by_protocol(&self) -> Vec<(&'static str, u64)> {
-        let protocol = |at: usize| at / (CELLS / PROTOCOLS);
-        self.margin(PROTOCOL_NAMES.iter().copied(), protocol)
+        self.margin(PROTOCOL_NAMES.iter().copied(), protocol_of)
     }
 
     /// Counts them by type, every class named.
@@ -332,7 +363,7 @@ impl Answers {
     #[must_use]
     pub fn asked(&self) -> Vec<([&'static str; 2], u64)> {
         let types: Vec<_> = type_names().collect();
-        self.pairs(&PROTOCOL_NAMES, &types, |at| (at / (CELLS / PROTOCOLS), type_of(at)))
+        self.pairs(&PROTOCOL_NAMES, &types, |at| (protocol_of(at), type_of(at)))
     }
 
     /// Counts them by response code and source: what was answered.
@@ -340,6 +371,12 @@ impl Answers {
     pub fn answered(&self) -> Vec<([&'static str; 2], u64)> {
         let (rcodes, sources): (Vec<_>, Vec<_>) = (rcode_names().collect(), Source::ALL.map(Source::as_str).into());
         self.pairs(&rcodes, &sources, |at| (rcode_of(at), source_of(at)))
+    }
+
+    /// Counts those of a zone or a route, whatever they came from; with the tag for nothing, those of neither.
+    #[must_use]
+    pub fn of_tag(&self, tag: Tag) -> u64 {
+        self.tagged.get(usize::from(tag.number())).copied().unwrap_or(0)
     }
 
     /// Counts those of one source.
@@ -429,6 +466,10 @@ fn source_of(cell: usize) -> usize {
 
 fn rcode_of(cell: usize) -> usize {
     cell / SOURCE_ROOM % RCODE_CLASSES
+}
+
+fn protocol_of(at: usize) -> usize {
+    at / (CELLS / PROTOCOLS)
 }
 
 fn type_of(cell: usize) -> usize {

@@ -3,13 +3,23 @@
 
 mod answers;
 mod histogram;
+mod ledger;
+mod recent;
+mod ring;
+mod tags;
 
-pub use answers::{Answers, Cell, Ledger, Source};
+pub use answers::{Answers, Cell, Source};
 pub use histogram::Histogram;
+pub use ledger::Ledger;
+pub use recent::{Answered, Follower};
+pub use tags::Tagged;
 
+use crate::dns::Tag;
 use answers::Sheet;
+use recent::Recent;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use tags::Tags;
 use tokio::sync::Notify;
 
 macro_rules! counters {
@@ -103,6 +113,8 @@ counters! {
     ControlRequests "control_requests_total" "Requests over the control sockets and the listener for Prometheus.",
     ControlRefused "control_refused_total" "Requests among them that were answered with a problem of the client's making.",
     ControlEvicted "control_evicted_total" "Connections to them closed because others came and there may be no more.",
+    TagsFull "tags_full_total" "Views, zones and routes that are not counted apart, because as many as can be are or have been.",
+    RecordsLost "query_records_lost_total" "Questions that were answered but not shown to somebody who follows, or not written to the query log, because they came too fast.",
     HostsConflicts "hosts_conflicts_total" "Hosts lines that stand against a public name, at the last load.",
     LogSuppressed "log_suppressed_total" "Log lines left out by the rate limit.",
 }
@@ -135,6 +147,8 @@ pub struct Stats {
     at_bound: Notify,
     /// One for each worker there has been.
     sheets: Mutex<Vec<Arc<Sheet>>>,
+    recent: Recent,
+    tags: Tags,
 }
 
 impl Default for Stats {
@@ -144,11 +158,19 @@ impl Default for Stats {
             is_at_bound: AtomicBool::new(false),
             at_bound: Notify::new(),
             sheets: Mutex::default(),
+            recent: Recent::default(),
+            tags: Tags::default(),
         }
     }
 }
 
 impl Stats {
+    /// Makes counters that also remember the last questions: about so many of each worker.
+    #[must_use]
+    pub fn remembering(entries: usize) -> Self {
+        Self { recent: Recent::new(entries), ..Self::default() }
+    }
+
     /// Counts one.
     pub fn count(&self, counter: Counter) {
         self.add(counter, 1);
@@ -184,7 +206,34 @@ impl Stats {
     pub fn ledger(&self) -> Ledger {
         let sheet = Arc::default();
         self.sheets.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&sheet));
-        Ledger::new(sheet)
+        Ledger::new(sheet, self.recent.notes())
+    }
+
+    /// Returns the last questions answered, the oldest first. Does not hold up a worker.
+    #[must_use]
+    pub fn recent(&self) -> Vec<Answered> {
+        self.recent.all()
+    }
+
+    /// Follows what is answered from here on.
+    #[must_use]
+    pub fn follow(self: &Arc<Self>) -> Follower {
+        Follower::new(Arc::clone(self))
+    }
+
+    /// Returns the tag of a view, a zone or a route, giving it one when it has none; [`Tag::NONE`] when none is left.
+    #[must_use]
+    pub fn tag(&self, kind: Tagged, name: &str, views: &str) -> Tag {
+        self.tags.of(kind, name, views).unwrap_or_else(|| {
+            self.count(Counter::TagsFull);
+            Tag::NONE
+        })
+    }
+
+    /// Returns what a tag stands for.
+    #[must_use]
+    pub fn tagged(&self, tag: Tag) -> Option<(Tagged, Arc<str>)> {
+        self.tags.name(tag)
     }
 
     /// Reads all answers sent so far. What is read of one worker stood so at one moment. Does not hold up a worker.

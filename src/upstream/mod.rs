@@ -217,6 +217,12 @@ fn given_ede(message: &[u8]) -> Option<Ede> {
 }
 
 impl Upstreams {
+    /// Returns the counters.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.0.stats
+    }
+
     /// Builds the groups of a configuration. `system` are the machine's resolvers, for groups with `"auto"`. What
     /// `previous` knew about servers of the same label and address is kept.
     #[must_use]

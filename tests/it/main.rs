@@ -39,6 +39,7 @@ mod network_changes;
 mod promises_document;
 mod promises_load;
 mod promises_privacy;
+mod queries;
 mod shortage;
 mod systemd;
 mod user_docs;

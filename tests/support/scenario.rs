@@ -229,10 +229,10 @@ async fn ask(pipeline: &Pipeline, step: &Step, qname: &Name) -> Seen {
     let start = Instant::now();
     // As the listeners do: who may not ask gets nothing from the fast path.
     if pipeline.allows(client.ip())
-        && let Some(origin) = pipeline.answer_cached(&parsed, client, local, transport, pipeline.now(), &mut out)
+        && let Some(decided) = pipeline.answer_cached(&parsed, client, local, transport, pipeline.now(), &mut out)
     {
         let trace = "    answered by the cache's fast path\n".to_owned();
-        return Seen { bytes: out, origin, elapsed: start.elapsed(), trace };
+        return Seen { bytes: out, origin: decided.origin, elapsed: start.elapsed(), trace };
     }
     out.clear();
     let query = Query::from_wire(&parsed, client, local, transport);

@@ -92,6 +92,53 @@ pub(super) const CACHE_HELP: &str = "Examples:
 
 Exit status: 1 when `get` finds nothing.";
 
+/// `truename log`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LogArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    /// Go on with each question as it is answered; --json prints one object a line
+    #[arg(short, long)]
+    pub(in crate::cli) follow: bool,
+    /// How many of before at most; 100, or 10 with -f
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(in crate::cli) limit: Option<usize>,
+    /// Only this name, or with `*.` before it everything below it too
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) name: Option<String>,
+    /// Only this type
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(in crate::cli) rtype: Option<String>,
+    /// Only this client or network
+    #[arg(long, value_name = "ADDRESS[/BITS]")]
+    pub(in crate::cli) client: Option<String>,
+    /// Only this response code
+    #[arg(long, value_name = "RCODE")]
+    pub(in crate::cli) rcode: Option<String>,
+    /// Only answers from here: zone, hosts, special, rewrite, cache, cache_stale, forward, policy, error
+    #[arg(long, value_name = "SOURCE")]
+    pub(in crate::cli) source: Option<String>,
+    /// Only this server, or any of a group
+    #[arg(long, value_name = "GROUP[/NAME]")]
+    pub(in crate::cli) upstream: Option<String>,
+    /// Only names of this route; default for those of none
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) route: Option<String>,
+    /// Only what is no longer ago than this, such as 10m, or not before this time
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) since: Option<String>,
+}
+
+pub(super) const LOG_HELP: &str = "Examples:
+  truename log -f
+  truename log --rcode SERVFAIL --since 10m
+  truename log -f --name '*.corp.example' --json | jq -r .upstream
+
+Names and clients are told to those who may use the control socket only. [stats] recent_queries says how many
+questions are remembered, [log] queries where all of them are written.
+
+Exit status: 69 no daemon, 77 not permitted.";
+
 /// `truename reload`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReloadArguments {

@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::dns::encode::{self, ClientShape, MessageBuilder};
 use crate::dns::wire::{Message, Section};
-use crate::dns::{Name, Rcode, Record, Rtype};
+use crate::dns::{Name, Origin, Rcode, Record, Rtype};
 use crate::stats::Counter;
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -52,7 +52,7 @@ impl Answerer for Names {
         transport: Transport,
         _now: Tick,
         out: &mut Vec<u8>,
-    ) -> Option<Origin> {
+    ) -> Option<Decided> {
         let query = Query::from_wire(parsed, client, local, transport);
         let octets = match query.qname.labels().next().unwrap() {
             b"cached" => 4,
@@ -64,10 +64,10 @@ impl Answerer for Names {
             }
         };
         out.extend_from_slice(&Self::answer_bytes(&query, octets));
-        Some(Origin::Cache)
+        Some(Origin::Cache.into())
     }
 
-    async fn answer(&self, query: &Query) -> (Origin, Vec<u8>) {
+    async fn answer(&self, query: &Query) -> Worked {
         match query.qname.labels().next().unwrap() {
             b"wait" | b"page" | b"bigpage" => self.released.acquire().await.unwrap().forget(),
             b"panic" => panic!("in the task"),
@@ -78,7 +78,7 @@ impl Answerer for Names {
             b"bigpage" => 60_000,
             _ => 4,
         };
-        (Origin::Upstream, Self::answer_bytes(query, octets))
+        Worked { decided: Origin::Upstream.into(), upstream: None, bytes: Self::answer_bytes(query, octets) }
     }
 
     fn allows(&self, client: IpAddr) -> bool {

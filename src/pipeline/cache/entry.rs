@@ -11,7 +11,7 @@
 use super::key::{KeyBuf, Keyed, PREFIX_BYTES};
 use crate::clock::Tick;
 use crate::dns::wire::{HEADER_BYTES, Message, WireError, u16_at};
-use crate::dns::{Answer, Ede, Origin, Rtype, name};
+use crate::dns::{Answer, Ede, Origin, Rtype, Tag, name};
 use std::borrow::{Borrow, Cow};
 use std::hash::{Hash, Hasher};
 
@@ -41,6 +41,10 @@ const DISPUTED: u32 = 1 << LIFE_BITS;
 const ASKED_AGAIN: u32 = 1 << (LIFE_BITS + 1);
 /// Where the hits are counted.
 const HITS_SHIFT: u32 = 24;
+/// Bits of an epoch; below them stands the tag. When they are used up, nothing of the epochs before may be left.
+pub(super) const EPOCH_BITS: u32 = u32::BITS - Tag::BITS;
+/// The bits of the tag.
+const TAG_MASK: u32 = (1 << Tag::BITS) - 1;
 
 /// The bytes of an entry. Hashes and compares as its key.
 #[derive(Debug)]
@@ -55,8 +59,8 @@ pub(super) struct Head {
     /// How many seconds it is served in the low [`LIFE_BITS`], all ones for what is ours. Above: [`DISPUTED`],
     /// [`ASKED_AGAIN`], and the hits counted in the highest octet.
     life: u32,
-    /// The configuration it was stored under.
-    pub(super) epoch: u32,
+    /// The configuration it was stored under, and below it the zone or the route that it is counted for.
+    epoch_and_tag: u32,
     /// The decision behind it.
     pub(super) fingerprint: u32,
     message_bytes: u16,
@@ -75,6 +79,8 @@ pub(super) struct Birth {
     /// How many seconds it is served from its birth; `None` for what is ours.
     pub(super) life_s: Option<u32>,
     pub(super) epoch: u32,
+    /// The zone or the route that it is counted for.
+    pub(super) tag: Tag,
     pub(super) fingerprint: u32,
     /// How often it failed in a row, this time included; 0 for answers. At most 31.
     pub(super) failures: u8,
@@ -88,6 +94,26 @@ impl Head {
     /// Returns whether the data is ours.
     pub(super) fn is_local(&self) -> bool {
         self.stored_origin().is_local()
+    }
+
+    /// Returns the configuration it was stored under, or found to be true of since.
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch_and_tag >> Tag::BITS
+    }
+
+    /// Returns the zone or the route that it is counted for.
+    pub(super) fn tag(&self) -> Tag {
+        usize::try_from(self.epoch_and_tag & TAG_MASK).ok().and_then(Tag::new).unwrap_or_default()
+    }
+
+    /// Notes that it is true of another configuration.
+    pub(super) fn set_epoch(&mut self, epoch: u32) {
+        self.epoch_and_tag = epoch << Tag::BITS | self.epoch_and_tag & TAG_MASK;
+    }
+
+    /// Notes what it is counted for.
+    pub(super) fn set_tag(&mut self, tag: Tag) {
+        self.epoch_and_tag = self.epoch_and_tag & !TAG_MASK | u32::from(tag.number());
     }
 
     /// Returns what a fresh hit is counted as.
@@ -218,7 +244,7 @@ pub(super) fn make(key: &KeyBuf, answer: &Answer, birth: &Birth) -> Result<(Slot
     let head = Head {
         times: born & BIRTH_MASK,
         life: life_s | if birth.disputed { DISPUTED } else { 0 },
-        epoch: birth.epoch,
+        epoch_and_tag: birth.epoch << Tag::BITS | u32::from(birth.tag.number()),
         fingerprint: birth.fingerprint,
         message_bytes: u16::try_from(answer.message.len()).map_err(|_| Unfit::TooLarge)?,
         ede_bytes: u8::try_from(ede_bytes).map_err(|_| Unfit::TooLarge)?,

@@ -7,7 +7,7 @@
 //!
 //! A lock is held for a lookup and a copy, or for one insertion; never for a walk over more than one shard.
 
-use super::entry::{self, Birth, Head, Slot, Unfit};
+use super::entry::{self, Birth, EPOCH_BITS, Head, Slot, Unfit};
 use super::key::{KeyBuf, Keyed};
 use super::prefetch;
 use super::stale::{self, Staleness};
@@ -15,7 +15,7 @@ use super::ttl::{self, FAILURE_MEMORY_S, Lifetime};
 use crate::clock::Tick;
 use crate::config;
 use crate::dns::wire::{flag, u16_at};
-use crate::dns::{Answer, Name, Origin, encode, name};
+use crate::dns::{Answer, Name, Origin, Tag, encode, name};
 use lru::LruCache;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -74,6 +74,8 @@ impl std::fmt::Debug for Changes {
 pub struct Hit {
     /// What it counts as.
     pub origin: Origin,
+    /// The zone or the route that it is counted for.
+    pub tag: Tag,
     /// It is popular and about to expire: ask for it again. Said once in an entry's life.
     pub ask_again: bool,
 }
@@ -87,6 +89,8 @@ pub struct Cached {
     pub staleness: Option<Staleness>,
     /// As [`Hit::ask_again`].
     pub ask_again: bool,
+    /// As [`Hit::tag`].
+    pub tag: Tag,
     /// The decision it was stored under.
     pub fingerprint: u64,
     /// It was stored, or revalidated, under the configuration of the epoch asked for.
@@ -108,6 +112,8 @@ pub struct Terms {
     pub now: Tick,
     /// The answer was disputed: it is never served stale.
     pub disputed: bool,
+    /// The zone or the route that it is counted for.
+    pub tag: Tag,
 }
 
 /// Under what terms an answer is served.
@@ -188,7 +194,7 @@ impl Cache {
         let Serve { epoch, now, extended_errors } = serve;
         let mut shard = self.shard(key);
         let (slot, head) = shard.get_mut(key)?;
-        if head.epoch != epoch {
+        if head.epoch() != epoch {
             return None;
         }
         let is_fresh = self.is_fresh(head, now);
@@ -205,13 +211,13 @@ impl Cache {
             if !cut {
                 slot.ttl_offsets(head).for_each(|at| ttl::cap_ttl(out, start + at, self.stale.reply_ttl_s));
             }
-            return Some(Hit { origin: Origin::Stale, ask_again: false });
+            return Some(Hit { origin: Origin::Stale, tag: head.tag(), ask_again: false });
         }
         let age_s = head.age_s(now);
         if !cut && age_s > 0 && !head.is_local() {
             slot.ttl_offsets(head).for_each(|at| ttl::age_ttl(out, start + at, age_s));
         }
-        Some(Hit { origin: head.origin_of_hit(), ask_again: self.prefetch.is_due(head, now) })
+        Some(Hit { origin: head.origin_of_hit(), tag: head.tag(), ask_again: self.prefetch.is_due(head, now) })
     }
 
     /// Copies an answer out, fresh or stale, also one of another epoch than the one given: then `current` is false and
@@ -231,11 +237,12 @@ impl Cache {
                 slot.to_stale_answer(head, self.stale.reply_ttl_s, error)
             }
         };
-        let current = head.epoch == epoch;
+        let current = head.epoch() == epoch;
         Some(Cached {
             answer,
             staleness,
             ask_again: current && staleness.is_none() && self.prefetch.is_due(head, now),
+            tag: head.tag(),
             fingerprint: u64::from(head.fingerprint),
             current,
             age: Duration::from_millis(head.age_ms(now)),
@@ -298,11 +305,18 @@ impl Cache {
         let Some(head) = shard.peek_mut(key) else { return false };
         let same = head.fingerprint == low_half(fingerprint);
         match (same, is_present) {
-            (true, true) => head.epoch = epoch,
+            (true, true) => head.set_epoch(epoch),
             (false, true) => shard.remove(key),
             (_, false) => {}
         }
         same
+    }
+
+    /// Has an entry that has been made current counted for another zone or route than the one of the configuration before.
+    pub fn count_for(&self, key: &KeyBuf, tag: Tag) {
+        if let Some(head) = self.shard(key).peek_mut(key) {
+            head.set_tag(tag);
+        }
     }
 
     /// Stores an answer in place of the one there may be. Refused when the configuration has changed since
@@ -333,6 +347,7 @@ impl Cache {
             now: terms.now,
             life_s,
             epoch: terms.epoch,
+            tag: terms.tag,
             fingerprint: low_half(terms.fingerprint),
             failures,
             ttl_cap_s,
@@ -357,7 +372,14 @@ impl Cache {
 
     /// Starts a new epoch: every entry must be revalidated before it is served again. Returns it.
     pub fn next_epoch(&self) -> u32 {
-        self.epoch.fetch_add(1, Ordering::AcqRel).wrapping_add(1)
+        let next = |epoch: u32| (epoch + 1) % (1 << EPOCH_BITS);
+        let before = self.epoch.fetch_update(Ordering::AcqRel, Ordering::Acquire, |epoch| Some(next(epoch)));
+        let epoch = next(before.unwrap_or_else(|epoch| epoch));
+        if epoch == 0 {
+            // After four million reloads they begin anew: nothing may be left that would seem current then.
+            self.flush(Flush::All);
+        }
+        epoch
     }
 
     /// Removes entries, one shard after the other, and returns how many.
@@ -447,7 +469,7 @@ impl Cache {
         let Some(head) = shard.peek_mut(key) else { return Before::Failures(0) };
         let now = terms.now;
         let is_answer = head.failures() == 0 && !head.is_local();
-        if is_answer && head.epoch == terms.epoch && self.is_usable(head, now) {
+        if is_answer && head.epoch() == terms.epoch && self.is_usable(head, now) {
             head.note_failed_refresh(now);
             return Before::Better;
         }

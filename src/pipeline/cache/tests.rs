@@ -5,7 +5,7 @@ use super::*;
 use crate::config::{PlaceId, ViewId};
 use crate::dns::encode::{ClientShape, MessageBuilder};
 use crate::dns::wire::{Message, Section};
-use crate::dns::{Ede, Rcode, Record, Rtype};
+use crate::dns::{Ede, Rcode, Record, Rtype, Tag};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -64,7 +64,7 @@ fn at(seconds: u64) -> Tick {
 }
 
 fn put(cache: &Cache, text: &str, answer: &Answer, lifetime: Lifetime, now: Tick) -> Inserted {
-    let terms = Terms { lifetime, fingerprint: 7, epoch: cache.epoch(), now, disputed: false };
+    let terms = Terms { lifetime, fingerprint: 7, epoch: cache.epoch(), now, disputed: false, tag: Tag::NONE };
     cache.insert(&key(text), answer, &terms)
 }
 
@@ -192,7 +192,14 @@ fn a_reload_hides_everything_until_it_is_revalidated() {
     assert!(!cache.revalidate(&key("b.example"), 8, old + 1));
     assert!(cache.get(&key("b.example"), old + 1, START).is_none());
     assert!(!cache.revalidate(&key("c.example"), 7, old + 1));
-    let late = Terms { lifetime: Lifetime::Positive(60), fingerprint: 7, epoch: old, now: START, disputed: false };
+    let late = Terms {
+        lifetime: Lifetime::Positive(60),
+        fingerprint: 7,
+        epoch: old,
+        now: START,
+        disputed: false,
+        tag: Tag::NONE,
+    };
     assert!(!cache.insert(&key("b.example"), &answer("b.example", &[60]), &late).stored);
 }
 

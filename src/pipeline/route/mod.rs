@@ -69,6 +69,19 @@ struct Default {
     meaning: u64,
 }
 
+/// Which of all routes one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteId {
+    /// One that somebody wrote, by its place in the file.
+    Written(u16),
+    /// One that nobody wrote.
+    BuiltIn(u16),
+    /// The one made of search domains.
+    Search,
+    /// None: the default of the view.
+    Default,
+}
+
 /// What was decided for a name.
 #[derive(Debug, Clone, Copy)]
 pub struct Choice<'a> {
@@ -87,6 +100,8 @@ pub struct Choice<'a> {
     /// Stands for all that may change an answer: group, servers, policies. Equal over reloads and restarts for equal
     /// decisions, so that cached answers outlive a reload that does not concern them.
     pub fingerprint: u64,
+    /// Which of all routes it is.
+    pub id: RouteId,
     pattern: Option<(&'a [u8], Scope)>,
 }
 
@@ -101,15 +116,17 @@ impl Routes {
             && self.search.len() > 0
             && let Some((pattern, item)) = self.search.find(qname, |_| true)
         {
-            return self.choice(&self.search_route, (pattern, item.scope), default);
+            return self.choice((&self.search_route, RouteId::Search), (pattern, item.scope), default);
         }
         if let Some((pattern, item)) = written {
-            return self.choice(&self.routes[usize::from(item.route)], (pattern, item.scope), default);
+            let route = (&self.routes[usize::from(item.route)], RouteId::Written(item.route));
+            return self.choice(route, (pattern, item.scope), default);
         }
         let built_in = self.built_in.find(qname, |item| self.built_in_routes[usize::from(item.route)].is_for(view));
         match built_in {
             Some((pattern, item)) => {
-                self.choice(&self.built_in_routes[usize::from(item.route)], (pattern, item.scope), default)
+                let route = (&self.built_in_routes[usize::from(item.route)], RouteId::BuiltIn(item.route));
+                self.choice(route, (pattern, item.scope), default)
             }
             None => {
                 let guarded = default.route.guard == GuardMode::Enforce;
@@ -121,13 +138,19 @@ impl Routes {
                     private_answers: default.route.private_answers,
                     guarded,
                     fingerprint: self.under_guard(guarded, load::mix(&[default.meaning])),
+                    id: RouteId::Default,
                     pattern: None,
                 }
             }
         }
     }
 
-    fn choice<'a>(&self, route: &'a RouteInfo, pattern: (&'a [u8], Scope), default: &Default) -> Choice<'a> {
+    fn choice<'a>(
+        &self,
+        (route, id): (&'a RouteInfo, RouteId),
+        pattern: (&'a [u8], Scope),
+        default: &Default,
+    ) -> Choice<'a> {
         let private_answers = route.private_answers.unwrap_or(default.route.private_answers);
         let behind = match route.on_failure {
             OnFailure::Servfail => 0,
@@ -143,6 +166,7 @@ impl Routes {
             private_answers,
             guarded,
             fingerprint: self.under_guard(guarded, meaning),
+            id,
             pattern: Some(pattern),
         }
     }
@@ -170,6 +194,18 @@ impl Routes {
     #[must_use]
     pub fn routes(&self) -> &[RouteInfo] {
         &self.routes
+    }
+
+    /// Returns those that nobody wrote.
+    #[must_use]
+    pub fn built_in(&self) -> &[RouteInfo] {
+        &self.built_in_routes
+    }
+
+    /// Returns the name of the one made of search domains.
+    #[must_use]
+    pub fn search_name(&self) -> &str {
+        &self.search_route.name
     }
 
     /// Counts the patterns, search domains and those nobody wrote included.

@@ -141,7 +141,8 @@ impl Zones {
     #[must_use]
     pub fn has(&self, view: ViewId, qname: &Name, context: &dyn Context) -> bool {
         let ignored = || self.hosts.on_conflict == OnConflict::Ignore && self.is_conflict(qname, context);
-        (self.hosts.has(qname) && !ignored()) || self.covering(view, qname).iter().any(|zone| zone.store.has(qname))
+        (self.hosts.has(qname) && !ignored())
+            || self.covering(view, qname).iter().any(|&at| self.zones[at].store.has(qname))
     }
 
     /// Returns a hash that changes when what decides a name here changes, the same over reloads of the same data;
@@ -151,8 +152,8 @@ impl Zones {
         let mut state = hosts::stable_hasher();
         let mut any = self.rewrites.hash_name(view, qname, &mut state);
         any |= self.hosts.hash_name(qname, &mut state);
-        for zone in self.covering(view, qname) {
-            zone.hash.hash(&mut state);
+        for at in self.covering(view, qname) {
+            self.zones[at].hash.hash(&mut state);
             any = true;
         }
         any |= self.reverse.hash_name(&self.zones, view, qname, &mut state);
@@ -194,17 +195,17 @@ impl Zones {
         self.hosts.conflicts(|name| self.is_public(name, context))
     }
 
-    /// Returns the zones a name is in as a view sees them, the deciding one first; one without `fallthrough` ends
-    /// the list.
-    fn covering(&self, view: ViewId, qname: &Name) -> Vec<&LoadedZone> {
+    /// Returns the places of the zones a name is in as a view sees them, the deciding one first; one without `fallthrough`
+    /// ends the list.
+    fn covering(&self, view: ViewId, qname: &Name) -> Vec<usize> {
         let mut found = Vec::new();
         if self.by_apex.is_empty() {
             return found;
         }
         for (_, same) in self.by_apex.at_or_above(&qname.lower_wire()) {
-            for zone in same.iter().map(|&at| &self.zones[at]).filter(|zone| zone.is_for(view)) {
-                found.push(zone);
-                if !zone.store.is_overlay() {
+            for &at in same.iter().filter(|&&at| self.zones[at].is_for(view)) {
+                found.push(at);
+                if !self.zones[at].store.is_overlay() {
                     return found;
                 }
             }
@@ -221,10 +222,10 @@ impl Zones {
         context: &dyn Context,
     ) -> Outcome {
         let mut decided = None;
-        for zone in self.covering(view, qname) {
-            match zone.store.lookup(qname, qtype, dnssec_ok) {
+        for at in self.covering(view, qname) {
+            match self.zones[at].store.lookup(qname, qtype, dnssec_ok) {
                 Found::Answer(answer) => {
-                    decided = Some(*answer);
+                    decided = Some(LocalAnswer { zone: Some(at), ..*answer });
                     break;
                 }
                 Found::Delegated { private } => {
@@ -253,14 +254,15 @@ impl Zones {
 
     /// Makes the PTR answer of a reverse name that a zone with `reverse = true` has an address for.
     fn made_ptr(&self, view: ViewId, qname: &Name, qtype: Rtype) -> Option<LocalAnswer> {
-        let (records, apex) = self.reverse.records(&self.zones, view, qname)?;
-        let source = format!("made from an address in zone {apex}");
-        Some(if matches!(qtype, Rtype::PTR | Rtype::ANY) {
+        let (records, at) = self.reverse.records(&self.zones, view, qname)?;
+        let source = format!("made from an address in zone {}", self.zones[at].store.apex);
+        let made = if matches!(qtype, Rtype::PTR | Rtype::ANY) {
             LocalAnswer::records(Origin::Zone, records, source)
         } else {
             let soa = soa::for_negative(qname, soa::MADE_MINIMUM_SECONDS);
             LocalAnswer::negative(Origin::Zone, Rcode::NOERROR, soa, source)
-        })
+        };
+        Some(LocalAnswer { zone: Some(at), ..made })
     }
 
     fn is_conflict(&self, qname: &Name, context: &dyn Context) -> bool {

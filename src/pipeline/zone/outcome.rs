@@ -31,6 +31,8 @@ pub struct LocalAnswer {
     pub follow: Option<Name>,
     /// What decided it, for people: `FILE:LINE RECORD`, or a rule.
     pub source: String,
+    /// The zone that decided it, by its place in the configuration.
+    pub zone: Option<usize>,
     /// Why it is what it is, for clients that can see it.
     pub ede: Option<Ede>,
 }
@@ -46,6 +48,7 @@ impl LocalAnswer {
             origin,
             follow: None,
             source,
+            zone: None,
             ede: None,
         }
     }

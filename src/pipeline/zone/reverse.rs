@@ -69,7 +69,7 @@ impl Reverse {
     }
 
     /// Returns the records for a reverse name as a view sees them, and the apex of the first one's zone.
-    pub(super) fn records(&self, zones: &[LoadedZone], view: ViewId, qname: &Name) -> Option<(Vec<Record>, Name)> {
+    pub(super) fn records(&self, zones: &[LoadedZone], view: ViewId, qname: &Name) -> Option<(Vec<Record>, usize)> {
         if self.0.is_empty() {
             return None;
         }
@@ -83,11 +83,11 @@ impl Reverse {
                 records.push(ptr(qname, &target.name, target.ttl));
             }
         }
-        let apex = targets.iter().find(seen).and_then(|target| zones.get(target.zone))?.store.apex.clone();
+        let zone = targets.iter().find(seen)?.zone;
         // RFC 2181 section 5.2: one TTL for the whole RRset.
         let ttl = records.iter().map(|record| record.ttl).min().unwrap_or(0);
         records.iter_mut().for_each(|record| record.ttl = ttl);
-        Some((records, apex))
+        Some((records, zone))
     }
 
     /// Feeds what is made for a name into a hash; returns whether anything is.

@@ -21,7 +21,7 @@ use super::ttl::{self, Lifetime};
 use crate::clock::Tick;
 use crate::config;
 use crate::dns::wire::{CLASS_IN, Message, flag, u16_at};
-use crate::dns::{Answer, Ede, Origin, Rcode};
+use crate::dns::{Answer, Ede, Origin, Rcode, Tag};
 use format::{Writer, be_u32, be_u64};
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -158,7 +158,9 @@ fn read_entry(bytes: &[u8], policy: &config::Cache, epoch: u32, written_ms: u64,
         age_ms,
         now: now.tick,
         life_s: Some(life_s),
+        // Of the epoch before: it must be found true before it is served, and what it is counted for comes to be known then.
         epoch: epoch.wrapping_sub(1),
+        tag: Tag::NONE,
         fingerprint,
         failures: 0,
         ttl_cap_s,

@@ -8,7 +8,7 @@ use crate::config::{PlaceId, ViewId};
 use crate::dns::answer::ede;
 use crate::dns::encode::{self, MessageBuilder};
 use crate::dns::wire::Section;
-use crate::dns::{Name, Record, Rtype};
+use crate::dns::{Name, Record, Rtype, Tag};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ fn answer(text: &str, ttl: u32) -> Answer {
 }
 
 fn put(cache: &Cache, text: &str, answer: &Answer, lifetime: Lifetime, disputed: bool) {
-    let terms = Terms { lifetime, fingerprint: 77, epoch: cache.epoch(), now: SAVED.tick, disputed };
+    let terms = Terms { lifetime, fingerprint: 77, epoch: cache.epoch(), now: SAVED.tick, disputed, tag: Tag::NONE };
     assert!(cache.insert(&key(text), answer, &terms).stored, "{text}");
 }
 

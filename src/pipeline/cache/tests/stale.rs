@@ -117,8 +117,14 @@ fn a_failure_does_not_take_the_place_of_an_answer_that_may_still_serve() {
 #[test]
 fn what_was_disputed_and_what_is_ours_is_never_stale() {
     let cache = Cache::new(&policy());
-    let terms =
-        Terms { lifetime: Lifetime::Positive(60), fingerprint: 7, epoch: cache.epoch(), now: START, disputed: true };
+    let terms = Terms {
+        lifetime: Lifetime::Positive(60),
+        fingerprint: 7,
+        epoch: cache.epoch(),
+        now: START,
+        disputed: true,
+        tag: Tag::NONE,
+    };
     assert!(cache.insert(&key("a.example"), &answer("a.example", &[60]), &terms).stored);
     assert!(hit(&cache, "a.example", at(59)).is_some());
     cache.note_failed_refresh(&key("a.example"), at(60));
