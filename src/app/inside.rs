@@ -6,13 +6,13 @@ use crate::clock::{self, Tick};
 use crate::config::{ListFormat, OnFailure, ViewId, diagnostic, load};
 use crate::control::report::{self, Counts, Guard, Latency};
 use crate::control::{Daemon, Matching, Outcome, Problem};
-use crate::dns::{Name, Origin, Query, Rtype, Trace};
+use crate::dns::{Name, Origin, Query, Rtype, Tag, Trace};
 use crate::listen::InFlight;
 use crate::pipeline::cache::Flush;
 use crate::pipeline::{Pipeline, State};
-use crate::stats::{Counter, Source, Stats};
+use crate::stats::{Answers, Counter, Source, Stats};
 use crate::system::process;
-use crate::upstream::{ServerStatus, Standing};
+use crate::upstream::{Mishap, ServerStatus, Standing};
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -90,10 +90,10 @@ impl Inside {
             },
             cache: cache(&state, stats, &answers),
             latency_seconds: latencies,
-            upstreams: state.upstreams.status().iter().map(upstream).collect(),
-            guard: Guard::idle(),
-            zones: zones(&state),
-            routes: routes(&state),
+            upstreams: state.upstreams.status().iter().map(|status| upstream(status, now)).collect(),
+            guard: guard(stats),
+            zones: zones(&state, &answers),
+            routes: routes(&state, &answers),
             process: usage(),
             counters: Counter::ALL.iter().map(|counter| (counter.name().to_owned(), stats.get(*counter))).collect(),
             asked: answers.asked(),
@@ -249,7 +249,7 @@ fn as_u64(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
-fn cache(state: &State, stats: &Stats, answers: &crate::stats::Answers) -> report::Cache {
+fn cache(state: &State, stats: &Stats, answers: &Answers) -> report::Cache {
     let (hits, misses) = (answers.of(Source::Cache), answers.of(Source::Forward));
     let share = |n: u64| f64::from(u32::try_from(n * 10_000 / (hits + misses).max(1)).unwrap_or(0)) / 10_000.0;
     report::Cache {
@@ -262,11 +262,32 @@ fn cache(state: &State, stats: &Stats, answers: &crate::stats::Answers) -> repor
         misses_total: misses,
         stale_served_total: answers.of(Source::CacheStale),
         prefetches_total: stats.get(Counter::Prefetches),
+        negative_entries: as_u64(state.cache.negative_len()),
         evictions_total: counts(vec![("capacity", stats.get(Counter::CacheEvicted))]),
     }
 }
 
-fn upstream(status: &ServerStatus) -> report::Upstream {
+/// Counts what the guard has judged.
+fn guard(stats: &Stats) -> Guard {
+    Guard::new(|verdict| {
+        let counter = Counter::ALL.iter().find(|counter| {
+            let name = counter.name().strip_prefix("guard_").and_then(|name| name.strip_suffix("_total"));
+            name == Some(verdict)
+        });
+        counter.map_or(0, |counter| stats.get(*counter))
+    })
+}
+
+fn upstream(status: &ServerStatus, now: Tick) -> report::Upstream {
+    let at = |tick: Tick| written(clock::wall().checked_sub(now.since(tick)).unwrap_or_else(clock::wall));
+    let last_error = status.last_mishap.map(|(mishap, tick)| {
+        let (kind, detail) = match mishap {
+            Mishap::Timeout => ("timeout", "no reply came in time"),
+            Mishap::Unreachable => ("unreachable", "it cannot be reached, or its connection failed"),
+            Mishap::Failed => ("failed", "its reply was SERVFAIL or the like, or empty without SOA"),
+        };
+        report::LastError { kind: kind.to_owned(), at: at(tick), detail: detail.to_owned() }
+    });
     let (state, reason) = match status.standing {
         _ if status.own => ("disabled", "it is an address of our own"),
         _ if status.off => ("disabled", "it was turned off over the control socket"),
@@ -285,30 +306,33 @@ fn upstream(status: &ServerStatus) -> report::Upstream {
         protocol: status.info.transport.to_string(),
         state: state.to_owned(),
         reason: reason.to_owned(),
+        since: status.since.filter(|_| !status.own && !status.off).map(at),
         queries_total: sums.queries,
         responses_total: sums.replies.saturating_sub(sums.failures),
         errors_total: counts(vec![("failed", sums.failures), ("timeout", sums.timeouts), ("unreachable", sums.errors)]),
         smoothed_rtt_seconds: status.srtt.map(|srtt| srtt.as_secs_f64()),
         latency_seconds: Latency::from(status.rtts.clone()),
+        last_error,
     }
 }
 
-fn zones(state: &State) -> Vec<report::Zone> {
+fn zones(state: &State, answers: &Answers) -> Vec<report::Zone> {
     let views = |views: Option<Vec<ViewId>>| {
         views.into_iter().flatten().map(|view| state.config.view_name(view).to_owned()).collect()
     };
-    let zone = |apex: crate::pipeline::zone::Apex| report::Zone {
+    let zone = |(apex, tag): (crate::pipeline::zone::Apex, &Tag)| report::Zone {
         name: apex.name.to_string(),
         source: apex.at.to_string(),
         serial: apex.serial,
         records: as_u64(apex.records),
         views: views(apex.views),
+        queries_total: answers.of_tag(*tag),
     };
-    state.zones.apexes().map(zone).collect()
+    state.zones.apexes().zip(&state.tags.zones).map(zone).collect()
 }
 
-fn routes(state: &State) -> Vec<report::Route> {
-    let route = |(at, route): (usize, &crate::pipeline::route::RouteInfo)| report::Route {
+fn routes(state: &State, answers: &Answers) -> Vec<report::Route> {
+    let route = |(at, (route, tag)): (usize, (&crate::pipeline::route::RouteInfo, &Tag))| report::Route {
         id: format!("route.{at}"),
         name: route.name.clone(),
         upstream: state.config.group(route.group).name.clone(),
@@ -318,8 +342,9 @@ fn routes(state: &State) -> Vec<report::Route> {
             OnFailure::Default => "default".to_owned(),
         },
         source: route.at.as_ref().map(ToString::to_string),
+        matches_total: answers.of_tag(*tag),
     };
-    state.routes.routes().iter().enumerate().map(route).collect()
+    state.routes.routes().iter().zip(&state.tags.routes).enumerate().map(route).collect()
 }
 
 fn usage() -> report::Process {

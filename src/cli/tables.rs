@@ -70,10 +70,11 @@ pub(super) fn zones(arguments: &ReadArguments) -> Result<Outcome, Failed> {
     show(arguments, "/zones", |document: Document| {
         let row = |zone: &Zone| {
             let serial = zone.serial.map_or_else(|| "-".to_owned(), |serial| serial.to_string());
-            vec![zone.name.clone(), count(zone.records), serial, zone.views.join(","), zone.source.clone()]
+            let (records, queries) = (count(zone.records), count(zone.queries_total));
+            vec![zone.name.clone(), records, serial, queries, zone.views.join(","), zone.source.clone()]
         };
         let rows: Vec<_> = document.zones.iter().map(row).collect();
-        table(&["ZONE", "RECORDS", "SERIAL", "VIEWS", "FROM"], &[1, 2], &rows)
+        table(&["ZONE", "RECORDS", "SERIAL", "QUERIES", "VIEWS", "FROM"], &[1, 2, 3], &rows)
     })
 }
 
@@ -87,10 +88,11 @@ pub(super) fn routes(arguments: &ReadArguments) -> Result<Outcome, Failed> {
         let row = |route: &Route| {
             let private = if route.private { "private" } else { "public" };
             let source = route.source.clone().unwrap_or_default();
-            vec![route.name.clone(), route.upstream.clone(), private.to_owned(), route.on_failure.clone(), source]
+            let (name, group, matches) = (route.name.clone(), route.upstream.clone(), count(route.matches_total));
+            vec![name, group, private.to_owned(), route.on_failure.clone(), matches, source]
         };
         let rows: Vec<_> = document.routes.iter().map(row).collect();
-        table(&["ROUTE", "UPSTREAM", "NAMES", "ON FAILURE", "FROM"], &[], &rows)
+        table(&["ROUTE", "UPSTREAM", "NAMES", "ON FAILURE", "QUERIES", "FROM"], &[4], &rows)
     })
 }
 

@@ -65,6 +65,7 @@ pub fn render(report: &Stats, dialect: Dialect) -> String {
     page.gauge("guard_incidents_open", "Findings that nobody has taken note of.");
     page.sample("", &[], report.guard.incidents_open);
     zones(&mut page, report);
+    matches(&mut page, report);
     config(&mut page, report);
     for counter in Counter::ALL.iter().filter(|counter| !NAMED_OTHERWISE.contains(counter)) {
         let value = report.counters.get(counter.name()).copied().unwrap_or(0);
@@ -112,6 +113,7 @@ fn cache(page: &mut Page, report: &Stats) {
     for (name, help, value) in [
         ("cache_entries", "Answers kept.", cache.entries),
         ("cache_capacity_entries", "Answers that may be kept.", cache.capacity_entries),
+        ("cache_negative_entries", "Answers kept that say that a name or a type does not exist.", cache.negative_entries),
         ("cache_size_bytes", "Octets of the answers kept.", cache.size_bytes),
         ("cache_capacity_bytes", "Octets that they may take.", cache.capacity_bytes),
     ] {
@@ -170,6 +172,18 @@ fn zones(page: &mut Page, report: &Stats) {
     page.gauge("zone_serial", "Serial number of a local zone.");
     for (zone, serial) in report.zones.iter().filter_map(|zone| Some((zone, zone.serial?))) {
         page.sample("", &[("zone", &zone.name), ("views", &zone.views.join(","))], serial);
+    }
+}
+
+/// How often names were of a zone or a route.
+fn matches(page: &mut Page, report: &Stats) {
+    page.counter("zone_queries", "Questions for names of a local zone, those answered from memory included.");
+    for zone in &report.zones {
+        page.sample("_total", &[("zone", &zone.name), ("views", &zone.views.join(","))], zone.queries_total);
+    }
+    page.counter("route_matches", "Questions for names of a route, those answered from memory included.");
+    for route in &report.routes {
+        page.sample("_total", &[("route", &route.name), ("id", &route.id)], route.matches_total);
     }
 }
 
@@ -314,7 +328,7 @@ mod tests {
                 .collect(),
             asked: answers.asked(),
             answered: answers.answered(),
-            guard: Guard::idle(),
+            guard: Guard::new(|_| 0),
             upstreams: (0..8).map(upstream).collect(),
             zones: (0..20).map(|n| Zone { name: format!("z{n}."), serial: Some(1), ..Zone::default() }).collect(),
             routes: (0..50).map(|n| Route { id: format!("route.{n}"), ..Route::default() }).collect(),

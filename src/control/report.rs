@@ -171,6 +171,9 @@ pub struct Cache {
     pub stale_served_total: u64,
     /// Popular answers asked for again before they expired.
     pub prefetches_total: u64,
+    /// Answers kept that say that a name or a type does not exist.
+    #[serde(default)]
+    pub negative_entries: u64,
     /// Answers put out, by reason.
     pub evictions_total: Counts,
 }
@@ -190,6 +193,9 @@ pub struct Upstream {
     pub state: String,
     /// Why it is in that state, in a few words.
     pub reason: String,
+    /// Since when, if something has happened with it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub since: Option<String>,
     /// Queries sent, repeats and hedges included.
     pub queries_total: u64,
     /// Replies that were answers.
@@ -201,6 +207,20 @@ pub struct Upstream {
     pub smoothed_rtt_seconds: Option<f64>,
     /// How long replies took.
     pub latency_seconds: Latency,
+    /// The last query without an answer.
+    #[serde(default)]
+    pub last_error: Option<LastError>,
+}
+
+/// What a query to an upstream ended with that brought no answer.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LastError {
+    /// As in `errors_total`.
+    pub kind: String,
+    /// When.
+    pub at: String,
+    /// In a few words.
+    pub detail: String,
 }
 
 /// Judging of replies.
@@ -229,11 +249,11 @@ pub const VERDICTS: [&str; 8] = [
 ];
 
 impl Guard {
-    /// Says that nothing has been judged.
+    /// Says how often each verdict was given.
     #[must_use]
-    pub fn idle() -> Self {
-        let verdicts_total = VERDICTS.iter().map(|verdict| ((*verdict).to_owned(), 0)).collect();
-        Self { verdicts_total, ..Self::default() }
+    pub fn new(count: impl Fn(&str) -> u64) -> Self {
+        let verdicts_total: Counts = VERDICTS.iter().map(|verdict| ((*verdict).to_owned(), count(verdict))).collect();
+        Self { checks_total: verdicts_total.values().sum(), verdicts_total, ..Self::default() }
     }
 }
 
@@ -252,6 +272,9 @@ pub struct Zone {
     /// The views it is for; empty: all.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub views: Vec<String>,
+    /// Questions for its names, those answered from memory included.
+    #[serde(default)]
+    pub queries_total: u64,
 }
 
 /// A route.
@@ -270,6 +293,9 @@ pub struct Route {
     /// Where it was written.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<String>,
+    /// Questions for its names, those answered from memory included.
+    #[serde(default)]
+    pub matches_total: u64,
 }
 
 /// The process.

@@ -69,6 +69,17 @@ enum EdnsHabit {
     Broken { until: Tick },
 }
 
+/// What a query ended with that brought no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mishap {
+    /// Nothing came in time.
+    Timeout,
+    /// An ICMP or connection error.
+    Unreachable,
+    /// A reply that was no answer: SERVFAIL and its kin, or empty without SOA.
+    Failed,
+}
+
 /// The sums shown by status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
@@ -105,6 +116,9 @@ struct Vitals {
     loop_pause: Duration,
     sums: Sums,
     rtts: Histogram,
+    /// How it stood when something last happened, and since when it has stood so.
+    stood: (Standing, Option<Tick>),
+    last_mishap: Option<(Mishap, Tick)>,
 }
 
 /// One server's health. Shared by all threads; the lock is held for a few arithmetic steps.
@@ -159,6 +173,8 @@ impl Default for Vitals {
             loop_pause: LOOP_FIRST,
             sums: Sums::default(),
             rtts: Histogram::default(),
+            stood: (Standing::Unknown, None),
+            last_mishap: None,
         }
     }
 }
@@ -204,6 +220,13 @@ impl Health {
         self.vitals().rtts.clone()
     }
 
+    /// Returns since when it has stood as it does, when that is known, and what last went wrong.
+    pub(super) fn story(&self, now: Tick) -> (Option<Tick>, Option<(Mishap, Tick)>) {
+        let vitals = self.vitals();
+        let (stood, since) = vitals.stood;
+        (since.filter(|_| stood == vitals.standing(now)), vitals.last_mishap)
+    }
+
     /// Tells whether the server answered anything at or after `since`.
     pub(super) fn answered_since(&self, since: Tick) -> bool {
         self.vitals().last_answer.is_some_and(|at| at >= since)
@@ -241,7 +264,8 @@ impl Health {
     /// The network is another one: forgets everything but the sums. A server of the same address may be another one too.
     pub(super) fn forget(&self) {
         let mut vitals = self.vitals();
-        *vitals = Vitals { sums: vitals.sums, rtts: std::mem::take(&mut vitals.rtts), ..Vitals::default() };
+        let (sums, last_mishap, rtts) = (vitals.sums, vitals.last_mishap, std::mem::take(&mut vitals.rtts));
+        *vitals = Vitals { sums, rtts, last_mishap, ..Vitals::default() };
     }
 
     /// A query was sent.
@@ -275,6 +299,7 @@ impl Health {
         vitals.probe_pause = PROBE_FIRST;
         vitals.sums.replies += 1;
         vitals.rtts.record(rtt);
+        vitals.note_standing(now);
     }
 
     /// A reply was an answer (`failed` false) or SERVFAIL and its kin.
@@ -284,6 +309,9 @@ impl Health {
         vitals.failing = before + (f64::from(u8::from(failed)) - before) / 4.0;
         vitals.failing_at = now;
         vitals.sums.failures += u64::from(failed);
+        if failed {
+            vitals.last_mishap = Some((Mishap::Failed, now));
+        }
     }
 
     /// The reply is later than it should be: another server was asked too.
@@ -293,6 +321,7 @@ impl Health {
             vitals.probe_at = now.plus(vitals.probe_pause);
         }
         vitals.lates = vitals.lates.saturating_add(1);
+        vitals.note_standing(now);
     }
 
     /// A question's queries ended without a reply, the first of them sent `waited` ago. A server that has answered
@@ -301,10 +330,12 @@ impl Health {
     pub(super) fn silent(&self, now: Tick, waited: Duration) {
         let mut vitals = self.vitals();
         vitals.sums.timeouts += 1;
+        vitals.last_mishap = Some((Mishap::Timeout, now));
         if vitals.last_answer.is_none_or(|at| now.since(at) >= waited) {
             vitals.silent = vitals.silent.saturating_add(1);
             vitals.lates = vitals.lates.max(1);
         }
+        vitals.note_standing(now);
     }
 
     /// An attempt ended with an ICMP or connection error.
@@ -315,6 +346,8 @@ impl Health {
         }
         vitals.errors = vitals.errors.saturating_add(1);
         vitals.sums.errors += 1;
+        vitals.last_mishap = Some((Mishap::Unreachable, now));
+        vitals.note_standing(now);
     }
 
     /// A reply kept the mixed letter case.
@@ -355,10 +388,19 @@ impl Health {
         let mut vitals = self.vitals();
         vitals.loop_until = Some(now.plus(vitals.loop_pause));
         vitals.loop_pause = (vitals.loop_pause * 2).min(LOOP_MAX);
+        vitals.note_standing(now);
     }
 }
 
 impl Vitals {
+    /// Notes since when it has stood as it does after what has just happened.
+    fn note_standing(&mut self, now: Tick) {
+        let standing = self.standing(now);
+        if self.stood.0 != standing {
+            self.stood = (standing, Some(now));
+        }
+    }
+
     fn standing(&self, now: Tick) -> Standing {
         if self.loop_until.is_some_and(|until| now < until) {
             Standing::Looping
@@ -488,7 +530,9 @@ mod tests {
         (0..DEAD_AFTER_ERRORS).for_each(|_| health.errored(START));
         health.looped(START);
         health.edns_broken(START);
+        assert_eq!(health.story(START), (Some(START), Some((Mishap::Unreachable, START))));
         health.forget();
+        assert_eq!(health.story(START), (None, Some((Mishap::Unreachable, START))), "what happened is told all the same");
         let snapshot = health.snapshot(START);
         assert_eq!((snapshot.standing, snapshot.srtt), (Standing::Unknown, None));
         assert!(health.habits(START).edns && health.claim_probe(START));

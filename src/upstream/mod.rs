@@ -46,7 +46,7 @@ mod transport;
 mod tests;
 
 pub use finding::groups_in_use;
-pub use health::{Standing, Sums};
+pub use health::{Mishap, Standing, Sums};
 pub use probe::{Probe, Probed};
 pub use servers::{ServerInfo, ServerStatus};
 pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies, WrongClock};

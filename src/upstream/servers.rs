@@ -1,6 +1,6 @@
 //! The groups and their servers: what the configuration says, what the machine was given, what is left out.
 
-use super::health::{Health, Snapshot, Standing, Sums};
+use super::health::{Health, Mishap, Snapshot, Standing, Sums};
 use super::ladder::Ladder;
 use super::outage::Outage;
 use super::transport::Ways;
@@ -41,6 +41,10 @@ pub struct ServerStatus {
     pub info: ServerInfo,
     /// How it stands.
     pub standing: Standing,
+    /// Since when, if that is known.
+    pub since: Option<Tick>,
+    /// What last went wrong, and when.
+    pub last_mishap: Option<(Mishap, Tick)>,
     /// It is one of our own addresses and is never asked.
     pub own: bool,
     /// Somebody has turned it off.
@@ -304,10 +308,13 @@ impl Groups {
         servers
             .map(|(group, server)| {
                 let snapshot = server.health.snapshot(now);
+                let (since, last_mishap) = server.health.story(now);
                 ServerStatus {
                     group,
                     info: server.info.clone(),
                     standing: snapshot.standing,
+                    since,
+                    last_mishap,
                     own: server.is_own(),
                     off: server.is_off(),
                     works_over: server.ladder.working().map(|rung| server.ways.transport(rung)),

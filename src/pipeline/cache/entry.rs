@@ -10,8 +10,8 @@
 
 use super::key::{KeyBuf, Keyed, PREFIX_BYTES};
 use crate::clock::Tick;
-use crate::dns::wire::{HEADER_BYTES, Message, WireError, u16_at};
-use crate::dns::{Answer, Ede, Origin, Rtype, Tag, name};
+use crate::dns::wire::{HEADER_BYTES, Message, Section, WireError, u16_at};
+use crate::dns::{Answer, Ede, Origin, Rcode, Rtype, Tag, name};
 use std::borrow::{Borrow, Cow};
 use std::hash::{Hash, Hasher};
 
@@ -39,6 +39,8 @@ const LIFE_MASK: u32 = (1 << LIFE_BITS) - 1;
 const DISPUTED: u32 = 1 << LIFE_BITS;
 /// It has been asked for again before its expiry.
 const ASKED_AGAIN: u32 = 1 << (LIFE_BITS + 1);
+/// The name or the type does not exist.
+const NEGATIVE: u32 = 1 << (LIFE_BITS + 2);
 /// Where the hits are counted.
 const HITS_SHIFT: u32 = 24;
 /// Bits of an epoch; below them stands the tag. When they are used up, nothing of the epochs before may be left.
@@ -57,7 +59,7 @@ pub(super) struct Head {
     /// how many seconds after its expiry it last could not be refreshed, plus 1; 0 when that never happened.
     times: u64,
     /// How many seconds it is served in the low [`LIFE_BITS`], all ones for what is ours. Above: [`DISPUTED`],
-    /// [`ASKED_AGAIN`], and the hits counted in the highest octet.
+    /// [`ASKED_AGAIN`], [`NEGATIVE`], and the hits counted in the highest octet.
     life: u32,
     /// The configuration it was stored under, and below it the zone or the route that it is counted for.
     epoch_and_tag: u32,
@@ -152,6 +154,11 @@ impl Head {
         self.kind >> ORIGIN_BITS
     }
 
+    /// Tells whether it says that the name or the type does not exist.
+    pub(super) fn is_negative(&self) -> bool {
+        self.life & NEGATIVE != 0
+    }
+
     /// Tells whether it must never be served stale.
     pub(super) fn is_disputed(&self) -> bool {
         self.life & DISPUTED != 0
@@ -243,7 +250,9 @@ pub(super) fn make(key: &KeyBuf, answer: &Answer, birth: &Birth) -> Result<(Slot
     let life_s = birth.life_s.map_or(LIFE_MASK, |life_s| life_s.min(LIFE_MASK - 1));
     let head = Head {
         times: born & BIRTH_MASK,
-        life: life_s | if birth.disputed { DISPUTED } else { 0 },
+        life: life_s
+            | if birth.disputed { DISPUTED } else { 0 }
+            | if is_negative(&view) { NEGATIVE } else { 0 },
         epoch_and_tag: birth.epoch << Tag::BITS | u32::from(birth.tag.number()),
         fingerprint: birth.fingerprint,
         message_bytes: u16::try_from(answer.message.len()).map_err(|_| Unfit::TooLarge)?,
@@ -341,6 +350,11 @@ impl Hash for Slot {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self as &dyn Keyed).hash(state);
     }
+}
+
+/// Tells whether an answer is NXDOMAIN, or NODATA without an alias before it (RFC 2308).
+fn is_negative(view: &Message<'_>) -> bool {
+    view.rcode() == Rcode::NXDOMAIN || view.rcode() == Rcode::NOERROR && view.count(Section::Answer) == 0
 }
 
 /// Finds all TTLs.

@@ -407,6 +407,12 @@ impl Cache {
         self.shards.iter().map(|shard| lock(shard).bytes()).sum()
     }
 
+    /// Counts those that say that a name or a type does not exist.
+    #[must_use]
+    pub fn negative_len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).negative).sum()
+    }
+
     /// Counts the parts that are locked one by one.
     pub(super) fn shard_count(&self) -> usize {
         self.shards.len()
@@ -493,6 +499,8 @@ struct Shard {
     local: List,
     forwarded_bytes: usize,
     local_bytes: usize,
+    /// Entries that say that a name or a type does not exist.
+    negative: usize,
     max_entries: usize,
     max_bytes: usize,
 }
@@ -501,7 +509,7 @@ impl Shard {
     fn new(max_entries: usize, max_bytes: usize, hasher: &foldhash::fast::RandomState) -> Self {
         // Unbounded lists grow as they fill; `insert` holds the bounds.
         let list = || LruCache::unbounded_with_hasher(hasher.clone());
-        Self { forwarded: list(), local: list(), forwarded_bytes: 0, local_bytes: 0, max_entries, max_bytes }
+        Self { forwarded: list(), local: list(), forwarded_bytes: 0, local_bytes: 0, negative: 0, max_entries, max_bytes }
     }
 
     /// Finds an entry and makes it the youngest.
@@ -522,13 +530,15 @@ impl Shard {
     }
 
     fn remove(&mut self, key: &dyn Keyed) {
-        if let Some((slot, _)) = self.forwarded.pop_entry(key) {
+        if let Some((slot, head)) = self.forwarded.pop_entry(key) {
             self.forwarded_bytes -= cost(&slot);
+            self.negative -= usize::from(head.is_negative());
         }
         if !self.local.is_empty()
-            && let Some((slot, _)) = self.local.pop_entry(key)
+            && let Some((slot, head)) = self.local.pop_entry(key)
         {
             self.local_bytes -= cost(&slot);
+            self.negative -= usize::from(head.is_negative());
         }
     }
 
@@ -545,6 +555,7 @@ impl Shard {
             }
             evicted += 1;
         }
+        self.negative += usize::from(head.is_negative());
         if head.is_local() {
             self.local_bytes += bytes;
             self.local.put(slot, head);
@@ -569,6 +580,7 @@ impl Shard {
             return false;
         }
         self.forwarded_bytes += bytes;
+        self.negative += usize::from(head.is_negative());
         let key = slot.to_key();
         self.forwarded.put(slot, head);
         if let Some(key) = key {
@@ -583,11 +595,13 @@ impl Shard {
             || self.local_bytes > self.max_bytes / LOCAL_SHARE
             || self.forwarded.is_empty();
         if local_is_over {
-            let Some((slot, _)) = self.local.pop_lru() else { return false };
+            let Some((slot, head)) = self.local.pop_lru() else { return false };
             self.local_bytes -= cost(&slot);
+            self.negative -= usize::from(head.is_negative());
         } else {
-            let Some((slot, _)) = self.forwarded.pop_lru() else { return false };
+            let Some((slot, head)) = self.forwarded.pop_lru() else { return false };
             self.forwarded_bytes -= cost(&slot);
+            self.negative -= usize::from(head.is_negative());
         }
         true
     }
@@ -597,10 +611,11 @@ impl Shard {
         for (list, bytes) in
             [(&mut self.forwarded, &mut self.forwarded_bytes), (&mut self.local, &mut self.local_bytes)]
         {
-            list.retain(|slot, _| {
+            list.retain(|slot, head| {
                 let kept = !what.means(slot);
                 if !kept {
                     *bytes -= cost(slot);
+                    self.negative -= usize::from(head.is_negative());
                 }
                 kept
             });
