@@ -9,8 +9,7 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use truename::config::{
-    Cache, Config, DefaultRoute, GroupId, Hosts, Location, Log, LogFormat, LogLevel, OnConflict, PrivateAnswers,
-    Server, ViewId, Zone,
+    Cache, Config, DefaultRoute, GroupId, Hosts, Location, Log, OnConflict, PrivateAnswers, Server, ViewId, Zone,
 };
 use truename::dns::{Name, Rtype};
 use truename::pipeline::zone::{Context, Zones};
@@ -104,7 +103,7 @@ fn config(file: PathBuf) -> Config {
         guard: truename::config::Guard { references: GroupId(0), budget: std::time::Duration::ZERO },
         views: Vec::new(),
         stats: truename::config::Stats::default(),
-        log: Log { level: LogLevel::Info, format: LogFormat::Auto },
+        log: Log::default(),
     }
 }
 

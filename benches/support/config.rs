@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 use truename::config::{
-    Cache, Config, DefaultRoute, Group, GroupId, Hosts, Log, LogFormat, LogLevel, OnConflict, Prefetch, PrivateAnswers,
-    ServeStale, Server, Strategy,
+    Cache, Config, DefaultRoute, Group, GroupId, Hosts, Log, OnConflict, Prefetch, PrivateAnswers, ServeStale, Server,
+    Strategy,
 };
 
 /// One group without servers, no routes, the cache's defaults.
@@ -57,6 +57,6 @@ pub(crate) fn config() -> Config {
         },
         views: Vec::new(),
         stats: truename::config::Stats::default(),
-        log: Log { level: LogLevel::Info, format: LogFormat::Auto },
+        log: Log::default(),
     }
 }

@@ -6,6 +6,7 @@ use super::inside::{self, Inside, Wanted, What};
 use super::life::Life;
 use super::logging::{self, Logging};
 use super::pause::{self, Pause};
+use super::query_log::QueryLog;
 use super::snapshot::Snapshot;
 use super::sockets;
 use super::watch::Watch;
@@ -67,6 +68,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let inside = || Inside { pipeline: for_inside, life: for_life, in_flight, wanted: wanting };
     let control = sockets::start(&places, unix, &stats, inside);
     log_start(&pipeline);
+    let mut query_log = QueryLog::start(&pipeline.state().config.log, &clock, &stats);
     let mut network = watch_network();
     let mut snapshot = Snapshot::start(&pipeline);
     let watchdog = Watchdog::new(server.workers, running.addresses());
@@ -82,11 +84,15 @@ async fn serve(options: &Options) -> Result<(), RunError> {
             Some(Wanted { what, outcome }) = wanted.recv() => {
                 // Whoever waited may be gone.
                 drop(outcome.send(daemon.act(what)));
+                if what == What::Reload {
+                    query_log.reopen(&daemon.pipeline.state().config.log);
+                }
                 watch.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
             _ = signals.hangup.recv() => {
                 daemon.reload("SIGHUP");
+                query_log.reopen(&daemon.pipeline.state().config.log);
                 watch.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
@@ -120,7 +126,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     tracing::info!("stopping");
     service::stopping();
     let (drained, ()) = tokio::join!(daemon.running.drain(DRAIN), snapshot.finish());
-    drop(control);
+    drop((control, query_log));
     logging.report();
     tracing::info!(in_flight = drained.in_flight, "stopped");
     Ok(())

@@ -10,6 +10,7 @@ mod life;
 mod logging;
 mod once;
 mod pause;
+mod query_log;
 mod requirements;
 mod snapshot;
 mod sockets;

@@ -12,9 +12,10 @@ mod zones;
 
 use super::diagnostic::Diagnostic;
 use super::document::{Node, Table, Value};
-use super::file::{GUARD, LOG_FORMAT, LOG_LEVEL, ON_CONFLICT, PRIVATE_ANSWERS, SOCKET_OFF};
+use super::file::{GUARD, LOG_FORMAT, LOG_LEVEL, ON_CONFLICT, PRIVATE_ANSWERS, QUERIES_JOURNAL, SOCKET_OFF};
 use super::model::{
-    Cache, Config, DefaultRoute, GroupId, Guard, Hosts, Log, Prefetch, ServeStale, Server, SocketPlace, Stats,
+    Cache, Config, DefaultRoute, GroupId, Guard, Hosts, Log, Prefetch, QuerySink, ServeStale, Server, SocketPlace,
+    Stats,
 };
 use super::resolve::{Names, SYSTEM_GROUP, duplicate};
 use super::resolvers::TRUSTED_GROUP;
@@ -46,9 +47,10 @@ pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
     let routes = routes::check(root, &names, &zones, diagnostics);
     let built_in = built_in::routes(root, &names, default, &views, diagnostics);
     let rewrites = zones::rewrites(root, &names, diagnostics);
-    let (hosts, cache, log) = (hosts(root), cache(root, diagnostics), log(root));
+    let (hosts, cache) = (hosts(root), cache(root, diagnostics));
     let time_servers = time_servers(root, diagnostics);
     let (stats, guard) = (stats(root, diagnostics), guard(root, &names, diagnostics));
+    let log = log(root, &stats, diagnostics);
     Config {
         server,
         groups,
@@ -227,9 +229,25 @@ fn stats(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Stats {
     Stats { socket, control, prometheus_listen, recent_queries: get::number(table, "recent_queries") }
 }
 
-fn log(root: &Table) -> Log {
+fn log(root: &Table, stats: &Stats, diagnostics: &mut Vec<Diagnostic>) -> Log {
     let table = root.always("log");
-    Log { level: get::meaning(table, "level", &LOG_LEVEL), format: get::meaning(table, "format", &LOG_FORMAT) }
+    let queries = match (get::text_if(table, "queries"), get::word_if(table, "queries")) {
+        (Some(path), _) => QuerySink::File(path.into()),
+        (None, Some(QUERIES_JOURNAL)) => QuerySink::Journal,
+        (None, _) => QuerySink::Off,
+    };
+    if queries != QuerySink::Off && stats.recent_queries == 0 {
+        let expected = "recent_queries in [stats] above 0: what is written is read from there";
+        let problem = Diagnostic::error("nothing-remembered", table.at_of("queries"), expected);
+        diagnostics.push(problem.key("log.queries").found("stats.recent_queries = 0"));
+    }
+    Log {
+        level: get::meaning(table, "level", &LOG_LEVEL),
+        format: get::meaning(table, "format", &LOG_FORMAT),
+        queries,
+        queries_max_bytes: get::bytes(table, "queries_max_bytes"),
+        queries_files: get::number(table, "queries_files"),
+    }
 }
 
 #[cfg(test)]
@@ -409,6 +427,8 @@ clients = ["10.1.2.3/8"]
                 "5:8 duplicate-name view[1].name",
             ),
             ("[log]\nlevel = \"warm\"", "2:9 bad-value log.level"),
+            ("[log]\nqueries = \"queries.log\"", "2:11 bad-value log.queries"),
+            ("[stats]\nrecent_queries = 0\n[log]\nqueries = \"journal\"", "4:11 nothing-remembered log.queries"),
             ("[stats]\nsocket = \"run/x\"", "2:10 bad-value stats.socket"),
             ("[stats]\nsocket = \"/a\"\ncontrol = \"/a\"", "3:11 same-socket stats.control"),
             ("[stats]\nprometheus_listen = \"192.0.2.1:9553\"", "2:21 not-loopback stats.prometheus_listen"),

@@ -565,6 +565,9 @@ static STATS: TableDef = TableDef {
     ],
 };
 
+/// The word for the journal.
+pub(crate) const QUERIES_JOURNAL: &str = "journal";
+
 static LOG: TableDef = TableDef {
     doc: "Logging.",
     keys: &[
@@ -579,6 +582,25 @@ static LOG: TableDef = TableDef {
             kind: Kind::Word(LOG_FORMAT.words),
             presence: Default("\"auto\""),
             doc: "How lines look; \"auto\": text on a terminal, JSON otherwise.",
+        },
+        Key {
+            name: "queries",
+            kind: Kind::Either(&Kind::Word(&["off", QUERIES_JOURNAL]), &Kind::FilePath),
+            presence: Default("\"off\""),
+            doc: "Where every question is written, with names, clients and answers: \"journal\", in fields TRUENAME_…; or a \
+                  file, one JSON object a line, mode 0640, such as \"/var/log/truename/queries.ndjson\".",
+        },
+        Key {
+            name: "queries_max_bytes",
+            kind: Kind::Bytes { min: 64 << 10, max: 1 << 40 },
+            presence: Default("\"16 MiB\""),
+            doc: "Octets of that file; then it is renamed to FILE.1, the one before to FILE.2 and so on. SIGHUP opens it anew.",
+        },
+        Key {
+            name: "queries_files",
+            kind: Kind::Integer { min: 1, max: 1000 },
+            presence: Default("4"),
+            doc: "Files kept, the one being written included.",
         },
     ],
 };

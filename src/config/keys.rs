@@ -108,6 +108,8 @@ pub enum Kind {
     RecordType,
     /// Where a Unix socket stands.
     SocketPath,
+    /// A file by its absolute path.
+    FilePath,
     /// Text that is not empty.
     Text,
     /// The first that fits; the last one's messages are shown.
@@ -183,6 +185,7 @@ impl Kind {
             Self::SocketPath => {
                 format!("an absolute path of at most {MAX_SOCKET_PATH_BYTES} octets, such as \"/run/truename/x.sock\"")
             }
+            Self::FilePath => "an absolute path, such as \"/var/log/truename/queries.ndjson\"".to_owned(),
             Self::Text => "text that is not empty".to_owned(),
             // The shorter form is what most people want.
             Self::Either(one, other) if one.has_header() => format!("{}; or {}", other.expected(), one.expected()),

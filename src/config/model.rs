@@ -476,6 +476,35 @@ pub struct Log {
     pub level: LogLevel,
     /// How lines look.
     pub format: LogFormat,
+    /// Where every question is written.
+    pub queries: QuerySink,
+    /// Octets of a file of them.
+    pub queries_max_bytes: u64,
+    /// Files of them, the one being written included.
+    pub queries_files: usize,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: LogLevel::Info,
+            format: LogFormat::Auto,
+            queries: QuerySink::Off,
+            queries_max_bytes: 16 << 20,
+            queries_files: 4,
+        }
+    }
+}
+
+/// Where every question is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QuerySink {
+    /// Nowhere.
+    Off,
+    /// Into the journal.
+    Journal,
+    /// Into this file.
+    File(PathBuf),
 }
 
 /// How much is logged.

@@ -206,7 +206,7 @@ impl Reader<'_> {
                 if fits {
                     self.try_value(one, path, written)
                 } else if let (Kind::Word(words), DeValue::String(text)) = (one, value) {
-                    let is_text = matches!(other, Kind::SocketPath | Kind::Listen);
+                    let is_text = matches!(other, Kind::SocketPath | Kind::FilePath | Kind::Listen);
                     let other = if is_text { self.try_value(other, path, written) } else { Err(("bad-value", None)) };
                     other.map_err(|(code, hint)| (code, near_word(text, words).or(hint)))
                 } else {
@@ -329,7 +329,10 @@ fn text_value(kind: &'static Kind, text: &str) -> Result<Value, Wrong> {
         Kind::SocketPath if !text.starts_with('/') || text.len() > MAX_SOCKET_PATH_BYTES || text.contains('\0') => {
             Err(("bad-value", None))
         }
-        Kind::SocketPath => Ok(Value::Text(text.to_owned())),
+        Kind::FilePath if !text.starts_with('/') || text.ends_with('/') || text.contains('\0') => {
+            Err(("bad-value", None))
+        }
+        Kind::SocketPath | Kind::FilePath => Ok(Value::Text(text.to_owned())),
         Kind::Text if text.is_empty() => Err(("bad-value", None)),
         Kind::Text => Ok(Value::Text(text.to_owned())),
         Kind::Boolean | Kind::Integer { .. } => {

@@ -73,6 +73,7 @@ fn kind(kind_of: &'static Kind) -> Value {
         | Kind::Pattern
         | Kind::DomainName
         | Kind::SocketPath
+        | Kind::FilePath
         | Kind::Text => json!({ "type": "string", "minLength": 1 }),
         Kind::Either(one, other) => json!({ "anyOf": [kind(one), kind(other)] }),
         Kind::List(item) => json!({ "type": "array", "items": kind(item) }),

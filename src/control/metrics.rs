@@ -113,7 +113,11 @@ fn cache(page: &mut Page, report: &Stats) {
     for (name, help, value) in [
         ("cache_entries", "Answers kept.", cache.entries),
         ("cache_capacity_entries", "Answers that may be kept.", cache.capacity_entries),
-        ("cache_negative_entries", "Answers kept that say that a name or a type does not exist.", cache.negative_entries),
+        (
+            "cache_negative_entries",
+            "Answers kept that say that a name or a type does not exist.",
+            cache.negative_entries,
+        ),
         ("cache_size_bytes", "Octets of the answers kept.", cache.size_bytes),
         ("cache_capacity_bytes", "Octets that they may take.", cache.capacity_bytes),
     ] {

@@ -1,16 +1,20 @@
 //! The pipeline as what knows the answers.
 
-use super::{Answerer, Worked};
+use super::{Answerer, FastPath, Worked};
 use crate::clock::Tick;
 use crate::dns::wire::ParsedQuery;
 use crate::dns::{Decided, Query, Trace, Transport};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{self, Pipeline};
 use std::net::{IpAddr, SocketAddr};
 
 /// What an answer over UDP usually fits in; a longer one grows the buffer.
 const USUAL_ANSWER_BYTES: usize = 512;
 
-impl Answerer for Pipeline {
+impl FastPath for pipeline::FastPath<'_> {
+    fn allows(&self, client: IpAddr) -> bool {
+        Self::allows(self, client)
+    }
+
     fn answer_cached(
         &self,
         parsed: &ParsedQuery<'_>,
@@ -22,6 +26,14 @@ impl Answerer for Pipeline {
     ) -> Option<Decided> {
         Self::answer_cached(self, parsed, client, local, transport, now, out)
     }
+}
+
+impl Answerer for Pipeline {
+    type FastPath<'a> = pipeline::FastPath<'a>;
+
+    fn fast_path(&self) -> Self::FastPath<'_> {
+        Self::fast_path(self)
+    }
 
     async fn answer(&self, query: &Query) -> Worked {
         let mut trace = Trace::off();
@@ -30,10 +42,6 @@ impl Answerer for Pipeline {
         self.respond(query, &answer, &mut bytes);
         let decided = Decided { origin: answer.origin, view: trace.view, by: trace.by };
         Worked { decided, upstream: trace.upstream, bytes }
-    }
-
-    fn allows(&self, client: IpAddr) -> bool {
-        Self::allows(self, client)
     }
 
     fn now(&self) -> Tick {

@@ -115,6 +115,7 @@ counters! {
     ControlEvicted "control_evicted_total" "Connections to them closed because others came and there may be no more.",
     TagsFull "tags_full_total" "Views, zones and routes that are not counted apart, because as many as can be are or have been.",
     RecordsLost "query_records_lost_total" "Questions that were answered but not shown to somebody who follows, or not written to the query log, because they came too fast.",
+    QueryLogUnwritten "query_log_unwritten_total" "Questions that could not be written to the query log: a full disk, a journal that is not there.",
     HostsConflicts "hosts_conflicts_total" "Hosts lines that stand against a public name, at the last load.",
     LogSuppressed "log_suppressed_total" "Log lines left out by the rate limit.",
 }

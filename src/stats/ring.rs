@@ -133,9 +133,16 @@ impl Ring {
 
     /// Returns the beginning of the oldest chunk that is not being written over.
     pub(super) fn oldest(&self) -> Cursor {
-        let at = self.floor.load(Ordering::Acquire);
-        let number = self.chunk(chunk_of(at)).get().map_or(0, |chunk| chunk[1].load(Ordering::Relaxed));
-        Cursor { at, number }
+        loop {
+            let at = self.floor.load(Ordering::Acquire);
+            if self.chunk(chunk_of(at)).get().is_none() {
+                return Cursor { at, number: 0 };
+            }
+            // Written over within that moment, it would have another number.
+            if let Some(words) = self.copy(chunk_of(at), CHUNK_HEAD) {
+                return Cursor { at, number: words[1] };
+            }
+        }
     }
 
     /// Copies the first words of a chunk; `None` when it is being written over, or has been.

@@ -532,7 +532,11 @@ mod tests {
         health.edns_broken(START);
         assert_eq!(health.story(START), (Some(START), Some((Mishap::Unreachable, START))));
         health.forget();
-        assert_eq!(health.story(START), (None, Some((Mishap::Unreachable, START))), "what happened is told all the same");
+        assert_eq!(
+            health.story(START),
+            (None, Some((Mishap::Unreachable, START))),
+            "what happened is told all the same"
+        );
         let snapshot = health.snapshot(START);
         assert_eq!((snapshot.standing, snapshot.srtt), (Standing::Unknown, None));
         assert!(health.habits(START).edns && health.claim_probe(START));

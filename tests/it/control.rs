@@ -66,6 +66,12 @@ fn assert_sound(report: &Value, validator: &jsonschema::Validator) -> u64 {
         upstreams.iter().map(|upstream| upstream[name].as_u64().unwrap_or_else(|| sum(&upstream[name]))).sum()
     };
     assert!(of_all("responses_total") + of_all("errors_total") <= of_all("queries_total"), "{report:#}");
+    let matched = |of: &str, name: &str| -> u64 {
+        report[of].as_array().unwrap().iter().map(|one| one[name].as_u64().unwrap()).sum()
+    };
+    assert!(matched("zones", "queries_total") + matched("routes", "matches_total") <= total, "{report:#}");
+    assert_eq!(report["guard"]["checks_total"], sum(&report["guard"]["verdicts_total"]));
+    assert!(cache["negative_entries"].as_u64().unwrap() <= cache["entries"].as_u64().unwrap());
     total
 }
 
@@ -96,6 +102,75 @@ fn stats_says_what_was_asked_and_its_sums_agree() {
     // Nobody is told what was asked, or by whom.
     let text = report.to_string();
     assert!(!text.contains("www.example.org") && !text.contains("none.example"), "{text}");
+}
+
+#[test]
+fn questions_are_counted_for_their_zone_or_route_whatever_answers_them_and_over_reloads() {
+    let fake = Fake::address([192, 0, 2, 1]).with("none.corp.example", Habit::NxDomain(60));
+    let route = "[[route]]\nname = \"corp\"\nnames = [\"corp.example\"]\nupstream = \"fake\"\n";
+    let config = format!("{ZONE}{route}{}", forward_to(&[fake.address]));
+    let daemon = start(&config);
+    let (socket, validator) = (stats_socket(&daemon), validator());
+    let counted = || {
+        let report = get(&socket, "/stats").json();
+        assert_sound(&report, &validator);
+        let of = |list: &str, name: &str, count: &str| {
+            report[list].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap()[count].clone()
+        };
+        let negative = report["cache"]["negative_entries"].as_u64().unwrap();
+        (of("zones", "lab.example.", "queries_total"), of("routes", "corp", "matches_total"), negative)
+    };
+    let ask_all = || {
+        for name in
+            ["lab.example", "lab.example", "none.lab.example", "a.corp.example", "a.corp.example", "x.example.org"]
+        {
+            ask(daemon.address, name);
+        }
+        ask(daemon.address, "none.corp.example");
+    };
+    ask_all();
+    assert_eq!(counted(), (json!(3), json!(3), 2));
+    let metrics = get(&socket, "/metrics").body;
+    for line in [
+        "truename_zone_queries_total{zone=\"lab.example.\",views=\"\"} 3\n",
+        "truename_route_matches_total{route=\"corp\",id=\"route.0\"} 3\n",
+        "truename_cache_negative_entries 2\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
+    // Another route comes before it in the file; answers from before are counted where they belong.
+    let first = "[[route]]\nname = \"first\"\nnames = [\"x.example.org\"]\nupstream = \"fake\"\n";
+    daemon.write("truename.toml", &format!("{first}{config}[hosts]\nfiles = []\n"));
+    assert_eq!(ask_http(&control_socket(&daemon), "POST", "/reload", "", "").json()["ok"], true);
+    ask_all();
+    assert_eq!(counted(), (json!(6), json!(6), 2));
+    let routes = get(&socket, "/routes").json();
+    assert_eq!((&routes["routes"][0]["name"], &routes["routes"][0]["matches_total"]), (&json!("first"), &json!(1)));
+    assert_eq!(ask_http(&control_socket(&daemon), "DELETE", "/cache?match=*", "", "").status, 200);
+    assert_eq!(counted().2, 0);
+}
+
+#[test]
+fn an_upstream_says_since_when_it_stands_so_and_what_last_went_wrong() {
+    let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let fake = Fake::address([192, 0, 2, 1]).with("bad.example.org", Habit::Code(truename::dns::Rcode::SERVFAIL));
+    let daemon = start(&forward_to(&[fake.address]));
+    let socket = stats_socket(&daemon);
+    let upstream = || {
+        let report = get(&socket, "/stats").json();
+        assert_sound(&report, &validator());
+        report["upstreams"].as_array().unwrap().iter().find(|up| up["group"] == "fake").unwrap().clone()
+    };
+    assert_eq!((&upstream()["last_error"], upstream().get("since")), (&Value::Null, None));
+    ask(daemon.address, "www.example.org");
+    ask(daemon.address, "bad.example.org");
+    let known = upstream();
+    assert_eq!((&known["state"], &known["last_error"]["kind"]), (&json!("up"), &json!("failed")));
+    assert!(known["since"].as_str().unwrap() <= known["last_error"]["at"].as_str().unwrap(), "{known:#}");
+    daemon.reload(&forward_to(&[gone]));
+    eventually("the other one is asked", || daemon.reloads() == 1);
+    ask(daemon.address, "other.example.org");
+    assert_eq!(upstream()["last_error"]["kind"], "unreachable");
 }
 
 #[test]

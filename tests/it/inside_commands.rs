@@ -60,10 +60,15 @@ fn each_command_shows_its_part() {
     assert_eq!(exits(&stats, &["status"]).0, Some(1), "nobody can be asked");
     assert_eq!(said(&control_socket(&daemon), &["upstreams", "enable", "fake"]), "1 enabled\n");
     let zones = said(&stats, &["zones"]);
-    assert!(zones.starts_with("ZONE          RECORDS      SERIAL  QUERIES  VIEWS  FROM\nlab.example.        1  "), "{zones}");
+    assert!(
+        zones.starts_with("ZONE          RECORDS      SERIAL  QUERIES  VIEWS  FROM\nlab.example.        1  "),
+        "{zones}"
+    );
     let routes = said(&stats, &["routes"]);
     assert!(
-        routes.starts_with("ROUTE  UPSTREAM  NAMES    ON FAILURE  QUERIES  FROM\ncorp   fake      private  servfail          0  "),
+        routes.starts_with(
+            "ROUTE  UPSTREAM  NAMES    ON FAILURE  QUERIES  FROM\ncorp   fake      private  servfail          0  "
+        ),
         "{routes}"
     );
     assert!(said(&stats, &["metrics"]).contains("\ntruename_cache_hits_total 1\n"));

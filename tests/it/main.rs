@@ -40,6 +40,7 @@ mod promises_document;
 mod promises_load;
 mod promises_privacy;
 mod queries;
+mod query_log;
 mod shortage;
 mod systemd;
 mod user_docs;

@@ -111,6 +111,29 @@ fn a_configuration_that_cannot_be_used_is_said_once_and_not_tried_for_ever() {
 }
 
 #[test]
+fn questions_are_written_to_the_journal_and_into_the_directory_of_logs() {
+    let Some(machine) = Booted::boot(&format!("{ZONE}[log]\nqueries = \"journal\"\n")) else { return };
+    machine.sh(START);
+    assert_eq!(asked(&machine, 3, ""), 3);
+    let output = |script: &str| String::from_utf8(machine.run(script).stdout).unwrap();
+    let entries = || output("journalctl -o json TRUENAME_NAME=lab.example. _SYSTEMD_UNIT=truename.service");
+    eventually("they are in the journal", || entries().lines().count() == 3);
+    let entry: serde_json::Value = serde_json::from_str(entries().lines().next().unwrap()).unwrap();
+    assert_eq!(
+        ["TRUENAME_TYPE", "TRUENAME_ZONE", "TRUENAME_ANSWERS", "SYSLOG_IDENTIFIER", "PRIORITY"].map(|key| &entry[key]),
+        ["A", "lab.example.", "10.0.0.1", "truename", "6"]
+    );
+    machine.configure(&format!("{ZONE}[log]\nqueries = \"/var/log/truename/queries.ndjson\"\n"));
+    machine.sh("systemctl reload truename.service");
+    assert_eq!(asked(&machine, 3, ""), 3);
+    let file = "/var/log/truename/queries.ndjson";
+    eventually("they are in the file", || output(&format!("grep -c lab.example. {file}")) == "3\n");
+    assert_eq!(machine.sh(&format!("stat -c '%a %U' {file}")), "640 truename\n");
+    assert_eq!(entries().lines().count(), 3, "and no longer in the journal");
+    assert!(!machine.journal().contains("WARN"), "{}", machine.journal());
+}
+
+#[test]
 fn the_control_sockets_are_the_managers_and_their_modes_decide() {
     let Some(machine) = Booted::boot(ZONE) else { return };
     machine.sh(START);

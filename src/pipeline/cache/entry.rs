@@ -250,9 +250,7 @@ pub(super) fn make(key: &KeyBuf, answer: &Answer, birth: &Birth) -> Result<(Slot
     let life_s = birth.life_s.map_or(LIFE_MASK, |life_s| life_s.min(LIFE_MASK - 1));
     let head = Head {
         times: born & BIRTH_MASK,
-        life: life_s
-            | if birth.disputed { DISPUTED } else { 0 }
-            | if is_negative(&view) { NEGATIVE } else { 0 },
+        life: life_s | if birth.disputed { DISPUTED } else { 0 } | if is_negative(&view) { NEGATIVE } else { 0 },
         epoch_and_tag: birth.epoch << Tag::BITS | u32::from(birth.tag.number()),
         fingerprint: birth.fingerprint,
         message_bytes: u16::try_from(answer.message.len()).map_err(|_| Unfit::TooLarge)?,
@@ -348,7 +346,7 @@ impl Eq for Slot {}
 
 impl Hash for Slot {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self as &dyn Keyed).hash(state);
+        state.write_u64(Keyed::hash(self));
     }
 }
 

@@ -77,7 +77,7 @@ fn config(routes: Vec<Route>) -> Config {
         guard: crate::config::Guard { references: GroupId(0), budget: std::time::Duration::ZERO },
         views: vec![view(Some(own)), view(None)],
         stats: crate::config::Stats::default(),
-        log: Log { level: LogLevel::Info, format: LogFormat::Text },
+        log: Log::default(),
         requirements: Vec::new(),
     }
 }

@@ -3,8 +3,7 @@
 use super::presentation::record_line;
 use super::*;
 use crate::config::{
-    Cache, DefaultRoute, GroupId, InlineRecord, Log, LogFormat, LogLevel, Pattern, PrivateAnswers, Rewrite, Scope,
-    Server, Zone,
+    Cache, DefaultRoute, GroupId, InlineRecord, Log, Pattern, PrivateAnswers, Rewrite, Scope, Server, Zone,
 };
 use crate::dns::Record;
 use proptest::prelude::*;
@@ -752,6 +751,6 @@ fn config() -> Config {
         guard: crate::config::Guard { references: GroupId(0), budget: std::time::Duration::ZERO },
         views: Vec::new(),
         stats: crate::config::Stats::default(),
-        log: Log { level: LogLevel::Info, format: LogFormat::Auto },
+        log: Log::default(),
     }
 }

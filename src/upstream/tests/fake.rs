@@ -57,7 +57,7 @@ pub(in crate::upstream) fn config(groups: Vec<Group>) -> Config {
         guard: crate::config::Guard { references: GroupId(0), budget: std::time::Duration::ZERO },
         views: Vec::new(),
         stats: crate::config::Stats::default(),
-        log: Log { level: LogLevel::Info, format: LogFormat::Auto },
+        log: Log::default(),
         requirements: Vec::new(),
     }
 }
