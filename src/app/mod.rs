@@ -8,6 +8,7 @@ mod daemon;
 mod inside;
 mod life;
 mod logging;
+mod network;
 mod once;
 mod pause;
 mod requirements;

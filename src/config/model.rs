@@ -86,7 +86,7 @@ pub struct GroupId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ViewId(pub u16);
 
-/// The network the machine is on, as far as answers depend on it. One constant until places exist.
+/// The network the machine is on; 0 when it cannot be told from others. Answers do not depend on it: the cache has 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct PlaceId(pub u16);
 

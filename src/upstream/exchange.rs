@@ -9,6 +9,7 @@ use super::group::{self, Next, Plan, Setting, Why};
 use super::health::Standing;
 use super::ladder::Climb;
 use super::loops::UnderWay;
+use super::place::Stay;
 use super::reply::{Poor, Sent, Shape, Worth};
 use super::seen::{Seen, poor_rank};
 use super::servers::{GroupState, Server};
@@ -49,6 +50,7 @@ pub(super) struct Exchange<'a> {
     climbs: Vec<((GroupId, usize), Climb)>,
     pub(super) start: Instant,
     pub(super) start_tick: Tick,
+    stay: Stay,
     pub(super) sends: u32,
     seen: Seen,
     /// A query was not sent for want of something of our own.
@@ -91,10 +93,16 @@ impl<'a> Exchange<'a> {
             climbs: Vec::new(),
             start: Instant::now(),
             start_tick: inner.clock.now(),
+            stay: inner.groups.here().stay(),
             sends: 0,
             seen: Seen::default(),
             scarce: false,
         }
+    }
+
+    /// Tells whether the network has not changed since the question began.
+    pub(super) fn is_from_here(&self) -> bool {
+        self.stay == self.inner.groups.here().stay()
     }
 
     /// Runs the plan of a question over the servers of a group.
@@ -221,7 +229,7 @@ impl<'a> Exchange<'a> {
                 let (server, seat) = (&members[at], (id, at));
                 let transport = self.next_rung(server, seat).unwrap_or(server.info.transport);
                 if let Sending::Failed(error) = self.attempt(server, seat, Why::Probe, transport, None) {
-                    self.gone(server, seat, transport, &error, None);
+                    self.gone(server, seat, self.sent_now(transport), &error, None);
                 }
             }
         }
@@ -255,7 +263,7 @@ impl<'a> Exchange<'a> {
         if plan.claim_along() {
             let transport = server.ways.transport(rung);
             if let Sending::Failed(error) = self.attempt(server, seat, Why::Probe, transport, None) {
-                self.gone(server, seat, transport, &error, Some(plan));
+                self.gone(server, seat, self.sent_now(transport), &error, Some(plan));
             }
         }
     }
@@ -268,7 +276,7 @@ impl<'a> Exchange<'a> {
             let mut blamed: Vec<Arc<Server>> = Vec::new();
             for late in self.attempts.open.iter_mut().filter(|attempt| !attempt.late) {
                 late.late = true;
-                if !blamed.iter().any(|server| Arc::ptr_eq(server, &late.server)) {
+                if late.is_from_here(self.inner) && !blamed.iter().any(|server| Arc::ptr_eq(server, &late.server)) {
                     late.server.health.late(now);
                     blamed.push(Arc::clone(&late.server));
                 }
@@ -298,7 +306,7 @@ impl<'a> Exchange<'a> {
             Sending::NoSocket => plan.failed(seat.1),
             // A repeat that cannot be sent (out of file descriptors, a full queue) takes nothing from those under way.
             Sending::Failed(error) if repeats > 0 => self.broken(server, &error),
-            Sending::Failed(error) => self.gone(server, seat, transport, &error, Some(plan)),
+            Sending::Failed(error) => self.gone(server, seat, self.sent_now(transport), &error, Some(plan)),
         }
     }
 
@@ -331,7 +339,7 @@ impl<'a> Exchange<'a> {
         match Channel::open(&self.inner.net, &self.inner.pool, to, way, &sent.bytes) {
             Ok(channel) => {
                 let server = Arc::clone(server);
-                let at = Instant::now();
+                let (at, stay) = (Instant::now(), self.inner.groups.here().stay());
                 self.attempts.open.push(Attempt {
                     server,
                     seat,
@@ -339,6 +347,7 @@ impl<'a> Exchange<'a> {
                     sent,
                     channel,
                     at,
+                    stay,
                     unwanted: 0,
                     late: false,
                 });
@@ -366,17 +375,17 @@ impl<'a> Exchange<'a> {
         let arrival = self.attempts.sort(at, event, self.inner);
         let now = self.inner.clock.now();
         let (server, seat) = (Arc::clone(&self.attempts.open[at].server), self.attempts.open[at].seat);
-        let transport = self.attempts.open[at].transport;
-        let edns = self.attempts.open[at].sent.edns;
+        let (transport, stay) = (self.attempts.open[at].transport, self.attempts.open[at].stay);
+        let (edns, is_from_here) = (self.attempts.open[at].sent.edns, self.attempts.open[at].is_from_here(self.inner));
         match arrival {
             Arrival::Noise => {}
             Arrival::Reply(bytes) => return self.replied(at, bytes, now, id, plan),
             Arrival::Broken(error) => {
                 self.attempts.open.swap_remove(at);
                 let plan = Some(plan).filter(|_| seat.0 == id);
-                self.gone(&server, seat, transport, &error, plan);
+                self.gone(&server, seat, (transport, stay), &error, plan);
             }
-            Arrival::OtherCase if server.health.case_missed() => {
+            Arrival::OtherCase if is_from_here && server.health.case_missed() => {
                 self.attempts.open.swap_remove(at);
                 self.again(&server, seat, (transport, edns), id, plan);
             }
@@ -494,19 +503,24 @@ impl<'a> Exchange<'a> {
         })
     }
 
+    /// Returns how a query that could not be sent would have gone.
+    fn sent_now(&self, transport: UpstreamTransport) -> (UpstreamTransport, Stay) {
+        (transport, self.inner.groups.here().stay())
+    }
+
     /// A query has failed for sure: the server's next rung is tried, or the server has failed.
     fn gone(
         &mut self,
         server: &Arc<Server>,
         seat: (GroupId, usize),
-        transport: UpstreamTransport,
+        (transport, stay): (UpstreamTransport, Stay),
         error: &io::Error,
         plan: Option<&mut Plan>,
     ) {
         self.broken(server, error);
         let (now, rung) = (self.inner.clock.now(), server.ways.rung(transport));
-        // Out of file descriptors or memory says nothing about the server.
-        let definite = udp::is_definite(error);
+        // Out of file descriptors or memory says nothing about the server, nor does what another network does.
+        let definite = udp::is_definite(error) && stay == self.inner.groups.here().stay();
         let none_works = definite && server.ladder.failed(rung, now);
         let waits = self.attempts.wait_beside(server, rung);
         let is_over = match plan {

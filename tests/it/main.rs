@@ -36,6 +36,7 @@ mod interop;
 mod life;
 mod limits;
 mod network_changes;
+mod network_places;
 mod promises_document;
 mod promises_load;
 mod promises_privacy;
