@@ -24,6 +24,7 @@ mod encrypted_certificates;
 mod encrypted_faults;
 #[cfg(feature = "h3")]
 mod encrypted_h3;
+mod encrypted_loss;
 mod encrypted_names;
 mod encrypted_networks;
 mod encrypted_proxies;
