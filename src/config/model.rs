@@ -242,7 +242,8 @@ pub struct Route {
     pub upstream: GroupId,
     /// Whether its names are private.
     pub private: Tristate,
-    /// What follows when the group is down; `None`: servfail for private routes, default for the others.
+    /// What follows when the group is down; `None`: servfail for private routes and those to groups with a floor, default for
+    /// the others.
     pub on_failure: Option<OnFailure>,
     /// What happens to private addresses; `None`: allow for private routes, the default's for the others.
     pub private_answers: Option<PrivateAnswers>,

@@ -191,5 +191,6 @@ pub(super) fn make_reply(attempt: &Attempt, mut bytes: Vec<u8>, rtt: Duration, s
         transport: attempt.transport,
         rtt,
         sends,
+        group: attempt.seat.0,
     }
 }

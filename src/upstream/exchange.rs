@@ -17,7 +17,7 @@ use super::sockets::Need;
 use super::transport::{Channel, Way, udp};
 use super::{Acceptance, Ask, Failure, Heir, Inner, Net, Reply, awake, linger};
 use crate::clock::Tick;
-use crate::config::{GroupId, UpstreamTransport};
+use crate::config::{Floor, GroupId, UpstreamTransport};
 use crate::dns::wire::Message;
 use crate::dns::{Rcode, Stage, Trace};
 use crate::stats::Counter;
@@ -239,8 +239,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn pass_on(&mut self, state: &GroupState) {
         let name = &state.name;
         self.note("dead", || (format!("group {name}"), "go on to what stands behind it", "nothing of it answers"));
-        // Only encrypted groups give way.
-        (self.seen.silent, self.seen.secured) = (true, true);
+        self.seen.silent = true;
     }
 
     /// Returns how a server is to be asked next; nothing when every rung has been tried.
@@ -543,7 +542,6 @@ impl<'a> Exchange<'a> {
         }
         self.scarce |= !udp::is_definite(error);
         self.seen.broken = true;
-        self.seen.secured |= server.ways.are_encrypted();
         // A certificate that is not good, a proxy that refuses: the kind alone says nothing about those.
         let text = if error.get_ref().is_some() { error.to_string() } else { error.kind().to_string() };
         self.seen.tell(server, &text);
@@ -576,7 +574,9 @@ impl<'a> Exchange<'a> {
         let heir = self.ask.heir.filter(|_| !self.attempts.open.is_empty()).map(|heir| heir());
         self.linger(self.start + LINGER_FAILED, heir);
         let clock = self.seen.broken.then(|| self.inner.pool.dates().wrong_clock()).flatten();
-        self.seen.conclude(self.sends).map_err(|failure| Box::new(Failure { clock, ..*failure }))
+        let group = self.inner.groups.get(self.ask.group);
+        let floor = !self.ask.resort && group.is_some_and(|group| group.options.floor == Floor::Encrypted);
+        self.seen.conclude(self.sends).map_err(|failure| Box::new(Failure { clock, floor, ..*failure }))
     }
 
     fn linger(&mut self, until: Instant, heir: Option<Heir>) {

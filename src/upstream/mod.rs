@@ -70,6 +70,10 @@ use std::time::Duration;
 /// Option code of an Extended DNS Error (RFC 8914 section 2).
 const OPTION_EDE: u16 = 15;
 
+/// What clients are told when encrypted upstreams are out of reach and others must not be asked.
+const BELOW_FLOOR: &str =
+    "no encrypted upstream can be reached, and floor = \"encrypted\" allows no other; see on_failure";
+
 /// Every upstream group with its servers and all that is known about them. Shared by all threads.
 #[derive(Debug)]
 pub struct Upstreams(Arc<Inner>);
@@ -147,6 +151,8 @@ pub struct Reply {
     pub rtt: Duration,
     /// Queries sent for the question, to all servers.
     pub sends: u32,
+    /// The group of the server: the one that was asked first, or one that stands in for it.
+    pub group: GroupId,
 }
 
 /// Why there is no reply.
@@ -177,6 +183,8 @@ pub struct Failure {
     pub summary: String,
     /// Certificates failed because the clock of this machine is plainly wrong.
     pub clock: Option<WrongClock>,
+    /// The user wants nobody but encrypted upstreams to be asked.
+    pub floor: bool,
 }
 
 impl Failure {
@@ -188,6 +196,9 @@ impl Failure {
         }
         if let Some(clock) = &self.clock {
             return Ede { code: ede::NETWORK_ERROR, text: Cow::Owned(clock.to_string()) };
+        }
+        if self.floor && matches!(self.kind, FailureKind::Timeout | FailureKind::Network) {
+            return Ede::new(ede::NETWORK_ERROR, BELOW_FLOOR);
         }
         match self.kind {
             FailureKind::Timeout => Ede::new(ede::NO_REACHABLE_AUTHORITY, "no upstream answered in time"),

@@ -139,8 +139,8 @@ pub(super) struct GroupState {
     pub(super) outage: Arc<Outage>,
     fixed: Vec<Arc<Server>>,
     auto: bool,
-    /// What connections to the machine's resolvers need.
-    options: Arc<UpstreamOptions>,
+    /// What is written for the group: what connections to the machine's resolvers need.
+    pub(super) options: Arc<UpstreamOptions>,
     members: ArcSwap<Vec<Arc<Server>>>,
 }
 
