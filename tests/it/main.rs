@@ -24,6 +24,7 @@ mod encrypted_certificates;
 mod encrypted_faults;
 #[cfg(feature = "h3")]
 mod encrypted_h3;
+mod encrypted_loss;
 mod encrypted_names;
 mod encrypted_networks;
 mod encrypted_proxies;
@@ -36,6 +37,7 @@ mod interop;
 mod life;
 mod limits;
 mod network_changes;
+mod network_places;
 mod promises_document;
 mod promises_load;
 mod promises_privacy;
