@@ -1,5 +1,6 @@
 //! The only printer. Results go to stdout, talk to stderr.
 
+use crate::dns::foreign::is_hostile;
 use crate::dns::trace::Step;
 use std::io::{self, Write};
 
@@ -62,12 +63,12 @@ pub(super) fn trace(steps: &[Step]) -> String {
     columns(&rows)
 }
 
-/// Makes text visible that may hold foreign parts: control characters are escaped, nothing is a dash.
+/// Makes text visible that may hold foreign parts: what a terminal obeys or hides is escaped, nothing is a dash.
 pub(super) fn visible(text: &str) -> String {
     if text.is_empty() {
         return "-".to_owned();
     }
-    let one = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let one = |c: char| if is_hostile(c) { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(one).collect()
 }
 
