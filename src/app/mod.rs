@@ -10,6 +10,7 @@ mod life;
 mod logging;
 mod once;
 mod pause;
+mod probing;
 mod requirements;
 mod snapshot;
 mod sockets;

@@ -10,6 +10,7 @@ mod figures;
 mod guard;
 mod metrics;
 mod monitor;
+mod probe;
 mod query;
 mod reload;
 mod render;
