@@ -4,7 +4,7 @@ mod inside;
 
 pub(super) use inside::{
     CacheArguments, CacheCommand, MetricsArguments, MonitorArguments, PauseArguments, ReadArguments, ReloadArguments,
-    SocketArguments, StatsArguments, SwitchArguments,
+    SocketArguments, StatsArguments, SwitchArguments, TopArguments,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -57,6 +57,9 @@ Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no a
     /// Show all that the running daemon has counted
     #[command(after_help = inside::STATS_HELP)]
     Stats(StatsArguments),
+    /// Show the running daemon on a full screen, as it changes
+    #[command(after_help = inside::TOP_HELP)]
+    Top(TopArguments),
     /// Show the cache of the running daemon, or remove answers from it
     #[command(after_help = inside::CACHE_HELP)]
     Cache(CacheArguments),

@@ -28,6 +28,17 @@ pub(super) fn is_watched() -> bool {
     io::IsTerminal::is_terminal(&io::stderr())
 }
 
+/// Tells whether somebody sits before a screen: stdin and stdout are a terminal, and one that can be drawn on.
+pub(super) fn is_on_terminal() -> bool {
+    let can_draw = std::env::var_os("TERM").is_none_or(|kind| kind != "dumb");
+    can_draw && io::IsTerminal::is_terminal(&io::stdin()) && io::IsTerminal::is_terminal(&io::stdout())
+}
+
+/// Returns the terminal, for who draws on it.
+pub(super) fn terminal() -> io::Stdout {
+    io::stdout()
+}
+
 /// Aligns rows into columns, two blanks between them; the last column is not padded.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
