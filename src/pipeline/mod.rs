@@ -29,32 +29,33 @@ pub mod special_types;
 pub mod view;
 pub mod zone;
 
+mod fast;
 mod judge;
 mod keep;
 mod refresh;
 mod state;
 mod text;
 
+pub use fast::FastPath;
 pub use state::{Parts, State};
 
 use crate::clock::{Clock, Tick};
 use crate::config::{OnFailure, PrivateAnswers, ViewId};
 use crate::dns::answer::ede;
-use crate::dns::encode::{self, ClientShape, MessageBuilder};
-use crate::dns::wire::{Message, ParsedQuery, Section, flag};
-use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace, Transport};
+use crate::dns::encode::{self, MessageBuilder};
+use crate::dns::wire::{Message, Section, flag};
+use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace};
 use crate::stats::{Counter, Stats};
 use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
 use arc_swap::ArcSwap;
-use cache::{Guard, KeyBuf, Lookup, Role, Serve, Staleness};
+use cache::{Guard, KeyBuf, Role, Staleness};
 use compose::AddressPolicy;
 use judge::{Judged, Learnt, Unusable};
 use keep::{Late, PLACE, Provenance, keep};
 use refresh::{Background, StaleAnswer};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use text::{asker, key_text, log_hit, origin_text, staleness_text};
+use text::{asker, key_text, origin_text, staleness_text};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, Level};
@@ -186,70 +187,10 @@ impl Pipeline {
         self.clock.now()
     }
 
-    /// Tells whether this client may ask.
-    #[must_use]
-    pub fn allows(&self, client: IpAddr) -> bool {
-        self.state.load().access.allows(client)
-    }
-
     /// Returns the largest datagram to send.
     #[must_use]
     pub fn udp_payload_bytes(&self) -> u16 {
         self.state.load().config.server.udp_payload_bytes
-    }
-
-    /// The fast path, stages 2, 3 and 10 in one: appends a cached answer for this client and returns its origin, or
-    /// `None` when the question needs work. No allocation, no await, one short lock of one cache shard.
-    pub fn answer_cached(
-        &self,
-        parsed: &ParsedQuery<'_>,
-        client: SocketAddr,
-        local: SocketAddr,
-        transport: Transport,
-        now: Tick,
-        out: &mut Vec<u8>,
-    ) -> Option<Origin> {
-        let message = &parsed.message;
-        // Cookies, padding and the like are not refused, only answered off the fast path.
-        if message.qclass() != crate::dns::wire::CLASS_IN || parsed.edns.is_some_and(|edns| !edns.options.is_empty()) {
-            return None;
-        }
-        let state = self.state.load();
-        let key = KeyBuf::new(&Lookup {
-            place: PLACE,
-            view: state.views.of(client.ip(), local),
-            qname: message.qname(),
-            qtype: message.qtype(),
-            dnssec_ok: parsed.dnssec_ok(),
-            checking_disabled: message.has(flag::CD),
-        });
-        let udp_payload_bytes = state.config.server.udp_payload_bytes;
-        let shape = ClientShape {
-            id: message.id(),
-            flags: message.flags(),
-            qname: message.qname(),
-            edns: parsed.edns.is_some(),
-            dnssec_ok: parsed.dnssec_ok(),
-            limit_bytes: match transport {
-                Transport::Udp => usize::from(parsed.payload_bytes().min(udp_payload_bytes)),
-                Transport::Tcp => encode::MAX_MESSAGE_BYTES,
-            },
-            our_payload_bytes: udp_payload_bytes,
-        };
-        let serve = Serve { epoch: state.epoch, now, extended_errors: state.config.server.edns_errors };
-        let hit = state.cache.answer_into(&key, serve, &shape, out)?;
-        if hit.ask_again
-            && let Ok(qname) = Name::from_wire(message.qname())
-        {
-            let (dnssec_ok, checking_disabled) = (parsed.dnssec_ok(), message.has(flag::CD));
-            let question =
-                QuestionKey { qname: qname.to_lower(), qtype: message.qtype(), dnssec_ok, checking_disabled };
-            self.prefetch(&state, state.views.of(client.ip(), local), question);
-        }
-        if tracing::enabled!(Level::DEBUG) {
-            log_hit(message, client, transport, hit.origin);
-        }
-        Some(hit.origin)
     }
 
     /// Decides one query, every stage in order, within [`BUDGET`]. Always returns an answer.
