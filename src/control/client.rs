@@ -70,7 +70,7 @@ pub async fn fetch(socket: &Path, method: &Method, target: &str) -> Result<Bytes
 ///
 /// # Errors
 /// As [`ask`].
-pub async fn follow(socket: &Path, target: &str) -> Result<Lines, ClientError> {
+pub async fn lines(socket: &Path, target: &str) -> Result<Lines, ClientError> {
     let (response, driver) = within_patience(send(socket, &Method::GET, target, String::new())).await?;
     if !response.status().is_success() {
         return Err(problem(response.status(), &whole(response).await?));
@@ -195,7 +195,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await.unwrap();
             drop(stream.write_all(&body).await);
         });
-        let lines = follow(&path, "/queries?follow=1").await;
+        let lines = lines(&path, "/queries?follow=1").await;
         (folder, lines)
     }
 

@@ -53,7 +53,7 @@ pub(super) async fn queries(socket: PathBuf, news: Sender<News>) {
 }
 
 async fn follow(socket: &std::path::Path, news: &Sender<News>) -> Result<(), ClientError> {
-    let mut lines = client::follow(socket, "/queries?follow=1").await?;
+    let mut lines = client::lines(socket, "/queries?follow=1").await?;
     if news.send(News::Queries(Vec::new())).await.is_err() {
         return Ok(());
     }
