@@ -2,6 +2,7 @@
 
 use super::life::{Life, written};
 use super::once::{self, Asked};
+use super::probing::{Probes, unknown};
 use crate::clock::{self, Tick};
 use crate::config::{ListFormat, OnFailure, ViewId, diagnostic, load};
 use crate::control::report::{self, Counts, Guard, Latency};
@@ -12,7 +13,7 @@ use crate::pipeline::cache::Flush;
 use crate::pipeline::{Pipeline, State};
 use crate::stats::{Answers, Counter, Source, Stats};
 use crate::system::process;
-use crate::upstream::{Mishap, ServerStatus, Standing};
+use crate::upstream::{Mishap, ServerStatus, Standing, WrongClock};
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub(super) struct Inside {
     pub(super) life: Arc<Life>,
     pub(super) in_flight: InFlight,
     pub(super) wanted: mpsc::Sender<Wanted>,
+    pub(super) probes: Probes,
 }
 
 impl Inside {
@@ -91,6 +93,7 @@ impl Inside {
             cache: cache(&state, stats, &answers),
             latency_seconds: latencies,
             upstreams: state.upstreams.status().iter().map(|status| upstream(status, now)).collect(),
+            wrong_clock: state.upstreams.wrong_clock().map(|clock| wrong_clock(&clock)),
             guard: guard(stats),
             zones: zones(&state, &answers),
             routes: routes(&state, &answers),
@@ -189,13 +192,14 @@ impl Daemon for Inside {
         let state = self.pipeline.state();
         let switched = state.upstreams.switch(label, on);
         if switched == 0 {
-            let known: Vec<String> =
-                state.upstreams.status().iter().map(|status| status.info.label.to_string()).collect();
-            let detail = "there is no such server or group; `upstreams` lists the servers";
-            return Err(Problem::not_found("unknown-upstream", detail).with("upstreams", known));
+            return Err(unknown(&state));
         }
         tracing::warn!(upstream = label, on, "an upstream was switched over the control socket");
         Ok(switched)
+    }
+
+    async fn probe(&self, label: &str) -> Result<Value, Problem> {
+        self.probes.probe(&self.pipeline.state(), label).await
     }
 
     async fn reload(&self) -> Result<Outcome, Problem> {
@@ -314,6 +318,12 @@ fn upstream(status: &ServerStatus, now: Tick) -> report::Upstream {
         latency_seconds: Latency::from(status.rtts.clone()),
         last_error,
     }
+}
+
+/// Says how the clock is wrong.
+pub(super) fn wrong_clock(clock: &WrongClock) -> report::WrongClock {
+    let [here, certificate] = [clock.here(), clock.certificate()].map(written);
+    report::WrongClock { here, certificate, text: clock.to_string() }
 }
 
 fn zones(state: &State, answers: &Answers) -> Vec<report::Zone> {

@@ -5,8 +5,9 @@ use super::daemon::{self, encoded};
 use super::exit::{Failed, Outcome};
 use super::figures::{table, time};
 use super::render;
+use crate::control::client::{self, ClientError};
 use crate::control::queries::Line;
-use crate::control::{Door, client, place};
+use crate::control::{Door, place};
 use serde::Deserialize;
 use std::io;
 
@@ -57,23 +58,33 @@ fn target(arguments: &LogArguments) -> String {
 
 fn follow(arguments: &LogArguments, target: &str) -> Result<Outcome, Failed> {
     let socket = place::find(arguments.read.at.socket.as_deref(), Door::Control);
-    let mut is_first = true;
-    let ended = client::follow(&socket, target, |text| {
-        if arguments.read.json {
-            return render::result(text);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut lines = client::lines(&socket, target).await.map_err(Failed::Daemon)?;
+        let mut is_first = true;
+        while let Some(line) = lines.next().await.map_err(Failed::Daemon)? {
+            // One of nothing says only that the daemon is there.
+            if line.is_empty() {
+                continue;
+            }
+            if std::mem::take(&mut is_first) && !arguments.read.json {
+                render::result(&padded(&HEAD.map(str::to_owned)))?;
+            }
+            show(arguments, &String::from_utf8_lossy(&line))?;
         }
-        if std::mem::take(&mut is_first) {
-            render::result(&padded(&HEAD.map(str::to_owned)))?;
-        }
-        match serde_json::from_str::<Line>(text) {
-            Ok(line) => render::result(&coloured(&line, &padded(&cells(&line)))),
-            Err(_) => lost(text),
-        }
-    });
-    ended.map_err(Failed::Daemon)??;
-    // It never ends by itself.
-    let why = "the daemon has ended the connection".to_owned();
-    Err(Failed::Daemon(client::ClientError::Broken(why)))
+        // It never ends by itself.
+        Err(Failed::Daemon(ClientError::Broken("the daemon has ended the connection".to_owned())))
+    })
+}
+
+fn show(arguments: &LogArguments, text: &str) -> io::Result<()> {
+    if arguments.read.json {
+        return render::result(text);
+    }
+    match serde_json::from_str::<Line>(text) {
+        Ok(line) => render::result(&coloured(&line, &padded(&cells(&line)))),
+        Err(_) => lost(text),
+    }
 }
 
 /// Says how many were lost, on stderr: they are not part of the log.

@@ -11,6 +11,7 @@ mod guard;
 mod log;
 mod metrics;
 mod monitor;
+mod probe;
 mod query;
 mod reload;
 mod render;
@@ -18,6 +19,7 @@ mod run;
 mod stats;
 mod status;
 mod tables;
+mod top;
 mod upstreams;
 
 use args::{Arguments, Command};
@@ -39,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Query(arguments) => query::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),
         Command::Zones(arguments) => tables::zones(&arguments),

@@ -1,5 +1,6 @@
 //! The only printer. Results go to stdout, talk to stderr.
 
+use crate::dns::foreign::is_hostile;
 use crate::dns::trace::Step;
 use std::io::{self, Write};
 
@@ -25,6 +26,17 @@ pub(super) fn complain(text: &str) {
 /// Tells whether somebody looks on: stderr is a terminal.
 pub(super) fn is_watched() -> bool {
     io::IsTerminal::is_terminal(&io::stderr())
+}
+
+/// Tells whether somebody sits before a screen: stdin and stdout are a terminal, and one that can be drawn on.
+pub(super) fn is_on_terminal() -> bool {
+    let can_draw = std::env::var_os("TERM").is_none_or(|kind| kind != "dumb");
+    can_draw && io::IsTerminal::is_terminal(&io::stdin()) && io::IsTerminal::is_terminal(&io::stdout())
+}
+
+/// Returns the terminal, for who draws on it.
+pub(super) fn terminal() -> io::Stdout {
+    io::stdout()
 }
 
 /// Aligns rows into columns, two blanks between them; the last column is not padded.
@@ -72,14 +84,12 @@ pub(super) fn yellow(line: &str) -> String {
     format!("\u{1b}[33m{line}\u{1b}[0m")
 }
 
-/// Makes text visible that may hold foreign parts: control characters, and those that turn the direction of writing (UAX 9),
-/// are escaped, nothing is a dash.
+/// Makes text visible that may hold foreign parts: what a terminal obeys or hides is escaped, nothing is a dash.
 pub(super) fn visible(text: &str) -> String {
     if text.is_empty() {
         return "-".to_owned();
     }
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let one = |c: char| if c.is_control() || turns(c) { c.escape_default().to_string() } else { c.to_string() };
+    let one = |c: char| if is_hostile(c) { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(one).collect()
 }
 
