@@ -4,7 +4,7 @@ use super::cache::{self, Inserted, KeyBuf, Terms};
 use super::compose::{self, AddressPolicy};
 use super::state::{State, Way};
 use crate::clock::{Clock, Tick};
-use crate::config::{PlaceId, PrivateAnswers, ViewId};
+use crate::config::{GuardMode, PlaceId, PrivateAnswers, ViewId};
 use crate::dns::wire::Message;
 use crate::dns::{Answer, Origin, QuestionKey};
 use crate::stats::{Counter, Stats};
@@ -74,8 +74,9 @@ pub(super) struct Late {
 impl Late {
     /// Stages 7 to 9 for such a reply. One whose alias leads elsewhere is left alone: following it is for a question.
     pub(super) fn keep(&self, reply: &Reply) {
+        let guarded = self.way.guard == GuardMode::Enforce;
         // Only a trusted reply is good for a guarded name without being held against one.
-        if self.way.guarded && !self.state.is_reference(reply) {
+        if guarded && !self.state.is_reference(reply) {
             return;
         }
         let policy = AddressPolicy { private_answers: self.private_answers, server_is_private: reply.is_private };
@@ -87,6 +88,10 @@ impl Late {
         let Ok(mut composed) = compose::compose(&self.question, &reply.message, policy, false) else { return };
         let is_elsewhere = |alias| self.state.is_elsewhere(self.view, &self.question, &self.way, alias);
         if composed.broken || composed.aliases.iter().any(is_elsewhere) {
+            return;
+        }
+        // Nor is one operator's word enough to deny it.
+        if guarded && !composed.answer.has_records() {
             return;
         }
         self.state.soften(self.view, &self.question, &mut composed);

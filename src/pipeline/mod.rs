@@ -38,13 +38,13 @@ mod text;
 pub use state::{Parts, State};
 
 use crate::clock::{Clock, Tick};
-use crate::config::{OnFailure, PrivateAnswers, ViewId};
+use crate::config::{GuardMode, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::answer::ede;
 use crate::dns::encode::{self, ClientShape, MessageBuilder};
 use crate::dns::wire::{Message, ParsedQuery, Section, flag};
 use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace, Transport};
 use crate::stats::{Counter, Stats};
-use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
+use crate::upstream::{Acceptance, Ask, Failure, Heir, Hold, Reply};
 use arc_swap::ArcSwap;
 use cache::{Guard, KeyBuf, Lookup, Role, Serve, Staleness};
 use compose::AddressPolicy;
@@ -128,8 +128,12 @@ struct Work<'a> {
     started: Instant,
     /// What has come to be known of the answer.
     known: Provenance,
-    /// A name on the way was guarded, so that what its aliases lead to is too.
-    guarded: bool,
+    /// How the names on the way were guarded, so that what their aliases lead to is too.
+    guard: GuardMode,
+    /// Where the channel of a reply in a datagram is left, when somebody wants to listen on.
+    hold: Option<Arc<Hold>>,
+    /// No server of this operator is asked.
+    apart_from: Option<Arc<str>>,
     trace: &'a mut Trace,
 }
 
@@ -269,7 +273,9 @@ impl Pipeline {
             deadline: started + BUDGET,
             started,
             known: Provenance::default(),
-            guarded: false,
+            guard: GuardMode::Off,
+            hold: None,
+            apart_from: None,
             trace,
         };
         // No timer around the whole: the two awaits in it, the exchange and the wait for a leader, have the deadline.
@@ -476,7 +482,7 @@ impl Pipeline {
     async fn hop(&self, question: &QuestionKey, is_alias: bool, work: &mut Work<'_>) -> Hop {
         // What is cached of an unguarded name nobody has looked at.
         if is_alias
-            && !work.guarded
+            && work.guard != GuardMode::Enforce
             && let Found::Fresh(answer) = self.cached(question, &KeyBuf::of(PLACE, work.view, question), work)
         {
             return Hop::end(answer);
@@ -489,8 +495,8 @@ impl Pipeline {
         if question.qtype == Rtype::ANY {
             return Hop::end(special_types::minimal_any(&question.qname));
         }
-        let way = work.state.way(work.view, question, system_only, work.guarded);
-        work.guarded |= way.guarded;
+        let way = work.state.way(work.view, question, system_only, work.guard);
+        work.guard = work.guard.max(way.guard);
         if !is_alias {
             work.known.own_fingerprint = work.state.fingerprint_on(work.view, question, &way);
         }
@@ -520,12 +526,19 @@ impl Pipeline {
                 way.because.clone(),
             )
         });
-        let asked = self.exchange(question, &way, work).await;
-        let judged = if way.guarded {
-            self.judge(question, &way, asked, work).await
+        let judged = if way.guard == GuardMode::Enforce {
+            self.guarded(question, &way, work).await
         } else {
+            let watches = way.guard == GuardMode::Watch && work.state.config.guard.hold_on;
+            work.hold = watches.then(Arc::default);
+            let asked = self.exchange(question, &way, work).await;
             asked.map_err(Unusable::Failed).map(Judged::unlooked)
         };
+        if way.guard == GuardMode::Watch
+            && let Ok(judged) = &judged
+        {
+            self.watch(question, &way, judged, work);
+        }
         let Judged { reply, policy, keep_at_most, why } = match judged {
             Ok(judged) => judged,
             Err(Unusable::Failed(failure)) => return Hop::end(failed(question, &failure, way.local_when_alone)),
@@ -645,12 +658,15 @@ impl Pipeline {
             };
             Box::new(move |reply| late.keep(&reply))
         };
+        let hold = work.hold.clone();
         let ask = Ask {
             group,
             question,
             deadline: work.deadline,
             only_private: way.only_private,
             resort,
+            apart_from: work.apart_from.as_deref(),
+            hold: hold.as_deref(),
             acceptable: &acceptable,
             heir: Some(&heir),
         };

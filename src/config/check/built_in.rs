@@ -4,6 +4,7 @@
 use super::routes::preset_patterns;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::{Table, Value};
+use crate::config::file::GUARD;
 use crate::config::get;
 use crate::config::model::{
     DefaultRoute, GroupId, Location, OnFailure, Pattern, Proxy, Route, Rung, Tristate, Upstream, UpstreamOptions,
@@ -58,7 +59,7 @@ pub(crate) fn routes(
         private: Tristate::False,
         on_failure: Some(OnFailure::Default),
         private_answers: None,
-        guard: None,
+        guard: Some(get::meaning(table, "trusted_guard", &GUARD)),
         at,
     }]
 }

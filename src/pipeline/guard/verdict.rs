@@ -155,6 +155,7 @@ signs! {
     NoData 0 "no-data" "No data, where trusted upstreams have some.",
     DeniedName 0 "denied-name" "The name is said not to exist, and trusted upstreams have data of it.",
     NameMissing 0 "name-missing" "Trusted upstreams say that the name does not exist.",
+    NothingLeft 0 "nothing-left" "One trusted upstream says that there is nothing, where there was something before or must be.",
     ChainEnds 0 "chain-ends" "The aliases end in nothing.",
     ChainLoops 0 "chain-loops" "The aliases lead back to themselves.",
     Failure 0 "failure" "No reply, or one that says that the upstream failed.",
