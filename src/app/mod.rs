@@ -5,6 +5,7 @@
 
 mod build;
 mod daemon;
+mod incidents;
 mod inside;
 mod life;
 mod logging;

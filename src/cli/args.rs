@@ -3,8 +3,8 @@
 mod inside;
 
 pub(super) use inside::{
-    CacheArguments, CacheCommand, MetricsArguments, MonitorArguments, PauseArguments, ReadArguments, ReloadArguments,
-    SocketArguments, StatsArguments, SwitchArguments,
+    CacheArguments, CacheCommand, IncidentsArguments, IncidentsCommand, MetricsArguments, MonitorArguments,
+    PauseArguments, ReadArguments, ReloadArguments, SocketArguments, StatsArguments, SwitchArguments,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -78,6 +78,9 @@ Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no a
     /// Judge the running daemon for Nagios and its kin
     #[command(after_help = inside::MONITOR_HELP)]
     MonitorCheck(MonitorArguments),
+    /// Show what the running daemon has found against upstreams
+    #[command(after_help = inside::INCIDENTS_HELP)]
+    Incidents(IncidentsArguments),
     /// List the upstream servers, or ask each of them to see how well it goes
     #[command(after_help = "Examples:
   truename upstreams                             all servers of the configuration, groups nobody uses included

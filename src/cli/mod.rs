@@ -8,6 +8,7 @@ mod daemon;
 mod exit;
 mod figures;
 mod guard;
+mod incidents;
 mod metrics;
 mod monitor;
 mod query;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::MonitorCheck(arguments) => return monitor::run(&arguments),
         Command::Upstreams(arguments) => upstreams::run(arguments.what.as_ref()),
         Command::Guard(arguments) => guard::run(&arguments),
+        Command::Incidents(arguments) => incidents::run(&arguments),
     };
     exit::status(result)
 }

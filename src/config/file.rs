@@ -242,6 +242,13 @@ static GUARD_TABLE: TableDef = TableDef {
             doc: "Listen for a second reply to a question that went out in a plain datagram, when nothing confirms the first: \
                   forged replies win races. 150 ms, 400 ms for a day after such a pair was seen, never longer than `budget`.",
         },
+        Key {
+            name: "persist",
+            kind: Kind::Boolean,
+            presence: Default("true"),
+            doc: "Keep incidents in the state directory over restarts: what was found against upstreams, with the names and \
+                  packets concerned. Read at the start only.",
+        },
     ],
 };
 

@@ -174,6 +174,8 @@ pub struct Guard {
     pub budget: Duration,
     /// Replies in datagrams that nothing confirms are followed by listening for a second one.
     pub hold_on: bool,
+    /// Incidents are kept on disk over restarts.
+    pub persist: bool,
 }
 
 /// Rebinding protection: what happens to private addresses in answers.

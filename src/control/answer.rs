@@ -80,6 +80,17 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
             let qname = parse_name(parameters.require("name")?)?;
             Reply::json(&daemon.query(qname, parse_type(parameters.get("type").unwrap_or("A"))?).await)
         }
+        Action::Incidents => {
+            let open = match parameters.get("open") {
+                None | Some("0") => false,
+                Some("1") => true,
+                Some(_) => return Err(Problem::bad_request("bad-open", "open is 0 or 1")),
+            };
+            Reply::json(&daemon.incidents(open))
+        }
+        Action::Incident => Reply::json(&daemon.incident(&name).ok_or_else(no_incident)?),
+        Action::Acknowledge if daemon.acknowledge(&name) => Reply::json(&json!({ "acknowledged": true })),
+        Action::Acknowledge => return Err(no_incident()),
         Action::CacheList => {
             let matching = Matching::parse(parameters.get("match").unwrap_or("*"))?;
             Reply::json(&daemon.cached(&matching, limit(&parameters)?))
@@ -105,6 +116,10 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
         Action::Resume => ended(&daemon.resume().await?),
         Action::CheckConfig => Reply::json(&daemon.check(request::text(request.into_body()).await?).await),
     })
+}
+
+fn no_incident() -> Problem {
+    Problem::not_found("unknown-incident", "there is no such incident; `truename incidents` lists those there are")
 }
 
 fn ended(outcome: &Outcome) -> Reply {
@@ -162,7 +177,7 @@ fn find(way: Way, request: &Request<Incoming>) -> Result<(&'static Endpoint, &st
 fn stats(daemon: &impl Daemon, parameters: &Parameters) -> Result<Reply, Problem> {
     let report = daemon.stats();
     // The tag says whether something has happened, not whether time has passed.
-    let tag = (&report.queries, &report.counters, &report.upstreams, &report.config, &report.started_at);
+    let tag = (&report.queries, &report.counters, &report.upstreams, &report.guard, &report.config, &report.started_at);
     let Some(sections) = parameters.get("section") else { return Ok(Reply::json(&report).tagged_by(&tag)) };
     let mut whole = to_object(&report);
     let mut chosen = Map::new();

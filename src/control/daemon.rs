@@ -27,6 +27,15 @@ pub trait Daemon: Send + Sync + 'static {
     /// Answers a question as a client's would be.
     fn query(&self, qname: Name, qtype: Rtype) -> impl Future<Output = Value>;
 
+    /// Lists what was found against upstreams, the latest first; only what nobody has taken note of when `open`.
+    fn incidents(&self, open: bool) -> Value;
+
+    /// Returns one of them with its evidence and packets.
+    fn incident(&self, id: &str) -> Option<Value>;
+
+    /// Takes note of one; tells whether it exists.
+    fn acknowledge(&self, id: &str) -> bool;
+
     /// Lists cached answers, so many at most.
     fn cached(&self, matching: &Matching, limit: usize) -> Value;
 

@@ -32,6 +32,7 @@ mod encrypted_ways_out;
 mod faults;
 mod forward;
 mod guard_eval;
+mod guard_live;
 mod interop;
 mod life;
 mod limits;

@@ -92,6 +92,49 @@ pub(super) const CACHE_HELP: &str = "Examples:
 
 Exit status: 1 when `get` finds nothing.";
 
+/// `truename incidents`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct IncidentsArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    #[command(subcommand)]
+    pub(in crate::cli) what: Option<IncidentsCommand>,
+}
+
+/// What to do with incidents.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum IncidentsCommand {
+    /// List them, the latest first
+    List {
+        /// Only those that nobody has taken note of
+        #[arg(long)]
+        open: bool,
+    },
+    /// Show one with its evidence and packets
+    Show {
+        /// Its number, such as in-20261120-0007 or 7
+        id: String,
+    },
+    /// Take note of one, so that it no longer counts as open
+    Ack {
+        /// Its number
+        id: String,
+    },
+    /// Print one as Markdown, to be sent to whoever runs the network; with --json as JSON
+    Export {
+        /// Its number
+        id: String,
+    },
+}
+
+pub(super) const INCIDENTS_HELP: &str = "Examples:
+  truename incidents                       the latest first
+  truename incidents list --open
+  truename incidents show 7
+  truename incidents export 7 > report.md
+
+Exit status: 1 when there is no such incident.";
+
 /// `truename reload`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReloadArguments {

@@ -25,6 +25,7 @@
 pub mod evidence;
 pub mod incident;
 pub mod memory;
+pub mod record;
 pub mod replay;
 pub mod reply;
 pub mod rules;

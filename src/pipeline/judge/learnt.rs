@@ -2,20 +2,26 @@
 
 use super::parties::Parties;
 use crate::clock::{self, Tick};
+use crate::pipeline::Pipeline;
 use crate::pipeline::guard::evidence::Habits;
-use crate::pipeline::guard::incident::{Book, Finding, Recorded, WallTime};
+use crate::pipeline::guard::incident::{Book, Finding, Incident, IncidentId, Recorded, WallTime};
 use crate::pipeline::guard::memory::Memory;
 use crate::pipeline::guard::reply::Content;
-use crate::pipeline::guard::verdict::Decision;
+use crate::pipeline::guard::verdict::{Decision, Given};
 use crate::pipeline::keep::PLACE;
 use crate::stats::{Counter, Stats};
 use crate::upstream::Reply;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
+use tokio::sync::Notify;
 
 /// What the guard has learnt since the start; kept over reloads.
 #[derive(Debug, Default)]
-pub(in crate::pipeline) struct Learnt(Mutex<Tables>);
+pub(in crate::pipeline) struct Learnt {
+    tables: Mutex<Tables>,
+    /// Told when an incident is new or another one.
+    changed: Arc<Notify>,
+}
 
 #[derive(Debug, Default)]
 struct Tables {
@@ -26,7 +32,7 @@ struct Tables {
 impl Learnt {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // The tables are whole between any two statements that could panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what a server is known to do.
@@ -56,7 +62,7 @@ impl Learnt {
     }
 
     /// Keeps what this question has taught, and records what was found against somebody.
-    pub(super) fn learn(&self, parties: &Parties, decision: &Decision, now: Tick, stats: &Stats) {
+    pub(super) fn learn(&self, parties: &Parties, decision: &Decision, served: Given, now: Tick, stats: &Stats) {
         let mut tables = self.tables();
         let Tables { memory, book } = &mut *tables;
         let Parties { about, evidence, .. } = parties;
@@ -90,13 +96,59 @@ impl Learnt {
             qname: &about.qname,
             qtype: about.qtype,
             decision,
+            served,
             packets: &packets,
             at: WallTime(at),
         };
-        if let Recorded::New(_) = book.record(&finding) {
+        let recorded = book.record(&finding);
+        if recorded != Recorded::Nothing {
+            self.changed.notify_one();
+        }
+        if let Recorded::New(_) = recorded {
             stats.count(Counter::GuardIncidents);
             let (upstream, verdict, score) = (&*suspect.server, decision.verdict.as_str(), decision.assessment.score);
             tracing::warn!(upstream, verdict, score, "a reply does not stand beside a trusted one");
         }
+    }
+}
+
+impl Pipeline {
+    /// Returns the incidents, the one seen longest ago first.
+    #[must_use]
+    pub fn incidents(&self) -> Vec<Incident> {
+        self.learnt.tables().book.iter().cloned().collect()
+    }
+
+    /// Returns one.
+    #[must_use]
+    pub fn incident(&self, id: IncidentId) -> Option<Incident> {
+        self.learnt.tables().book.get(id).cloned()
+    }
+
+    /// Returns how many incidents nobody has taken note of, and the number of the one seen last.
+    #[must_use]
+    pub fn open_incidents(&self) -> (usize, Option<String>) {
+        let tables = self.learnt.tables();
+        (tables.book.open_count(), tables.book.iter().next_back().map(Incident::id_text))
+    }
+
+    /// Marks one as taken note of; returns whether it exists.
+    pub fn acknowledge(&self, id: IncidentId) -> bool {
+        let exists = self.learnt.tables().book.acknowledge(id);
+        if exists {
+            self.learnt.changed.notify_one();
+        }
+        exists
+    }
+
+    /// Takes over incidents from before the start.
+    pub fn restore_incidents(&self, before: Vec<Incident>) {
+        self.learnt.tables().book.restore(before);
+    }
+
+    /// Returns what is told when an incident is new or another one.
+    #[must_use]
+    pub fn incidents_changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.learnt.changed)
     }
 }

@@ -20,7 +20,7 @@ pub(super) use parties::{Judged, Unusable};
 
 use super::guard::evidence::Probe;
 use super::guard::reply::Question;
-use super::guard::verdict::{Decision, Serve, Side, Verdict};
+use super::guard::verdict::{Decision, Given, Serve, Side, Verdict};
 use super::guard::{Compare, HoldOn, Judgement, Policy, judge};
 use super::state::{State, Way};
 use super::text::key_text;
@@ -74,7 +74,7 @@ impl Pipeline {
         parties.evidence.tried.insert(Probe::AskTrusted);
         self.learnt.recall(&mut parties, self.clock.now());
         let decision = self.settle(&policy(GuardMode::Enforce, state), question, way, &mut parties, work).await;
-        self.conclude(&parties, &decision);
+        self.conclude(&parties, &decision, decision.serve.given());
         work.step(Stage::Guard, || told(question, &decision));
         served(parties, &decision)
     }
@@ -175,9 +175,10 @@ impl Pipeline {
         self.judge_behind(Subject::of(question, way, work).behind(), parties, None);
     }
 
-    /// Judges without a client; `route` is what is still waited for.
+    /// Judges without a client, who was given something already; `route` is what is still waited for.
     fn judge_behind(&self, subject: Subject, mut parties: Parties, route: Option<Asking>) {
         let pipeline = self.clone();
+        let given = if route.is_some() { Given::Trusted } else { Given::Suspect };
         self.behind(async move {
             let Subject { state, question, way, .. } = &subject;
             if let Some(route) = route {
@@ -188,7 +189,7 @@ impl Pipeline {
             let mut work = subject.work(&mut trace);
             let policy = policy(way.guard, state);
             let decision = pipeline.settle(&policy, question, way, &mut parties, &mut work).await;
-            pipeline.conclude(&parties, &decision);
+            pipeline.conclude(&parties, &decision, given);
         });
     }
 
@@ -272,9 +273,9 @@ impl Pipeline {
     }
 
     /// Counts a decision and learns from it.
-    fn conclude(&self, parties: &Parties, decision: &Decision) {
+    fn conclude(&self, parties: &Parties, decision: &Decision, given: Given) {
         self.stats.count(counter(decision.verdict));
-        self.learnt.learn(parties, decision, self.clock.now(), &self.stats);
+        self.learnt.learn(parties, decision, given, self.clock.now(), &self.stats);
     }
 }
 

@@ -54,7 +54,12 @@ pub(in crate::upstream) fn config(groups: Vec<Group>) -> Config {
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
         cache: Cache::NONE,
-        guard: crate::config::Guard { references: GroupId(0), budget: std::time::Duration::ZERO, hold_on: false },
+        guard: crate::config::Guard {
+            references: GroupId(0),
+            budget: std::time::Duration::ZERO,
+            hold_on: false,
+            persist: false,
+        },
         views: Vec::new(),
         stats: crate::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
