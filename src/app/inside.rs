@@ -1,11 +1,12 @@
 //! What the control sockets see of a daemon, and what they may have it do.
 
+use super::explain;
 use super::life::{Life, written};
 use super::once::{self, Asked};
 use crate::clock::{self, Tick};
 use crate::config::{ListFormat, OnFailure, ViewId, diagnostic, load};
 use crate::control::report::{self, Counts, Guard, Latency};
-use crate::control::{Daemon, Matching, Outcome, Problem};
+use crate::control::{self, Daemon, Matching, Outcome, Problem};
 use crate::dns::answer::Record;
 use crate::dns::wire::{Message, Section, flag};
 use crate::dns::{Name, Origin, Query, Rtype, Trace};
@@ -156,6 +157,11 @@ impl Daemon for Inside {
         let source =
             if answer.origin == Origin::Own { "truename itself".to_owned() } else { answer.origin.to_string() };
         once::as_json(&Asked { qname, qtype, answer, source, elapsed: started.elapsed(), trace })
+    }
+
+    async fn explain(&self, question: control::Explain) -> Value {
+        let control::Explain { qname, qtype, client, fresh } = question;
+        explain::explain(&self.pipeline, explain::Explain { qname, qtype, client, fresh }).await
     }
 
     fn incidents(&self, open: bool) -> Value {

@@ -3,8 +3,8 @@
 mod inside;
 
 pub(super) use inside::{
-    CacheArguments, CacheCommand, IncidentsArguments, IncidentsCommand, MetricsArguments, MonitorArguments,
-    PauseArguments, ReadArguments, ReloadArguments, SocketArguments, StatsArguments, SwitchArguments,
+    CacheArguments, CacheCommand, ExplainArguments, IncidentsArguments, IncidentsCommand, MetricsArguments,
+    MonitorArguments, PauseArguments, ReadArguments, ReloadArguments, SocketArguments, StatsArguments, SwitchArguments,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -51,6 +51,9 @@ Exit status: 0 no errors (warnings may be there), 1 errors.")]
 
 Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no answer.")]
     Query(QueryArguments),
+    /// Say why an answer is what it is: view, cache, zone, route, every reply, verdict, TTLs
+    #[command(after_help = inside::EXPLAIN_HELP)]
+    Explain(ExplainArguments),
     /// Show in one screen how the running daemon is
     #[command(after_help = inside::STATUS_HELP)]
     Status(ReadArguments),

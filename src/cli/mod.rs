@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod daemon;
 mod exit;
+mod explain;
 mod figures;
 mod guard;
 mod incidents;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         // Its statuses are those of Nagios, whatever happens.
         Command::MonitorCheck(arguments) => return monitor::run(&arguments),
         Command::Upstreams(arguments) => upstreams::run(arguments.what.as_ref()),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Guard(arguments) => guard::run(&arguments),
         Command::Incidents(arguments) => incidents::run(&arguments),
     };

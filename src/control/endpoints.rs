@@ -67,6 +67,8 @@ pub(super) enum Action {
     Views,
     /// One question, answered.
     Query,
+    /// One question, answered and explained.
+    Explain,
     /// Every incident.
     Incidents,
     /// One incident.
@@ -155,6 +157,18 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         Action::Query,
         &[("name", "the name"), ("type", "its type; A without one")],
         "Answers a question as a client's would be, and says what every stage decided.",
+    ),
+    get(
+        "/explain",
+        Where::Control,
+        Action::Explain,
+        &[
+            ("name", "the name"),
+            ("type", "its type; A without one"),
+            ("client", "the address of who is supposed to ask"),
+            ("fresh", "1: ask anew, whatever is cached"),
+        ],
+        "Answers a question and says why the answer is what it is.",
     ),
     get(
         "/incidents",
@@ -284,7 +298,12 @@ mod tests {
         for endpoint in ENDPOINTS {
             let names = matches!(
                 endpoint.action,
-                Action::Query | Action::CacheList | Action::CacheGet | Action::Incidents | Action::Incident
+                Action::Query
+                    | Action::Explain
+                    | Action::CacheList
+                    | Action::CacheGet
+                    | Action::Incidents
+                    | Action::Incident
             );
             if endpoint.method != Method::GET || names {
                 assert_eq!(endpoint.at, Where::Control, "{}", endpoint.path);

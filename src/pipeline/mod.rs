@@ -41,6 +41,7 @@ use crate::clock::{Clock, Tick};
 use crate::config::{GuardMode, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::answer::ede;
 use crate::dns::encode::{self, ClientShape, MessageBuilder};
+use crate::dns::trace::Seen;
 use crate::dns::wire::{Message, ParsedQuery, Section, flag};
 use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace, Transport};
 use crate::stats::{Counter, Stats};
@@ -130,6 +131,8 @@ struct Work<'a> {
     known: Provenance,
     /// How the names on the way were guarded, so that what their aliases lead to is too.
     guard: GuardMode,
+    /// Asked anew, whatever is cached, and not kept.
+    fresh: bool,
     /// Where the channel of a reply in a datagram is left, when somebody wants to listen on.
     hold: Option<Arc<Hold>>,
     /// No server of this operator is asked.
@@ -261,10 +264,15 @@ impl Pipeline {
         let (qname, qtype, view) = (&query.qname, query.qtype, tracing::field::Empty);
         let (client, transport) = (query.client, query.transport);
         let span = tracing::debug_span!("query", %qname, %qtype, %client, %transport, view);
-        self.answer_in_span(query, trace).instrument(span).await
+        self.answer_in_span(query, false, trace).instrument(span).await
     }
 
-    async fn answer_in_span(&self, query: &Query, trace: &mut Trace) -> Answer {
+    /// Decides one query anew, whatever is cached, for whoever wants to know what would come of it. The answer is not kept.
+    pub async fn answer_fresh(&self, query: &Query, trace: &mut Trace) -> Answer {
+        self.answer_in_span(query, true, trace).await
+    }
+
+    async fn answer_in_span(&self, query: &Query, fresh: bool, trace: &mut Trace) -> Answer {
         let started = Instant::now();
         let state = self.state.load_full();
         let mut work = Work {
@@ -274,6 +282,7 @@ impl Pipeline {
             started,
             known: Provenance::default(),
             guard: GuardMode::Off,
+            fresh,
             hold: None,
             apart_from: None,
             trace,
@@ -328,6 +337,9 @@ impl Pipeline {
         });
         let question = query.question();
         let key = KeyBuf::of(PLACE, view, &question);
+        if work.fresh {
+            return self.resolve(&question, work).await;
+        }
         let stale = match self.cached(&question, &key, work) {
             Found::Fresh(answer) => return answer,
             Found::Stale(stale) if stale.staleness == Staleness::AtOnce => return stale.answer,
@@ -347,6 +359,9 @@ impl Pipeline {
 
     /// Stage 3: an answer from the cache, if the present state would still decide it the same way.
     fn cached(&self, question: &QuestionKey, key: &KeyBuf, work: &mut Work<'_>) -> Found {
+        if work.fresh {
+            return Found::Nothing;
+        }
         let Some(cached) = work.state.cache.get(key, work.state.epoch, self.clock.now()) else {
             work.step(Stage::Cache, || {
                 (key_text(question), "miss", "nothing usable is stored under this name, type and view")
@@ -682,6 +697,14 @@ impl Pipeline {
             ),
             Err(failure) => (key_text(question), "no answer".to_owned(), failure.summary.clone()),
         });
+        if let Ok(reply) = &result {
+            work.trace.reply(|| Seen {
+                upstream: reply.server.to_string(),
+                transport: reply.transport.to_string(),
+                rtt: reply.rtt,
+                message: reply.message.clone(),
+            });
+        }
         result.map(|reply| {
             let policy = policy(reply.is_private);
             (reply, policy)

@@ -144,6 +144,7 @@ impl Pipeline {
                 started,
                 known: Provenance::default(),
                 guard: GuardMode::Off,
+                fresh: false,
                 hold: None,
                 apart_from: None,
                 trace: &mut trace,

@@ -4,12 +4,12 @@ use super::Waiter;
 use super::access::Access;
 use super::cache::{Cache, InFlight};
 use super::compose::{self, Composed};
-use super::route::Routes;
+use super::route::{Choice, Routes};
 use super::view::Views;
 use super::zone::{Context, LocalAnswer, Outcome, Zones};
 use crate::config::{Config, GroupId, GuardMode, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::wire::Section;
-use crate::dns::{Answer, Name, QuestionKey, Rcode, Rtype};
+use crate::dns::{Answer, Name, Query, QuestionKey, Rcode, Rtype};
 use crate::upstream::{Reply, Upstreams};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
@@ -97,6 +97,12 @@ impl State {
         let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
         let elsewhere = matches!(self.local(ViewId(0), &question), Outcome::NotOurs);
         !elsewhere || self.routes.find(ViewId(0), question.qname.as_wire()).private
+    }
+
+    /// Returns what the routes say about a name in lower case, for the client of a query.
+    #[must_use]
+    pub fn route_of<'a>(&'a self, query: &Query, qname: &'a Name) -> Choice<'a> {
+        self.routes.find(self.views.of(query.client.ip(), query.local), qname.as_wire())
     }
 
     /// Stage 4 for one name.

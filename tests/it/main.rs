@@ -29,6 +29,7 @@ mod encrypted_networks;
 mod encrypted_proxies;
 mod encrypted_servers;
 mod encrypted_ways_out;
+mod explain;
 mod faults;
 mod forward;
 mod guard_eval;

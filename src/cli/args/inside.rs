@@ -92,6 +92,37 @@ pub(super) const CACHE_HELP: &str = "Examples:
 
 Exit status: 1 when `get` finds nothing.";
 
+/// `truename explain`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ExplainArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    /// The name
+    #[arg(value_name = "NAME")]
+    pub(in crate::cli) name: String,
+    /// Its type
+    #[arg(value_name = "TYPE", default_value = "A")]
+    pub(in crate::cli) qtype: String,
+    /// As if this client asked
+    #[arg(long, value_name = "ADDRESS")]
+    pub(in crate::cli) client: Option<std::net::IpAddr>,
+    /// Ask upstreams anew, whatever is cached; what comes is not kept
+    #[arg(long)]
+    pub(in crate::cli) fresh: bool,
+    /// Do not ask the daemon, but do as one would by this configuration
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub(in crate::cli) config: Option<PathBuf>,
+}
+
+pub(super) const EXPLAIN_HELP: &str = "Examples:
+  truename explain proxy.golang.org
+  truename explain git.corp.example AAAA --client 192.168.1.20
+  truename explain github.com --fresh --json
+
+Without a running daemon it answers in process, by the configuration that `truename run` would read.
+
+Exit status: 0 when it ran, whatever the answer is.";
+
 /// `truename incidents`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct IncidentsArguments {

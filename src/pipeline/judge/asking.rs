@@ -72,6 +72,7 @@ impl Subject {
             started: self.started,
             known: Provenance::default(),
             guard: GuardMode::Off,
+            fresh: false,
             hold: None,
             apart_from: None,
             trace,
