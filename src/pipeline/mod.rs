@@ -40,13 +40,14 @@ pub use fast::FastPath;
 pub use state::{DEFAULT_ROUTE, Parts, State};
 
 use crate::clock::{Clock, Tick};
-use crate::config::{OnFailure, PrivateAnswers, ViewId};
+use crate::config::{GuardMode, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::answer::ede;
 use crate::dns::encode::{self, MessageBuilder};
+use crate::dns::trace::Seen;
 use crate::dns::wire::{Message, Section, flag};
 use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Tag, Trace};
 use crate::stats::{Counter, Stats};
-use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
+use crate::upstream::{Acceptance, Ask, Failure, Heir, Hold, Reply};
 use arc_swap::ArcSwap;
 use cache::{Guard, KeyBuf, Role, Staleness};
 use compose::AddressPolicy;
@@ -130,8 +131,14 @@ struct Work<'a> {
     started: Instant,
     /// What has come to be known of the answer.
     known: Provenance,
-    /// A name on the way was guarded, so that what its aliases lead to is too.
-    guarded: bool,
+    /// How the names on the way were guarded, so that what their aliases lead to is too.
+    guard: GuardMode,
+    /// Asked anew, whatever is cached, and not kept.
+    fresh: bool,
+    /// Where the channel of a reply in a datagram is left, when somebody wants to listen on.
+    hold: Option<Arc<Hold>>,
+    /// No server of this operator is asked.
+    apart_from: Option<Arc<str>>,
     trace: &'a mut Trace,
 }
 
@@ -199,10 +206,15 @@ impl Pipeline {
         let (qname, qtype, view) = (&query.qname, query.qtype, tracing::field::Empty);
         let (client, transport) = (query.client, query.transport);
         let span = tracing::debug_span!("query", %qname, %qtype, %client, %transport, view);
-        self.answer_in_span(query, trace).instrument(span).await
+        self.answer_in_span(query, false, trace).instrument(span).await
     }
 
-    async fn answer_in_span(&self, query: &Query, trace: &mut Trace) -> Answer {
+    /// Decides one query anew, whatever is cached, for whoever wants to know what would come of it. The answer is not kept.
+    pub async fn answer_fresh(&self, query: &Query, trace: &mut Trace) -> Answer {
+        self.answer_in_span(query, true, trace).await
+    }
+
+    async fn answer_in_span(&self, query: &Query, fresh: bool, trace: &mut Trace) -> Answer {
         let started = Instant::now();
         let state = self.state.load_full();
         let mut work = Work {
@@ -211,7 +223,10 @@ impl Pipeline {
             deadline: started + BUDGET,
             started,
             known: Provenance::default(),
-            guarded: false,
+            guard: GuardMode::Off,
+            fresh,
+            hold: None,
+            apart_from: None,
             trace,
         };
         // No timer around the whole: the two awaits in it, the exchange and the wait for a leader, have the deadline.
@@ -265,6 +280,9 @@ impl Pipeline {
         });
         let question = query.question();
         let key = KeyBuf::of(PLACE, view, &question);
+        if work.fresh {
+            return self.resolve(&question, work).await;
+        }
         let stale = match self.cached(&question, &key, work) {
             Found::Fresh(answer) => return answer,
             Found::Stale(stale) if stale.staleness == Staleness::AtOnce => return stale.answer,
@@ -284,6 +302,9 @@ impl Pipeline {
 
     /// Stage 3: an answer from the cache, if the present state would still decide it the same way.
     fn cached(&self, question: &QuestionKey, key: &KeyBuf, work: &mut Work<'_>) -> Found {
+        if work.fresh {
+            return Found::Nothing;
+        }
         let Some(mut cached) = work.state.cache.get(key, work.state.epoch, self.clock.now()) else {
             work.step(Stage::Cache, || {
                 (key_text(question), "miss", "nothing usable is stored under this name, type and view")
@@ -425,7 +446,7 @@ impl Pipeline {
     async fn hop(&self, question: &QuestionKey, is_alias: bool, work: &mut Work<'_>) -> Hop {
         // What is cached of an unguarded name nobody has looked at.
         if is_alias
-            && !work.guarded
+            && work.guard != GuardMode::Enforce
             && let Found::Fresh(answer) = self.cached(question, &KeyBuf::of(PLACE, work.view, question), work)
         {
             return Hop::end(answer);
@@ -438,8 +459,8 @@ impl Pipeline {
         if question.qtype == Rtype::ANY {
             return Hop::end(special_types::minimal_any(&question.qname));
         }
-        let way = work.state.way(work.view, question, system_only, work.guarded);
-        work.guarded |= way.guarded;
+        let way = work.state.way(work.view, question, system_only, work.guard);
+        work.guard = work.guard.max(way.guard);
         work.trace.decided_by(way.tag);
         if !is_alias {
             work.known.own_fingerprint = work.state.fingerprint_on(work.view, question, &way);
@@ -471,12 +492,19 @@ impl Pipeline {
                 way.because.clone(),
             )
         });
-        let asked = self.exchange(question, &way, work).await;
-        let judged = if way.guarded {
-            self.judge(question, &way, asked, work).await
+        let judged = if way.guard == GuardMode::Enforce {
+            self.guarded(question, &way, work).await
         } else {
+            let watches = way.guard == GuardMode::Watch && work.state.config.guard.hold_on;
+            work.hold = watches.then(Arc::default);
+            let asked = self.exchange(question, &way, work).await;
             asked.map_err(Unusable::Failed).map(Judged::unlooked)
         };
+        if way.guard == GuardMode::Watch
+            && let Ok(judged) = &judged
+        {
+            self.watch(question, &way, judged, work);
+        }
         let Judged { reply, policy, keep_at_most, why } = match judged {
             Ok(judged) => judged,
             Err(Unusable::Failed(failure)) => return Hop::end(failed(question, &failure, way.local_when_alone)),
@@ -608,12 +636,15 @@ impl Pipeline {
             };
             Box::new(move |reply| late.keep(reply))
         };
+        let hold = work.hold.clone();
         let ask = Ask {
             group,
             question,
             deadline: work.deadline,
             only_private: way.only_private,
             resort,
+            apart_from: work.apart_from.as_deref(),
+            hold: hold.as_deref(),
             acceptable: &acceptable,
             heir: Some(&heir),
         };
@@ -629,6 +660,14 @@ impl Pipeline {
             ),
             Err(failure) => (key_text(question), "no answer".to_owned(), failure.summary.clone()),
         });
+        if let Ok(reply) = &result {
+            work.trace.reply(|| Seen {
+                upstream: reply.server.to_string(),
+                transport: reply.transport.to_string(),
+                rtt: reply.rtt,
+                message: reply.message.clone(),
+            });
+        }
         result.map(|reply| {
             let policy = policy(reply.is_private);
             (reply, policy)
