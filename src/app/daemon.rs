@@ -67,6 +67,8 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let places = pipeline.state().config.stats.clone();
     let (wanting, mut wanted) = mpsc::channel(inside::MAX_WAITING);
     let unix = inherited.take_unix();
+    // Before anybody is answered, so that nothing is missing in it.
+    let mut query_log = QueryLog::start(&pipeline.state().config.log, &clock, &stats);
     let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), inherited, &holder_of)?;
     let in_flight = running.in_flight();
     let (for_inside, for_life) = (Arc::clone(&pipeline), Arc::clone(&life));
@@ -74,7 +76,6 @@ async fn serve(options: &Options) -> Result<(), RunError> {
         || Inside { pipeline: for_inside, life: for_life, in_flight, wanted: wanting, probes: Probes::default() };
     let control = sockets::start(&places, unix, &stats, inside);
     log_start(&pipeline);
-    let mut query_log = QueryLog::start(&pipeline.state().config.log, &clock, &stats);
     let mut network = network::Watched::begin(&pipeline.state());
     let mut snapshot = Snapshot::start(&pipeline);
     let watchdog = Watchdog::new(server.workers, running.addresses());
@@ -88,11 +89,12 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     loop {
         tokio::select! {
             Some(Wanted { what, outcome }) = wanted.recv() => {
-                // Whoever waited may be gone.
-                drop(outcome.send(daemon.act(what)));
+                let acted = daemon.act(what);
                 if what == What::Reload {
                     query_log.reopen(&daemon.pipeline.state().config.log);
                 }
+                // Whoever waited may be gone.
+                drop(outcome.send(acted));
                 watch.follow(&daemon.pipeline.state());
                 network.follow(&daemon.pipeline.state());
                 snapshot.follow();

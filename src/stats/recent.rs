@@ -182,6 +182,12 @@ impl Follower {
     /// Returns what has come since the last time, the oldest first, and how many were lost because that was too long ago.
     pub fn take(&mut self) -> (Vec<Answered>, u64) {
         let (mut all, mut lost) = (Vec::new(), 0);
+        // Workers that have begun since: all that they have answered is new.
+        let begun = self.stats.recent.rings().iter().skip(self.cursors.len()).cloned().collect::<Vec<_>>();
+        self.cursors.extend(begun.into_iter().map(|ring| {
+            let cursor = ring.oldest();
+            (ring, cursor)
+        }));
         for (worker, (ring, cursor)) in self.cursors.iter_mut().enumerate() {
             lost += ring.read(cursor, |record| all.push(Answered::new(worker, record)));
         }
@@ -198,7 +204,8 @@ impl Follower {
             woken.as_mut().enable();
             watch.waiting.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
-            if self.cursors.iter().any(|(ring, cursor)| ring.has_news(cursor)) {
+            let others_begun = self.stats.recent.rings().iter().skip(self.cursors.len()).any(|ring| ring.is_written());
+            if others_begun || self.cursors.iter().any(|(ring, cursor)| ring.has_news(cursor)) {
                 return;
             }
             woken.await;

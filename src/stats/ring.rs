@@ -104,6 +104,11 @@ impl Ring {
         self.end.load(Ordering::SeqCst) != cursor.at
     }
 
+    /// Tells whether there is anything in it.
+    pub(super) fn is_written(&self) -> bool {
+        self.end.load(Ordering::SeqCst) > 0
+    }
+
     /// Hands out every record behind a cursor and moves it on; returns how many were written over before they were read.
     pub(super) fn read(&self, cursor: &mut Cursor, mut take: impl FnMut(&Remembered<'_>)) -> u64 {
         let end = self.end.load(Ordering::Acquire);
