@@ -13,7 +13,7 @@ use crate::pipeline::cache::Flush;
 use crate::pipeline::{Pipeline, State};
 use crate::stats::{Counter, Source, Stats};
 use crate::system::process;
-use crate::upstream::{ServerStatus, Standing};
+use crate::upstream::{ServerStatus, Standing, WrongClock};
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -93,6 +93,7 @@ impl Inside {
             cache: cache(&state, stats, &answers),
             latency_seconds: latencies,
             upstreams: state.upstreams.status().iter().map(upstream).collect(),
+            wrong_clock: state.upstreams.wrong_clock().map(|clock| wrong_clock(&clock)),
             guard: Guard::idle(),
             zones: zones(&state),
             routes: routes(&state),
@@ -290,6 +291,12 @@ fn upstream(status: &ServerStatus) -> report::Upstream {
         smoothed_rtt_seconds: status.srtt.map(|srtt| srtt.as_secs_f64()),
         latency_seconds: Latency::from(status.rtts.clone()),
     }
+}
+
+/// Says how the clock is wrong.
+pub(super) fn wrong_clock(clock: &WrongClock) -> report::WrongClock {
+    let [here, certificate] = [clock.here(), clock.certificate()].map(written);
+    report::WrongClock { here, certificate, text: clock.to_string() }
 }
 
 fn zones(state: &State) -> Vec<report::Zone> {

@@ -8,6 +8,7 @@ mod daemon;
 mod inside;
 mod life;
 mod logging;
+mod network;
 mod once;
 mod pause;
 mod probing;
@@ -22,7 +23,7 @@ mod watchdog;
 pub use build::{Checked, check, effective};
 pub use daemon::run;
 pub use once::{Asked, Whom, as_json, ask_ourselves, ask_upstream};
-pub use upstreams::{Member, Test, Tested, list_upstreams, test_upstreams};
+pub use upstreams::{Findings, Member, Test, Tested, list_upstreams, test_upstreams};
 
 use crate::config::Diagnostic;
 use crate::listen::BindError;

@@ -64,6 +64,9 @@ fn as_text(report: &Stats, not_ready: Option<&str>) -> String {
     if let Some(error) = &config.last_reload.error {
         text += &format!("  ▲ the last reload was refused: {}\n    → truename check\n", render::visible(error));
     }
+    if let Some(clock) = &report.wrong_clock {
+        text += &format!("  ▲ {}\n    → timedatectl status\n", render::visible(&clock.text));
+    }
     if let Some(reason) = not_ready {
         text += &format!("  ▲ {}\n", render::visible(reason));
     }

@@ -5,7 +5,7 @@ use super::exit::{Failed, Outcome};
 use super::figures::{count, share, table, time};
 use super::{daemon, render};
 use crate::control::Door;
-use crate::control::report::{Route, Upstream, Zone};
+use crate::control::report::{Route, Upstream, WrongClock, Zone};
 use serde::Deserialize;
 
 /// Lists the upstreams of which something is known, and how many others there are; empty for none.
@@ -44,6 +44,15 @@ pub(super) fn upstreams(upstreams: &[Upstream]) -> String {
     table(&head, &[3, 4, 5, 6], &upstreams.iter().map(row).collect::<Vec<_>>())
 }
 
+/// Says what stands in the way of all encrypted upstreams, when something does.
+pub(super) fn wrong_clock(clock: Option<&WrongClock>) -> String {
+    let Some(clock) = clock else { return String::new() };
+    format!(
+        "▲ {}; no certificate is believed until it is set\n  → timedatectl status\n\n",
+        render::visible(&clock.text)
+    )
+}
+
 pub(super) fn sign(state: &str) -> char {
     match state {
         "up" => '●',
@@ -58,8 +67,12 @@ pub(super) fn live(arguments: &ReadArguments) -> Result<Outcome, Failed> {
     #[derive(Deserialize)]
     struct Document {
         upstreams: Vec<Upstream>,
+        #[serde(default)]
+        wrong_clock: Option<WrongClock>,
     }
-    show(arguments, "/upstreams", |document: Document| upstreams(&document.upstreams))
+    show(arguments, "/upstreams", |document: Document| {
+        wrong_clock(document.wrong_clock.as_ref()) + &upstreams(&document.upstreams)
+    })
 }
 
 /// `truename upstreams enable` and `disable`.

@@ -71,7 +71,14 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
         Action::StatsSchema => Reply::text("application/schema+json", STATS_SCHEMA.to_owned()),
         Action::ConfigSchema => Reply::text("application/schema+json", format!("{:#}\n", schema::schema())),
         Action::OpenApi => Reply::json(&endpoints::openapi(env!("CARGO_PKG_VERSION"))),
-        Action::Upstreams => Reply::json(&json!({ "upstreams": daemon.stats().upstreams })),
+        Action::Upstreams => {
+            let report = daemon.stats();
+            let mut document = json!({ "upstreams": report.upstreams });
+            if let Some(clock) = report.wrong_clock {
+                document["wrong_clock"] = json!(clock);
+            }
+            Reply::json(&document)
+        }
         Action::Zones => Reply::json(&json!({ "zones": daemon.stats().zones })),
         Action::Routes => Reply::json(&json!({ "routes": daemon.stats().routes })),
         Action::Lists => Reply::json(&json!({ "lists": daemon.lists() })),
@@ -163,7 +170,13 @@ fn find(way: Way, request: &Request<Incoming>) -> Result<(&'static Endpoint, &st
 fn stats(daemon: &impl Daemon, parameters: &Parameters) -> Result<Reply, Problem> {
     let report = daemon.stats();
     // The tag says whether something has happened, not whether time has passed.
-    let tag = (&report.queries, &report.counters, &report.upstreams, &report.config, &report.started_at);
+    let tag = (
+        &report.queries,
+        &report.counters,
+        (&report.upstreams, &report.wrong_clock),
+        &report.config,
+        &report.started_at,
+    );
     let Some(sections) = parameters.get("section") else { return Ok(Reply::json(&report).tagged_by(&tag)) };
     let mut whole = to_object(&report);
     let mut chosen = Map::new();

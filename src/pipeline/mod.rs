@@ -51,7 +51,7 @@ use arc_swap::ArcSwap;
 use cache::{Guard, KeyBuf, Role, Staleness};
 use compose::AddressPolicy;
 use judge::{Judged, Learnt, Unusable};
-use keep::{Late, PLACE, Provenance, keep};
+use keep::{Late, PLACE, Provenance, cap_stand_in, keep};
 use refresh::{Background, StaleAnswer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,8 +67,6 @@ pub const BUDGET: Duration = Duration::from_millis(4500);
 const BUDGET_SLACK: Duration = Duration::from_millis(200);
 /// What a route's own group may use of the time when the default group is asked after it.
 const FIRST_GROUP_SHARE: f64 = 2.0 / 3.0;
-/// The highest TTL of an answer that came in plain only because the clock was wrong: it is of no use once that is set.
-const CLOCK_RESORT_TTL_S: u32 = 60;
 /// How often a waiting question looks for another leader when its own died.
 const LEADER_RETRIES: usize = 2;
 
@@ -522,6 +520,19 @@ impl Pipeline {
         way: &state::Way,
         work: &mut Work<'_>,
     ) -> Result<(Reply, AddressPolicy), Box<Failure>> {
+        let mut found = self.ask_all(question, way, work).await;
+        if let Ok((reply, _)) = &mut found {
+            cap_stand_in(reply, way.group);
+        }
+        found
+    }
+
+    async fn ask_all(
+        &self,
+        question: &QuestionKey,
+        way: &state::Way,
+        work: &mut Work<'_>,
+    ) -> Result<(Reply, AddressPolicy), Box<Failure>> {
         let default = work.state.config.default_for(work.view);
         let has_resort = way.on_failure == OnFailure::Default && !way.only_private && default.upstream != way.group;
         let state = work.state;
@@ -549,9 +560,7 @@ impl Pipeline {
         };
         self.stats.count(Counter::ClockResorts);
         work.step(Stage::Route, || (clock.to_string(), "group system", "default.time_servers has the name"));
-        let (mut reply, policy) = self.ask(question, way, (system, false), way.private_answers, work).await?;
-        cache::cap_ttls(&mut reply.message, CLOCK_RESORT_TTL_S);
-        Ok((reply, policy))
+        self.ask(question, way, (system, false), way.private_answers, work).await
     }
 
     /// Asks one group on the way of a question; `resort` tells whether another is asked after it.
@@ -584,7 +593,7 @@ impl Pipeline {
                 clock: self.clock.clone(),
                 stats: Arc::clone(stats),
             };
-            Box::new(move |reply| late.keep(&reply))
+            Box::new(move |reply| late.keep(reply))
         };
         let ask = Ask {
             group,

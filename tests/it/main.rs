@@ -25,6 +25,7 @@ mod encrypted_certificates;
 mod encrypted_faults;
 #[cfg(feature = "h3")]
 mod encrypted_h3;
+mod encrypted_loss;
 mod encrypted_names;
 mod encrypted_networks;
 mod encrypted_proxies;
@@ -41,6 +42,7 @@ mod limits;
 mod manual_pages;
 mod monitoring;
 mod network_changes;
+mod network_places;
 mod probing;
 mod promises_document;
 mod promises_load;

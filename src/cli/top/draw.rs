@@ -192,7 +192,8 @@ fn troubles(model: &Model) -> Vec<String> {
     let refused =
         config.last_reload.error.as_ref().map(|error| format!("the last reload was refused: {}", visible(error)));
     let silence = model.silence.as_ref().map(|why| format!("{}; shown is what it said last", visible(why)));
-    [silence, paused, refused].into_iter().flatten().collect()
+    let clock = model.report.wrong_clock.as_ref().map(|clock| visible(&clock.text));
+    [silence, paused, refused, clock].into_iter().flatten().collect()
 }
 
 fn sources(model: &Model) -> String {

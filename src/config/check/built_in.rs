@@ -6,7 +6,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::document::{Table, Value};
 use crate::config::get;
 use crate::config::model::{
-    DefaultRoute, GroupId, Location, OnFailure, Pattern, Proxy, Route, Rung, Tristate, Upstream, UpstreamOptions,
+    DefaultRoute, GroupId, Location, Pattern, Proxy, Route, Rung, Tristate, Upstream, UpstreamOptions,
     UpstreamTransport, View, ViewId,
 };
 use crate::config::resolve::{Names, SYSTEM_GROUP};
@@ -56,7 +56,8 @@ pub(crate) fn routes(
         views: scope,
         upstream,
         private: Tristate::False,
-        on_failure: Some(OnFailure::Default),
+        // The default's group follows, unless a floor is written for `trusted`.
+        on_failure: None,
         private_answers: None,
         guard: None,
         at,
