@@ -150,6 +150,11 @@ impl Noted {
         event
     }
 
+    /// A way has changed that no message tells of.
+    pub(super) fn add_way(&mut self) {
+        self.to.push(Prefix { address: Ipv4Addr::UNSPECIFIED.into(), len: 0 });
+    }
+
     fn add_route(&mut self, message: &[u8]) {
         match prefix(message).filter(|_| self.to.len() < MAX_KNOWN) {
             Some(to) => self.to.push(to),
