@@ -7,6 +7,7 @@ use super::life::Life;
 use super::logging::{self, Logging};
 use super::network;
 use super::pause::{self, Pause};
+use super::probing::Probes;
 use super::snapshot::Snapshot;
 use super::sockets;
 use super::watch::Watch;
@@ -64,7 +65,8 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), inherited, &holder_of)?;
     let in_flight = running.in_flight();
     let (for_inside, for_life) = (Arc::clone(&pipeline), Arc::clone(&life));
-    let inside = || Inside { pipeline: for_inside, life: for_life, in_flight, wanted: wanting };
+    let inside =
+        || Inside { pipeline: for_inside, life: for_life, in_flight, wanted: wanting, probes: Probes::default() };
     let control = sockets::start(&places, unix, &stats, inside);
     log_start(&pipeline);
     let mut network = network::Watched::begin(&pipeline.state());

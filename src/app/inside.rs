@@ -2,6 +2,7 @@
 
 use super::life::{Life, written};
 use super::once::{self, Asked};
+use super::probing::{Probes, unknown};
 use crate::clock::{self, Tick};
 use crate::config::{ListFormat, OnFailure, ViewId, diagnostic, load};
 use crate::control::report::{self, Counts, Guard, Latency};
@@ -48,6 +49,7 @@ pub(super) struct Inside {
     pub(super) life: Arc<Life>,
     pub(super) in_flight: InFlight,
     pub(super) wanted: mpsc::Sender<Wanted>,
+    pub(super) probes: Probes,
 }
 
 impl Inside {
@@ -186,13 +188,14 @@ impl Daemon for Inside {
         let state = self.pipeline.state();
         let switched = state.upstreams.switch(label, on);
         if switched == 0 {
-            let known: Vec<String> =
-                state.upstreams.status().iter().map(|status| status.info.label.to_string()).collect();
-            let detail = "there is no such server or group; `upstreams` lists the servers";
-            return Err(Problem::not_found("unknown-upstream", detail).with("upstreams", known));
+            return Err(unknown(&state));
         }
         tracing::warn!(upstream = label, on, "an upstream was switched over the control socket");
         Ok(switched)
+    }
+
+    async fn probe(&self, label: &str) -> Result<Value, Problem> {
+        self.probes.probe(&self.pipeline.state(), label).await
     }
 
     async fn reload(&self) -> Result<Outcome, Problem> {

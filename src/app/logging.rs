@@ -5,6 +5,7 @@
 
 use crate::clock::{Clock, Tick};
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::dns::foreign::is_hostile;
 use crate::stats::{Counter, Stats};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -114,9 +115,7 @@ struct Escaping<'a, 'w>(&'a mut Writer<'w>);
 impl Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
-            // Bidirectional controls of Unicode (UAX 9): harmless to the terminal, not to its reader.
-            let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if c.is_control() || turns {
+            if is_hostile(c) {
                 write!(self.0, "{}", c.escape_default())?;
             } else {
                 self.0.write_char(c)?;

@@ -11,6 +11,7 @@ mod logging;
 mod network;
 mod once;
 mod pause;
+mod probing;
 mod requirements;
 mod snapshot;
 mod sockets;

@@ -20,7 +20,7 @@ const MAX_AT_ONCE: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// The place of its group in the configuration.
-    at: usize,
+    pub(super) at: usize,
     /// Its group's name.
     pub group: String,
     /// A route or a default leads to its group, or somebody wrote it.
@@ -126,7 +126,7 @@ async fn test(upstreams: &Upstreams, member: Member, question: &QuestionKey, cou
 }
 
 /// Returns the servers of groups and with labels; of all groups that `fits` is true of when none is named.
-fn chosen(
+pub(super) fn chosen(
     config: &Config,
     system: &[SocketAddr],
     names: &[String],

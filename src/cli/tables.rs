@@ -8,6 +8,21 @@ use crate::control::Door;
 use crate::control::report::{Route, Upstream, WrongClock, Zone};
 use serde::Deserialize;
 
+/// Lists the upstreams of which something is known, and how many others there are; empty for none.
+pub(super) fn known_upstreams(all: &[Upstream]) -> String {
+    let known: Vec<Upstream> = all.iter().filter(|upstream| is_known(upstream)).cloned().collect();
+    let text = upstreams(&known);
+    match all.len() - known.len() {
+        0 => text,
+        others => format!("{text}{others} others, not asked so far: truename upstreams live\n"),
+    }
+}
+
+/// Tells whether an upstream was ever asked, or somebody has decided about it.
+pub(super) fn is_known(upstream: &Upstream) -> bool {
+    upstream.queries_total > 0 || upstream.state != "probing"
+}
+
 /// Lists upstreams; empty for none.
 pub(super) fn upstreams(upstreams: &[Upstream]) -> String {
     if upstreams.is_empty() {
@@ -38,7 +53,7 @@ pub(super) fn wrong_clock(clock: Option<&WrongClock>) -> String {
     )
 }
 
-fn sign(state: &str) -> char {
+pub(super) fn sign(state: &str) -> char {
     match state {
         "up" => '●',
         "degraded" => '▲',

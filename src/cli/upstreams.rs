@@ -5,7 +5,7 @@
 
 use super::args::{UpstreamsCommand, UpstreamsListArguments, UpstreamsTestArguments};
 use super::exit::{Failed, Outcome};
-use super::{render, tables};
+use super::{probe, render, tables};
 use crate::app::{self, Findings, Member, RunError, Tested};
 use crate::config::diagnostic;
 use crate::config::{Proxy, Rung, UpstreamHost, UpstreamTransport};
@@ -29,6 +29,7 @@ pub(super) fn run(what: Option<&UpstreamsCommand>) -> Result<Outcome, Failed> {
         Some(UpstreamsCommand::Live(arguments)) => tables::live(arguments),
         Some(UpstreamsCommand::Enable(arguments)) => tables::switch(arguments, "enable"),
         Some(UpstreamsCommand::Disable(arguments)) => tables::switch(arguments, "disable"),
+        Some(UpstreamsCommand::Probe(arguments)) => probe::run(arguments),
         Some(UpstreamsCommand::Test(arguments)) => test(arguments),
     }
 }

@@ -108,6 +108,7 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
             let on = endpoint.action == Action::Enable;
             Reply::json(&json!({ "switched": daemon.switch(&name, on)?, "enabled": on }))
         }
+        Action::Probe => Reply::json(&daemon.probe(&name).await?),
         Action::Pause => ended(&daemon.pause(length(&parameters)?).await?),
         Action::Resume => ended(&daemon.resume().await?),
         Action::CheckConfig => Reply::json(&daemon.check(request::text(request.into_body()).await?).await),

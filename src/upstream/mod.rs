@@ -56,6 +56,7 @@ pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplie
 use crate::clock::Clock;
 use crate::config::{Config, GroupId, PlaceId, UpstreamTransport};
 use crate::dns::answer::ede;
+use crate::dns::foreign::is_hostile;
 use crate::dns::wire::{Message, u16_at};
 use crate::dns::{Ede, Name, QuestionKey, Trace};
 use crate::stats::Stats;
@@ -223,7 +224,7 @@ impl std::error::Error for Failure {}
 fn given_ede(message: &[u8]) -> Option<Ede> {
     let message = Message::parse(message).ok()?;
     let data = message.edns().ok().flatten()?.option(OPTION_EDE)?;
-    let text: String = String::from_utf8_lossy(data.get(2..)?).chars().filter(|c| !c.is_control()).collect();
+    let text: String = String::from_utf8_lossy(data.get(2..)?).chars().filter(|c| !is_hostile(*c)).collect();
     Some(Ede { code: u16_at(data, 0)?, text: Cow::Owned(text) })
 }
 
