@@ -163,7 +163,7 @@ impl Network {
             let is_all = self.read();
             let now = Instant::now();
             self.due = None;
-            let noted = std::mem::take(&mut self.noted);
+            let (noted, seemed) = (std::mem::take(&mut self.noted), self.place);
             let event = self.judge(&noted);
             if event.concerns_us() {
                 // Containers that come and go must not delay what concerns us.
@@ -172,6 +172,9 @@ impl Network {
             if !is_all {
                 self.noted.lost += 1;
                 self.decide(now);
+            }
+            if event == (NetworkEvent { place: seemed, ..NetworkEvent::default() }) {
+                continue;
             }
             return event;
         }
@@ -203,7 +206,7 @@ impl Network {
 
     /// Says when what has changed is reported.
     fn decide(&mut self, now: Instant) {
-        if !self.noted.is_some() {
+        if !self.noted.is_reason() {
             return;
         }
         let earliest = self.reported.map(|reported| {
