@@ -1,7 +1,5 @@
 //! Link options that depend on the system that is built for.
 
-#![expect(clippy::print_stdout, reason = "that is how cargo is told")]
-
 use std::env::var;
 use std::process::Command;
 

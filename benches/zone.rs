@@ -101,7 +101,12 @@ fn config(file: PathBuf) -> Config {
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
         cache: Cache::NONE,
-        guard: truename::config::Guard { references: GroupId(0), budget: std::time::Duration::ZERO },
+        guard: truename::config::Guard {
+            references: GroupId(0),
+            budget: std::time::Duration::ZERO,
+            hold_on: false,
+            persist: false,
+        },
         views: Vec::new(),
         stats: truename::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },

@@ -39,7 +39,12 @@ pub(crate) fn config() -> Config {
         zones: Vec::new(),
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
-        guard: truename::config::Guard { references: GroupId(0), budget: Duration::ZERO },
+        guard: truename::config::Guard {
+            references: GroupId(0),
+            budget: Duration::ZERO,
+            hold_on: false,
+            persist: false,
+        },
         cache: Cache {
             max_entries: 50_000,
             max_bytes: 32 << 20,

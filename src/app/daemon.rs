@@ -2,6 +2,7 @@
 //! network taught; drain on SIGTERM and SIGINT.
 
 use super::build::{self, Concerned, Loaded};
+use super::incidents::Incidents;
 use super::inside::{self, Inside, Wanted, What};
 use super::life::Life;
 use super::logging::{self, Logging};
@@ -57,6 +58,8 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let server = state.config.server.clone();
     let mut watch = Watch::new(&state);
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
+    // Before anybody can ask: there is no moment at which they are not there.
+    let mut incidents = Incidents::start(&pipeline);
     let mut inherited = Inherited::take();
     let life = Arc::new(Life::new(options.config.as_deref(), &clock));
     let places = pipeline.state().config.stats.clone();
@@ -119,6 +122,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
                 snapshot.follow();
             }
             () = snapshot.due() => snapshot.write(),
+            () = incidents.due() => incidents.write(),
             never = &mut reports => match never {},
             never = &mut beats => match never {},
             _ = signals.terminate.recv() => break,
@@ -127,7 +131,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     }
     tracing::info!("stopping");
     service::stopping();
-    let (drained, ()) = tokio::join!(daemon.running.drain(DRAIN), snapshot.finish());
+    let (drained, (), ()) = tokio::join!(daemon.running.drain(DRAIN), snapshot.finish(), incidents.finish());
     drop(control);
     logging.report();
     tracing::info!(in_flight = drained.in_flight, "stopped");

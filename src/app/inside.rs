@@ -1,23 +1,29 @@
 //! What the control sockets see of a daemon, and what they may have it do.
 
+use super::explain;
 use super::life::{Life, written};
 use super::once::{self, Asked};
 use super::probing::{Probes, unknown};
 use crate::clock::{self, Tick};
 use crate::config::{ListFormat, OnFailure, ViewId, diagnostic, load};
 use crate::control::report::{self, Counts, Guard, Latency};
-use crate::control::{Daemon, Matching, Outcome, Problem};
+use crate::control::{self, Daemon, Matching, Outcome, Problem};
+use crate::dns::answer::Record;
+use crate::dns::wire::{Message, Section, flag};
 use crate::dns::{Name, Origin, Query, Rtype, Trace};
 use crate::listen::InFlight;
 use crate::pipeline::cache::Flush;
+use crate::pipeline::guard::incident::{Incident, IncidentId, Packet, WallTime};
+use crate::pipeline::guard::verdict::Sign;
 use crate::pipeline::{Pipeline, State};
 use crate::stats::{Counter, Source, Stats};
 use crate::system::process;
 use crate::upstream::{ServerStatus, Standing, WrongClock};
+use data_encoding::HEXLOWER;
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -94,7 +100,7 @@ impl Inside {
             latency_seconds: latencies,
             upstreams: state.upstreams.status().iter().map(upstream).collect(),
             wrong_clock: state.upstreams.wrong_clock().map(|clock| wrong_clock(&clock)),
-            guard: Guard::idle(),
+            guard: guard(&self.pipeline, stats),
             zones: zones(&state),
             routes: routes(&state),
             process: usage(),
@@ -156,6 +162,30 @@ impl Daemon for Inside {
         once::as_json(&Asked { qname, qtype, answer, source, elapsed: started.elapsed(), trace })
     }
 
+    async fn explain(&self, question: control::Explain) -> Value {
+        let control::Explain { qname, qtype, client, fresh } = question;
+        explain::explain(&self.pipeline, explain::Explain { qname, qtype, client, fresh }).await
+    }
+
+    fn incidents(&self, open: bool) -> Value {
+        let all = self.pipeline.incidents();
+        let listed = all.iter().rev().filter(|incident| !(open && incident.acknowledged));
+        json!({ "incidents": listed.map(incident_json).collect::<Vec<_>>() })
+    }
+
+    fn incident(&self, id: &str) -> Option<Value> {
+        let incident = self.pipeline.incident(IncidentId::parse(id)?)?;
+        let mut shown = incident_json(&incident);
+        let sign = |sign: &Sign| json!({ "sign": sign.as_str(), "weight": sign.weight(), "means": sign.help() });
+        shown["evidence"] = incident.signs.iter().map(sign).collect();
+        shown["packets"] = incident.packets.iter().map(packet_json).collect();
+        Some(shown)
+    }
+
+    fn acknowledge(&self, id: &str) -> bool {
+        IncidentId::parse(id).is_some_and(|id| self.pipeline.acknowledge(id))
+    }
+
     fn cached(&self, matching: &Matching, limit: usize) -> Value {
         let state = self.pipeline.state();
         let (listed, more) = state.cache.list(flush(matching), self.pipeline.now(), limit);
@@ -173,7 +203,7 @@ impl Daemon for Inside {
                     "ttl_left_seconds": entry.left_s,
                     "age_seconds": entry.age.as_secs(),
                     "state": entry.state.as_str(),
-                    "answer": once::records_json(&entry.answer.records(crate::dns::wire::Section::Answer)),
+                    "answer": once::records_json(&entry.answer.records(Section::Answer)),
                 })
             })
             .collect();
@@ -297,6 +327,63 @@ fn upstream(status: &ServerStatus) -> report::Upstream {
 pub(super) fn wrong_clock(clock: &WrongClock) -> report::WrongClock {
     let [here, certificate] = [clock.here(), clock.certificate()].map(written);
     report::WrongClock { here, certificate, text: clock.to_string() }
+}
+
+fn incident_json(incident: &Incident) -> Value {
+    let at = |at: WallTime| written(UNIX_EPOCH + Duration::from_secs(at.0));
+    json!({
+        "id": incident.id_text(),
+        "verdict": incident.verdict.as_str(),
+        "upstream": &*incident.upstream,
+        "name": incident.qname.to_string(),
+        "types": incident.qtypes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "first_seen": at(incident.first_seen),
+        "last_seen": at(incident.last_seen),
+        "count": incident.count,
+        "score": incident.score,
+        "served": incident.served.as_str(),
+        "acknowledged": incident.acknowledged,
+    })
+}
+
+/// Shows a packet as it came, and what it says as far as it can be read.
+fn packet_json(packet: &Packet) -> Value {
+    let mut shown = json!({ "from": &*packet.from, "hex": HEXLOWER.encode(&packet.bytes) });
+    if let Ok(message) = Message::parse(&packet.bytes) {
+        let records = |section| {
+            let read = message.section(section).filter_map(|at| Record::from_message(&message, &at).ok());
+            once::records_json(&read.collect::<Vec<_>>())
+        };
+        let flags = [(flag::AA, "aa"), (flag::RA, "ra"), (flag::AD, "ad"), (flag::TC, "tc")];
+        let set: Vec<&str> = flags.into_iter().filter_map(|(bit, name)| message.has(bit).then_some(name)).collect();
+        shown["rcode"] = message.extended_rcode().to_string().into();
+        shown["flags"] = set.into();
+        shown["edns"] = message.edns().ok().flatten().is_some().into();
+        shown["answer"] = records(Section::Answer);
+        shown["authority"] = records(Section::Authority);
+    }
+    shown
+}
+
+fn guard(pipeline: &Pipeline, stats: &Stats) -> Guard {
+    let verdicts = [
+        ("consistent", Counter::GuardConsistent),
+        ("benign_divergent", Counter::GuardBenignDivergent),
+        ("undecidable", Counter::GuardUndecidable),
+        ("upstream_failing", Counter::GuardUpstreamFailing),
+        ("empty_vs_present", Counter::GuardEmptyVsPresent),
+        ("broken_chain", Counter::GuardBrokenChain),
+        ("nxdomain_hijacked", Counter::GuardNxdomainHijacked),
+        ("poisoned", Counter::GuardPoisoned),
+    ]
+    .map(|(verdict, counter)| (verdict, stats.get(counter)));
+    let (open, last) = pipeline.open_incidents();
+    Guard {
+        checks_total: verdicts.iter().map(|(_, count)| count).sum(),
+        verdicts_total: counts(verdicts.into()),
+        incidents_open: as_u64(open),
+        last_incident_id: last,
+    }
 }
 
 fn zones(state: &State) -> Vec<report::Zone> {

@@ -5,6 +5,8 @@
 
 mod build;
 mod daemon;
+mod explain;
+mod incidents;
 mod inside;
 mod life;
 mod logging;
@@ -22,6 +24,7 @@ mod watchdog;
 
 pub use build::{Checked, check, effective};
 pub use daemon::run;
+pub use explain::{Explain, explain_ourselves};
 pub use once::{Asked, Whom, as_json, ask_ourselves, ask_upstream};
 pub use upstreams::{Findings, Member, Test, Tested, list_upstreams, test_upstreams};
 

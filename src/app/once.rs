@@ -95,6 +95,8 @@ pub fn ask_upstream(config: Option<&Path>, whom: &Whom, qname: &Name, qtype: Rty
             deadline: started + BUDGET,
             only_private: false,
             resort: false,
+            apart_from: None,
+            hold: None,
             acceptable: &|_, _| Acceptance::Accept,
             heir: None,
         };

@@ -11,7 +11,7 @@
 //! without `[cache] persist`. The file holds names that people looked up, so only its owner can read it. One daemon works
 //! in a folder at a time (`cache.lock`); the next one leaves what is there alone, and keeps nothing.
 
-use super::state_dir::state_dir;
+use super::state_dir::{remove, replace, state_dir};
 use crate::clock;
 use crate::config;
 use crate::pipeline::Pipeline;
@@ -19,10 +19,10 @@ use crate::pipeline::cache::Cache;
 use crate::pipeline::cache::persist::{self, Fault, Moment, Restored};
 use crate::stats::{Counter, Stats};
 use crate::system::lock::{self, Claim, Lock};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::future::pending;
-use std::io::{self, BufReader, BufWriter, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, BufReader, Seek};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -345,32 +345,8 @@ fn write_and_tell(folder: &Path, cache: &Cache, pipeline: &Pipeline) {
     }
 }
 
-/// Writes beside the file and puts it in its place only when all of it is on disk.
 fn write_file(folder: &Path, cache: &Cache, now: Moment) -> io::Result<u32> {
-    create(folder)?;
-    let next = folder.join(FILE_NEXT);
-    remove(&next)?;
-    let written = write_beside(&next, cache, now).and_then(|entries| {
-        fs::rename(&next, folder.join(FILE))?;
-        // The name is on disk only when the folder is.
-        File::open(folder)?.sync_all()?;
-        Ok(entries)
-    });
-    if written.is_err() {
-        // A part of a snapshot is of no use, and a full disk needs the room.
-        drop(remove(&next));
-    }
-    written
-}
-
-fn write_beside(next: &Path, cache: &Cache, now: Moment) -> io::Result<u32> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(next)?;
-    let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, &file);
-    let entries = persist::write(cache, now, &mut buffered)?;
-    buffered.flush()?;
-    drop(buffered);
-    file.sync_all()?;
-    Ok(entries)
+    replace(folder, FILE, |file| persist::write(cache, now, file))
 }
 
 fn create(folder: &Path) -> io::Result<()> {
@@ -389,14 +365,6 @@ fn forget(folder: &Path) {
         if let Err(error) = remove(&path) {
             tracing::warn!(file = %path.display(), %error, "a snapshot of the cache cannot be removed");
         }
-    }
-}
-
-/// Removes a file; one that is not there is no error.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 

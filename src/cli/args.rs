@@ -3,8 +3,9 @@
 mod inside;
 
 pub(super) use inside::{
-    CacheArguments, CacheCommand, MetricsArguments, MonitorArguments, PauseArguments, ReadArguments, ReloadArguments,
-    SocketArguments, StatsArguments, SwitchArguments, TopArguments,
+    CacheArguments, CacheCommand, ExplainArguments, IncidentsArguments, IncidentsCommand, MetricsArguments,
+    MonitorArguments, PauseArguments, ReadArguments, ReloadArguments, SocketArguments, StatsArguments, SwitchArguments,
+    TopArguments,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -51,6 +52,9 @@ Exit status: 0 no errors (warnings may be there), 1 errors.")]
 
 Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no answer.")]
     Query(QueryArguments),
+    /// Say why an answer is what it is: view, cache, zone, route, every reply, verdict, TTLs
+    #[command(after_help = inside::EXPLAIN_HELP)]
+    Explain(ExplainArguments),
     /// Show in one screen how the running daemon is
     #[command(after_help = inside::STATUS_HELP)]
     Status(ReadArguments),
@@ -81,6 +85,9 @@ Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no a
     /// Judge the running daemon for Nagios and its kin
     #[command(after_help = inside::MONITOR_HELP)]
     MonitorCheck(MonitorArguments),
+    /// Show what the running daemon has found against upstreams
+    #[command(after_help = inside::INCIDENTS_HELP)]
+    Incidents(IncidentsArguments),
     /// List the upstream servers, or ask each of them to see how well it goes
     #[command(after_help = "Examples:
   truename upstreams                             all servers of the configuration, groups nobody uses included

@@ -6,8 +6,10 @@ mod check;
 mod config;
 mod daemon;
 mod exit;
+mod explain;
 mod figures;
 mod guard;
+mod incidents;
 mod metrics;
 mod monitor;
 mod probe;
@@ -51,7 +53,9 @@ pub fn main() -> ExitCode {
         // Its statuses are those of Nagios, whatever happens.
         Command::MonitorCheck(arguments) => return monitor::run(&arguments),
         Command::Upstreams(arguments) => upstreams::run(arguments.what.as_ref()),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Guard(arguments) => guard::run(&arguments),
+        Command::Incidents(arguments) => incidents::run(&arguments),
     };
     exit::status(result)
 }

@@ -133,6 +133,8 @@ fn guard(root: &Table, names: &Names, diagnostics: &mut Vec<Diagnostic>) -> Guar
     Guard {
         references: names.group(table, "references", diagnostics).unwrap_or(GroupId(built_in.unwrap_or_default())),
         budget: get::duration(table, "budget"),
+        hold_on: get::boolean(table, "hold_on"),
+        persist: get::boolean(table, "persist"),
     }
 }
 
@@ -364,7 +366,7 @@ clients = ["10.1.2.3/8"]
             ),
             ("[upstream.a]\nservers = [\"auto\"]\nfallback = \"a\"", "3:12 fallback-cycle upstream.a.fallback"),
             ("[default]\nupstream = \"sytem\"", "2:12 unknown-upstream default.upstream"),
-            ("[default]\nguard = \"watch\"", "2:9 bad-value default.guard"),
+            ("[default]\nguard = \"on\"", "2:9 bad-value default.guard"),
             ("[guard]\nbudget = \"5s\"", "2:10 out-of-range guard.budget"),
             ("[guard]\nreferences = \"trusetd\"", "2:14 unknown-upstream guard.references"),
             ("[[route]]\nupstream = \"system\"", "1:1 no-names route[0]"),

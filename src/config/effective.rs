@@ -29,6 +29,8 @@ pub fn effective(config: &Config) -> String {
     text.push_str("\n[guard]\n");
     key(&mut text, "references", config.group(config.guard.references).name.as_str());
     key(&mut text, "budget", format_duration(config.guard.budget));
+    key(&mut text, "hold_on", config.guard.hold_on);
+    key(&mut text, "persist", config.guard.persist);
     for each in &config.routes {
         route(&mut text, config, each);
     }
@@ -216,6 +218,7 @@ fn route(text: &mut String, config: &Config, route: &Route) {
 fn guard(mode: GuardMode) -> &'static str {
     match mode {
         GuardMode::Off => "off",
+        GuardMode::Watch => "watch",
         GuardMode::Enforce => "enforce",
     }
 }

@@ -31,7 +31,7 @@ pub(crate) const PRIVATE_ANSWERS: Words<PrivateAnswers> = Words {
 };
 /// `guard`.
 pub(crate) const GUARD: Words<GuardMode> =
-    Words { words: &["off", "enforce"], meanings: &[GuardMode::Off, GuardMode::Enforce] };
+    Words { words: &["off", "watch", "enforce"], meanings: &[GuardMode::Off, GuardMode::Watch, GuardMode::Enforce] };
 /// `route.private` when it is a word.
 pub(crate) const PRIVATE: Words<Tristate> = Words { words: &["auto"], meanings: &[Tristate::Auto] };
 /// `route.on_failure`.
@@ -161,6 +161,13 @@ static DEFAULT: TableDef = TableDef {
                   a view, or at all, when `upstream` names another group.",
         },
         Key {
+            name: "trusted_guard",
+            kind: Kind::Word(GUARD.words),
+            presence: Default("\"enforce\""),
+            doc: "How replies about the names of `trusted_presets` are judged, as in `guard`. It costs nothing while `trusted` \
+                  answers; what other groups say in its place is kept for 30 s at most, and never that there is no such name.",
+        },
+        Key {
             name: "time_servers",
             kind: Kind::List(&Kind::DomainName),
             presence: Default(TIME_SERVERS),
@@ -172,7 +179,8 @@ static DEFAULT: TableDef = TableDef {
             kind: Kind::Word(GUARD.words),
             presence: Default("\"off\""),
             doc: "\"enforce\": replies about these names are held against one of the group that [guard] names, and only what \
-                  stands goes out; \"off\": replies are believed. Never for local zones and private routes.",
+                  stands goes out; \"watch\": they go out as they come, and what would not stand is counted and recorded; \
+                  \"off\": replies are believed. Never for local zones and private routes.",
         },
         Key {
             name: "private_answers",
@@ -226,6 +234,20 @@ static GUARD_TABLE: TableDef = TableDef {
             presence: Default("\"250ms\""),
             doc: "How long a client who has an answer at hand waits for one to hold it against. Without one in time the \
                   answer goes out for 30 s at most, unless something speaks hard against it.",
+        },
+        Key {
+            name: "hold_on",
+            kind: Kind::Boolean,
+            presence: Default("true"),
+            doc: "Listen for a second reply to a question that went out in a plain datagram, when nothing confirms the first: \
+                  forged replies win races. 150 ms, 400 ms for a day after such a pair was seen, never longer than `budget`.",
+        },
+        Key {
+            name: "persist",
+            kind: Kind::Boolean,
+            presence: Default("true"),
+            doc: "Keep incidents in the state directory over restarts: what was found against upstreams, with the names and \
+                  packets concerned. Read at the start only.",
         },
     ],
 };

@@ -155,10 +155,12 @@ pub struct DefaultRoute {
 }
 
 /// Whether replies are judged before they are believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GuardMode {
     /// They are believed as they come.
     Off,
+    /// They go out as they come, and are held against a trusted one behind that.
+    Watch,
     /// They are held against a trusted one, and only what stands goes out.
     Enforce,
 }
@@ -170,6 +172,10 @@ pub struct Guard {
     pub references: GroupId,
     /// How long a client who has an answer at hand waits for a trusted one to hold it against.
     pub budget: Duration,
+    /// Replies in datagrams that nothing confirms are followed by listening for a second one.
+    pub hold_on: bool,
+    /// Incidents are kept on disk over restarts.
+    pub persist: bool,
 }
 
 /// Rebinding protection: what happens to private addresses in answers.

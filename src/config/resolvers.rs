@@ -3,9 +3,12 @@
 //! Every server names its operator, where that is, and the operator's own page about the address with its date. A group
 //! of the same name in the configuration replaces one of these wholly.
 
-use super::model::{Floor, Upstream, UpstreamOptions};
+use super::model::{Floor, Upstream, UpstreamHost, UpstreamOptions};
 use super::server::{ServerText, parse_rung, parse_server, rung};
+use crate::dns::Name;
+use crate::dns::name::domain;
 use serde::Deserialize;
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 /// The group that believed answers come from.
@@ -47,6 +50,40 @@ pub fn all() -> &'static [BuiltIn] {
 #[must_use]
 pub fn find(name: &str) -> Option<&'static BuiltIn> {
     all().iter().find(|group| group.name == name)
+}
+
+/// Names who runs a server, as far as that can be told. Servers of one operator are one witness, so that in doubt two are
+/// taken for one: by the domain of its name or of the name in its certificate, else by the network its address is in.
+#[must_use]
+pub fn operator_of(server: &Upstream) -> String {
+    let own = mark_of(server);
+    let mut known = all().iter().flat_map(|group| &group.servers);
+    let same =
+        known.find(|known| mark_of(&known.upstream) == own || network_of(&known.upstream).is_some_and(|at| at == own));
+    same.map_or(own, |known| known.operator.clone())
+}
+
+/// Returns what operators are told apart by.
+fn mark_of(server: &Upstream) -> String {
+    let name = match &server.host {
+        UpstreamHost::Name(name) => Some(name.clone()),
+        // A certificate may be for an address.
+        UpstreamHost::Address(..) => {
+            let name = server.options.server_name.as_deref().filter(|name| name.parse::<IpAddr>().is_err());
+            name.and_then(|name| Name::parse(name).ok())
+        }
+    };
+    let domain = name.as_ref().and_then(|name| domain(name.as_wire())).and_then(|wire| Name::from_wire(wire).ok());
+    let domain = domain.map(|domain| domain.to_lower().to_string());
+    domain.or_else(|| network_of(server)).unwrap_or_else(|| server.label.clone())
+}
+
+/// Returns the /16 of an IPv4 address, the /32 of an IPv6 one: what one operator is given at the least.
+fn network_of(server: &Upstream) -> Option<String> {
+    Some(match server.host.ip()?.to_canonical() {
+        IpAddr::V4(v4) => format!("{}.{}.0.0/16", v4.octets()[0], v4.octets()[1]),
+        IpAddr::V6(v6) => format!("{:x}:{:x}::/32", v6.segments()[0], v6.segments()[1]),
+    })
 }
 
 const FILES: &[(&str, &str)] = &[
@@ -193,5 +230,27 @@ mod tests {
         let mut names: Vec<String> = std::fs::read_dir(folder).unwrap().map(|entry| stem(entry.unwrap())).collect();
         names.sort_by(|a, b| b.cmp(a));
         assert_eq!(names, all().iter().map(|group| group.name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn servers_of_one_operator_are_known_as_one() {
+        let of = |text: &str| {
+            let Ok(ServerText::At(address)) = parse_server(text) else { panic!("{text}") };
+            let options =
+                UpstreamOptions { server_name: address.certificate_name.clone(), ..UpstreamOptions::default() };
+            let (host, rungs, options) = (address.host.clone(), vec![address.rung()], Arc::new(options));
+            operator_of(&Upstream { label: text.to_owned(), host, rungs, options })
+        };
+        for text in
+            ["9.9.9.9", "tls://149.112.112.112#dns.quad9.net", "https://dns9.quad9.net/dns-query", "[2620:fe::9]"]
+        {
+            assert_eq!(of(text), "Quad9 Foundation", "{text}");
+        }
+        assert_eq!(of("8.8.4.4"), "Google LLC");
+        assert_eq!(of("192.168.1.1"), of("192.168.7.1:5353"));
+        assert_eq!(of("tls://192.0.2.1#a.resolver.example"), of("quic://198.51.100.7#b.resolver.example"));
+        assert_eq!(of("tls://192.0.2.1#192.0.2.1"), of("192.0.2.2"));
+        assert_ne!(of("tls://192.0.2.1#a.resolver.example"), of("192.0.2.1"));
+        assert_ne!(of("9.9.9.9"), of("1.1.1.1"));
     }
 }

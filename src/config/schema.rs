@@ -128,7 +128,7 @@ mod tests {
             "[[route]]\nnames = [\"a.example\"]",
             "[upstream.x]\nservers = [{ name = \"a\" }]",
             "[log]\nlevel = \"loud\"",
-            "[default]\nguard = \"watch\"",
+            "[default]\nguard = \"on\"",
         ] {
             assert!(!validator.is_valid(&as_json(text)), "{text}");
             assert!(crate::config::load_text("x.toml", text).config.is_none(), "{text}");

@@ -1,7 +1,7 @@
 //! From a request to a response.
 
 use super::STATS_SCHEMA;
-use super::daemon::{Daemon, Matching, Outcome};
+use super::daemon::{Daemon, Explain, Matching, Outcome};
 use super::endpoints::{self, Action, ENDPOINTS, Endpoint, Way};
 use super::metrics::{self, Dialect};
 use super::reply::{Body, Problem, Reply};
@@ -13,6 +13,7 @@ use http::header::{ACCEPT, HOST};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Cached answers listed when nobody says how many.
@@ -87,6 +88,20 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
             let qname = parse_name(parameters.require("name")?)?;
             Reply::json(&daemon.query(qname, parse_type(parameters.get("type").unwrap_or("A"))?).await)
         }
+        Action::Explain => {
+            let client = parameters.get("client").map(parse_address).transpose()?;
+            let question = Explain {
+                qname: parse_name(parameters.require("name")?)?,
+                qtype: parse_type(parameters.get("type").unwrap_or("A"))?,
+                client,
+                fresh: is_set(&parameters, "fresh")?,
+            };
+            Reply::json(&daemon.explain(question).await)
+        }
+        Action::Incidents => Reply::json(&daemon.incidents(is_set(&parameters, "open")?)),
+        Action::Incident => Reply::json(&daemon.incident(&name).ok_or_else(no_incident)?),
+        Action::Acknowledge if daemon.acknowledge(&name) => Reply::json(&json!({ "acknowledged": true })),
+        Action::Acknowledge => return Err(no_incident()),
         Action::CacheList => {
             let matching = Matching::parse(parameters.get("match").unwrap_or("*"))?;
             Reply::json(&daemon.cached(&matching, limit(&parameters)?))
@@ -113,6 +128,10 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
         Action::Resume => ended(&daemon.resume().await?),
         Action::CheckConfig => Reply::json(&daemon.check(request::text(request.into_body()).await?).await),
     })
+}
+
+fn no_incident() -> Problem {
+    Problem::not_found("unknown-incident", "there is no such incident; `truename incidents` lists those there are")
 }
 
 fn ended(outcome: &Outcome) -> Reply {
@@ -173,7 +192,7 @@ fn stats(daemon: &impl Daemon, parameters: &Parameters) -> Result<Reply, Problem
     let tag = (
         &report.queries,
         &report.counters,
-        (&report.upstreams, &report.wrong_clock),
+        (&report.upstreams, &report.wrong_clock, &report.guard),
         &report.config,
         &report.started_at,
     );
@@ -201,6 +220,18 @@ fn to_object(report: &Stats) -> Map<String, Value> {
 fn parse_name(text: &str) -> Result<Name, Problem> {
     let wrong = |error| Problem::bad_request("bad-name", format!("`{}` is no name: {error}", text.escape_debug()));
     Name::parse(text).map_err(wrong)
+}
+
+fn parse_address(text: &str) -> Result<IpAddr, Problem> {
+    text.parse().map_err(|_| Problem::bad_request("bad-address", format!("`{}` is no address", text.escape_debug())))
+}
+
+fn is_set(parameters: &Parameters, name: &str) -> Result<bool, Problem> {
+    match parameters.get(name) {
+        None | Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(_) => Err(Problem::bad_request("bad-flag", format!("{name} is 0 or 1"))),
+    }
 }
 
 fn parse_type(text: &str) -> Result<Rtype, Problem> {

@@ -5,6 +5,7 @@ use super::report::Stats;
 use crate::dns::{Name, Rtype};
 use serde::Serialize;
 use serde_json::Value;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// A daemon as it is seen from here. Methods that are not `async` are quick and do not block on files.
@@ -26,6 +27,18 @@ pub trait Daemon: Send + Sync + 'static {
 
     /// Answers a question as a client's would be.
     fn query(&self, qname: Name, qtype: Rtype) -> impl Future<Output = Value>;
+
+    /// Answers a question and says why the answer is what it is.
+    fn explain(&self, question: Explain) -> impl Future<Output = Value>;
+
+    /// Lists what was found against upstreams, the latest first; only what nobody has taken note of when `open`.
+    fn incidents(&self, open: bool) -> Value;
+
+    /// Returns one of them with its evidence and packets.
+    fn incident(&self, id: &str) -> Option<Value>;
+
+    /// Takes note of one; tells whether it exists.
+    fn acknowledge(&self, id: &str) -> bool;
 
     /// Lists cached answers, so many at most.
     fn cached(&self, matching: &Matching, limit: usize) -> Value;
@@ -56,6 +69,19 @@ pub trait Daemon: Send + Sync + 'static {
 
     /// Looks at a configuration that is not in force.
     fn check(&self, text: String) -> impl Future<Output = Outcome>;
+}
+
+/// What is to be explained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explain {
+    /// The name.
+    pub qname: Name,
+    /// Its type.
+    pub qtype: Rtype,
+    /// Who is supposed to ask; this machine without it.
+    pub client: Option<IpAddr>,
+    /// Ask anew, whatever is cached.
+    pub fresh: bool,
 }
 
 /// Which names are meant.

@@ -67,6 +67,14 @@ pub(super) enum Action {
     Views,
     /// One question, answered.
     Query,
+    /// One question, answered and explained.
+    Explain,
+    /// Every incident.
+    Incidents,
+    /// One incident.
+    Incident,
+    /// An incident taken note of.
+    Acknowledge,
     /// What is cached.
     CacheList,
     /// What is cached of one name.
@@ -151,6 +159,33 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         Action::Query,
         &[("name", "the name"), ("type", "its type; A without one")],
         "Answers a question as a client's would be, and says what every stage decided.",
+    ),
+    get(
+        "/explain",
+        Where::Control,
+        Action::Explain,
+        &[
+            ("name", "the name"),
+            ("type", "its type; A without one"),
+            ("client", "the address of who is supposed to ask"),
+            ("fresh", "1: ask anew, whatever is cached"),
+        ],
+        "Answers a question and says why the answer is what it is.",
+    ),
+    get(
+        "/incidents",
+        Where::Control,
+        Action::Incidents,
+        &[("open", "1: only those that nobody has taken note of")],
+        "What was found against upstreams, the latest first.",
+    ),
+    get("/incidents/{name}", Where::Control, Action::Incident, NONE, "One incident, with its evidence and packets."),
+    change(
+        Method::POST,
+        "/incidents/{name}/ack",
+        Action::Acknowledge,
+        NONE,
+        "Takes note of an incident, so that it no longer counts as open.",
     ),
     get(
         "/cache",
@@ -270,7 +305,15 @@ mod tests {
     #[test]
     fn nothing_that_changes_or_names_is_for_everybody() {
         for endpoint in ENDPOINTS {
-            let names = matches!(endpoint.action, Action::Query | Action::CacheList | Action::CacheGet);
+            let names = matches!(
+                endpoint.action,
+                Action::Query
+                    | Action::Explain
+                    | Action::CacheList
+                    | Action::CacheGet
+                    | Action::Incidents
+                    | Action::Incident
+            );
             if endpoint.method != Method::GET || names {
                 assert_eq!(endpoint.at, Where::Control, "{}", endpoint.path);
             }

@@ -32,7 +32,7 @@ mod request;
 mod serve;
 mod socket;
 
-pub use daemon::{Daemon, Matching, Outcome};
+pub use daemon::{Daemon, Explain, Matching, Outcome};
 pub use place::Door;
 pub use reply::Problem;
 pub use serve::{Doors, Running, start};

@@ -65,10 +65,27 @@ pub struct Step {
     pub because: String,
 }
 
+/// Replies a trace keeps.
+const MAX_REPLIES: usize = 32;
+
+/// A reply that was seen on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The label of the upstream.
+    pub upstream: String,
+    /// How it came.
+    pub transport: String,
+    /// How long it took.
+    pub rtt: Duration,
+    /// The message.
+    pub message: Vec<u8>,
+}
+
 /// The steps of one query, or nothing at all when switched off.
 #[derive(Debug, Default)]
 pub struct Trace {
     steps: Option<Vec<Step>>,
+    replies: Vec<Seen>,
     /// Time since the query came in, set by `pipeline/mod.rs`, the one place there that may read a clock.
     pub elapsed: Duration,
 }
@@ -83,7 +100,7 @@ impl Trace {
     /// A trace that records.
     #[must_use]
     pub fn on() -> Self {
-        Self { steps: Some(Vec::new()), elapsed: Duration::ZERO }
+        Self { steps: Some(Vec::new()), replies: Vec::new(), elapsed: Duration::ZERO }
     }
 
     /// Tells whether steps are recorded.
@@ -106,11 +123,27 @@ impl Trace {
         }
     }
 
+    /// Records a reply, when the trace is on.
+    pub fn reply(&mut self, make: impl FnOnce() -> Seen) {
+        if self.is_on() && self.replies.len() < MAX_REPLIES {
+            self.replies.push(make());
+        }
+    }
+
     /// Records what another trace of the same query recorded.
     pub fn append(&mut self, other: Self) {
+        if self.is_on() {
+            self.replies.extend(other.replies.into_iter().take(MAX_REPLIES.saturating_sub(self.replies.len())));
+        }
         if let Some(steps) = self.steps.as_mut() {
             steps.extend(other.steps.into_iter().flatten().take(MAX_STEPS.saturating_sub(steps.len())));
         }
+    }
+
+    /// Returns the replies that were recorded.
+    #[must_use]
+    pub fn replies(&self) -> &[Seen] {
+        &self.replies
     }
 
     /// Returns what was recorded.
@@ -123,6 +156,25 @@ impl Trace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replies_have_a_bound_and_no_trace_keeps_any() {
+        let seen = || Seen {
+            upstream: "g/1".to_owned(),
+            transport: "udp".to_owned(),
+            rtt: Duration::ZERO,
+            message: vec![0; 12],
+        };
+        let (mut on, mut off, mut other) = (Trace::on(), Trace::off(), Trace::on());
+        for _ in 0..MAX_REPLIES + 9 {
+            on.reply(seen);
+            off.reply(|| unreachable!("nobody asked"));
+        }
+        other.reply(seen);
+        assert_eq!((on.replies().len(), off.replies().len()), (MAX_REPLIES, 0));
+        on.append(other);
+        assert_eq!(on.replies().len(), MAX_REPLIES);
+    }
 
     #[test]
     fn steps_have_a_bound_and_no_trace_costs_nothing() {

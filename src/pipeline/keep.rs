@@ -4,7 +4,7 @@ use super::cache::{self, Inserted, KeyBuf, Terms};
 use super::compose::{self, AddressPolicy};
 use super::state::{State, Way};
 use crate::clock::{Clock, Tick};
-use crate::config::{GroupId, PlaceId, PrivateAnswers, ViewId};
+use crate::config::{GroupId, GuardMode, PlaceId, PrivateAnswers, ViewId};
 use crate::dns::wire::Message;
 use crate::dns::{Answer, Origin, QuestionKey};
 use crate::stats::{Counter, Stats};
@@ -85,11 +85,13 @@ pub(super) struct Late {
 impl Late {
     /// Stages 7 to 9 for such a reply. One whose alias leads elsewhere is left alone: following it is for a question.
     pub(super) fn keep(&self, mut reply: Reply) {
+        let guarded = self.way.guard == GuardMode::Enforce;
         // Only a trusted reply is good for a guarded name without being held against one.
-        match self.way.guarded {
-            true if !self.state.is_reference(&reply) => return,
-            true => {}
-            false => cap_stand_in(&mut reply, self.way.group),
+        if guarded && !self.state.is_reference(&reply) {
+            return;
+        }
+        if !guarded {
+            cap_stand_in(&mut reply, self.way.group);
         }
         let policy = AddressPolicy { private_answers: self.private_answers, server_is_private: reply.is_private };
         let nothing = |message: Message<'_>| compose::is_filtered_to_nothing(&message, &self.question, policy);
@@ -100,6 +102,10 @@ impl Late {
         let Ok(mut composed) = compose::compose(&self.question, &reply.message, policy, false) else { return };
         let is_elsewhere = |alias| self.state.is_elsewhere(self.view, &self.question, &self.way, alias);
         if composed.broken || composed.aliases.iter().any(is_elsewhere) {
+            return;
+        }
+        // Nor is one operator's word enough to deny it.
+        if guarded && !composed.answer.has_records() {
             return;
         }
         self.state.soften(self.view, &self.question, &mut composed);

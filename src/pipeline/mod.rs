@@ -40,13 +40,14 @@ pub use fast::FastPath;
 pub use state::{Parts, State};
 
 use crate::clock::{Clock, Tick};
-use crate::config::{OnFailure, PrivateAnswers, ViewId};
+use crate::config::{GuardMode, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::answer::ede;
 use crate::dns::encode::{self, MessageBuilder};
+use crate::dns::trace::Seen;
 use crate::dns::wire::{Message, Section, flag};
 use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace};
 use crate::stats::{Counter, Stats};
-use crate::upstream::{Acceptance, Ask, Failure, Heir, Reply};
+use crate::upstream::{Acceptance, Ask, Failure, Heir, Hold, Reply};
 use arc_swap::ArcSwap;
 use cache::{Guard, KeyBuf, Role, Staleness};
 use compose::AddressPolicy;
@@ -127,8 +128,14 @@ struct Work<'a> {
     started: Instant,
     /// What has come to be known of the answer.
     known: Provenance,
-    /// A name on the way was guarded, so that what its aliases lead to is too.
-    guarded: bool,
+    /// How the names on the way were guarded, so that what their aliases lead to is too.
+    guard: GuardMode,
+    /// Asked anew, whatever is cached, and not kept.
+    fresh: bool,
+    /// Where the channel of a reply in a datagram is left, when somebody wants to listen on.
+    hold: Option<Arc<Hold>>,
+    /// No server of this operator is asked.
+    apart_from: Option<Arc<str>>,
     trace: &'a mut Trace,
 }
 
@@ -196,10 +203,15 @@ impl Pipeline {
         let (qname, qtype, view) = (&query.qname, query.qtype, tracing::field::Empty);
         let (client, transport) = (query.client, query.transport);
         let span = tracing::debug_span!("query", %qname, %qtype, %client, %transport, view);
-        self.answer_in_span(query, trace).instrument(span).await
+        self.answer_in_span(query, false, trace).instrument(span).await
     }
 
-    async fn answer_in_span(&self, query: &Query, trace: &mut Trace) -> Answer {
+    /// Decides one query anew, whatever is cached, for whoever wants to know what would come of it. The answer is not kept.
+    pub async fn answer_fresh(&self, query: &Query, trace: &mut Trace) -> Answer {
+        self.answer_in_span(query, true, trace).await
+    }
+
+    async fn answer_in_span(&self, query: &Query, fresh: bool, trace: &mut Trace) -> Answer {
         let started = Instant::now();
         let state = self.state.load_full();
         let mut work = Work {
@@ -208,7 +220,10 @@ impl Pipeline {
             deadline: started + BUDGET,
             started,
             known: Provenance::default(),
-            guarded: false,
+            guard: GuardMode::Off,
+            fresh,
+            hold: None,
+            apart_from: None,
             trace,
         };
         // No timer around the whole: the two awaits in it, the exchange and the wait for a leader, have the deadline.
@@ -261,6 +276,9 @@ impl Pipeline {
         });
         let question = query.question();
         let key = KeyBuf::of(PLACE, view, &question);
+        if work.fresh {
+            return self.resolve(&question, work).await;
+        }
         let stale = match self.cached(&question, &key, work) {
             Found::Fresh(answer) => return answer,
             Found::Stale(stale) if stale.staleness == Staleness::AtOnce => return stale.answer,
@@ -280,6 +298,9 @@ impl Pipeline {
 
     /// Stage 3: an answer from the cache, if the present state would still decide it the same way.
     fn cached(&self, question: &QuestionKey, key: &KeyBuf, work: &mut Work<'_>) -> Found {
+        if work.fresh {
+            return Found::Nothing;
+        }
         let Some(cached) = work.state.cache.get(key, work.state.epoch, self.clock.now()) else {
             work.step(Stage::Cache, || {
                 (key_text(question), "miss", "nothing usable is stored under this name, type and view")
@@ -415,7 +436,7 @@ impl Pipeline {
     async fn hop(&self, question: &QuestionKey, is_alias: bool, work: &mut Work<'_>) -> Hop {
         // What is cached of an unguarded name nobody has looked at.
         if is_alias
-            && !work.guarded
+            && work.guard != GuardMode::Enforce
             && let Found::Fresh(answer) = self.cached(question, &KeyBuf::of(PLACE, work.view, question), work)
         {
             return Hop::end(answer);
@@ -428,8 +449,8 @@ impl Pipeline {
         if question.qtype == Rtype::ANY {
             return Hop::end(special_types::minimal_any(&question.qname));
         }
-        let way = work.state.way(work.view, question, system_only, work.guarded);
-        work.guarded |= way.guarded;
+        let way = work.state.way(work.view, question, system_only, work.guard);
+        work.guard = work.guard.max(way.guard);
         if !is_alias {
             work.known.own_fingerprint = work.state.fingerprint_on(work.view, question, &way);
         }
@@ -459,12 +480,19 @@ impl Pipeline {
                 way.because.clone(),
             )
         });
-        let asked = self.exchange(question, &way, work).await;
-        let judged = if way.guarded {
-            self.judge(question, &way, asked, work).await
+        let judged = if way.guard == GuardMode::Enforce {
+            self.guarded(question, &way, work).await
         } else {
+            let watches = way.guard == GuardMode::Watch && work.state.config.guard.hold_on;
+            work.hold = watches.then(Arc::default);
+            let asked = self.exchange(question, &way, work).await;
             asked.map_err(Unusable::Failed).map(Judged::unlooked)
         };
+        if way.guard == GuardMode::Watch
+            && let Ok(judged) = &judged
+        {
+            self.watch(question, &way, judged, work);
+        }
         let Judged { reply, policy, keep_at_most, why } = match judged {
             Ok(judged) => judged,
             Err(Unusable::Failed(failure)) => return Hop::end(failed(question, &failure, way.local_when_alone)),
@@ -595,12 +623,15 @@ impl Pipeline {
             };
             Box::new(move |reply| late.keep(reply))
         };
+        let hold = work.hold.clone();
         let ask = Ask {
             group,
             question,
             deadline: work.deadline,
             only_private: way.only_private,
             resort,
+            apart_from: work.apart_from.as_deref(),
+            hold: hold.as_deref(),
             acceptable: &acceptable,
             heir: Some(&heir),
         };
@@ -616,6 +647,14 @@ impl Pipeline {
             ),
             Err(failure) => (key_text(question), "no answer".to_owned(), failure.summary.clone()),
         });
+        if let Ok(reply) = &result {
+            work.trace.reply(|| Seen {
+                upstream: reply.server.to_string(),
+                transport: reply.transport.to_string(),
+                rtt: reply.rtt,
+                message: reply.message.clone(),
+            });
+        }
         result.map(|reply| {
             let policy = policy(reply.is_private);
             (reply, policy)

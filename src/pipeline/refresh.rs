@@ -8,7 +8,7 @@ use super::keep::{PLACE, Provenance};
 use super::state::State;
 use super::text::key_text;
 use super::{BUDGET, BUDGET_SLACK, Pipeline, Waiter, Work, hand_out};
-use crate::config::{OnFailure, ViewId};
+use crate::config::{GuardMode, OnFailure, ViewId};
 use crate::dns::answer::ede;
 use crate::dns::{Answer, Ede, QuestionKey, Stage, Trace, encode};
 use crate::stats::{Counter, Stats};
@@ -24,11 +24,17 @@ pub(super) const MAX_REFRESHES: usize = 1024;
 /// Popular answers asked for at once: they must never be what fills an upstream's or our own queues.
 const MAX_PREFETCHES: usize = 32;
 
+/// Guarded names judged behind their answers at once. A clean network sees one for each that is asked of upstreams, for the
+/// time that a trusted reply takes: thousands a second.
+pub(super) const MAX_JUDGINGS: usize = 256;
+
 /// What may go on without a client. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Background {
     refreshes: Arc<Semaphore>,
     prefetches: Arc<Semaphore>,
+    /// Guarded names that are judged behind their answers, or whose trusted answer is late.
+    pub(super) judgings: Arc<Semaphore>,
 }
 
 impl Default for Background {
@@ -36,6 +42,7 @@ impl Default for Background {
         Self {
             refreshes: Arc::new(Semaphore::new(MAX_REFRESHES)),
             prefetches: Arc::new(Semaphore::new(MAX_PREFETCHES)),
+            judgings: Arc::new(Semaphore::new(MAX_JUDGINGS)),
         }
     }
 }
@@ -98,7 +105,7 @@ impl Pipeline {
 
     /// Asks again for a popular answer in the background, unless upstreams have enough to do with what clients want.
     pub(super) fn prefetch(&self, state: &Arc<State>, view: ViewId, question: QuestionKey) {
-        let way = state.way(view, &question, false, false);
+        let way = state.way(view, &question, false, GuardMode::Off);
         let permit = Arc::clone(&self.background.prefetches).try_acquire_owned();
         let (Ok(permit), Ok(runtime), true) =
             (permit, tokio::runtime::Handle::try_current(), state.upstreams.group_is_well(way.group))
@@ -136,7 +143,10 @@ impl Pipeline {
                 deadline,
                 started,
                 known: Provenance::default(),
-                guarded: false,
+                guard: GuardMode::Off,
+                fresh: false,
+                hold: None,
+                apart_from: None,
                 trace: &mut trace,
             };
             let resolved = timeout_at(deadline + BUDGET_SLACK, pipeline.resolve(&question, &mut work)).await;
@@ -171,14 +181,14 @@ impl Pipeline {
 /// Tells whether asking is known to be in vain: everybody whom this question would go to is dead.
 fn is_down(question: &QuestionKey, work: &Work<'_>) -> bool {
     let state = work.state;
-    let way = state.way(work.view, question, false, false);
+    let way = state.way(work.view, question, false, GuardMode::Off);
     let default = state.config.default_for(work.view).upstream;
     let has_resort = way.on_failure == OnFailure::Default && default != way.group;
     state.upstreams.group_is_down(way.group) && (!has_resort || state.upstreams.group_is_down(default))
 }
 
 /// Counts when the work it goes along with panics; tokio ends that task only.
-struct CountPanic(Arc<Stats>);
+pub(super) struct CountPanic(pub(super) Arc<Stats>);
 
 impl Drop for CountPanic {
     fn drop(&mut self) {

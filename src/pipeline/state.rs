@@ -4,12 +4,12 @@ use super::Waiter;
 use super::access::Access;
 use super::cache::{Cache, InFlight};
 use super::compose::{self, Composed};
-use super::route::Routes;
+use super::route::{Choice, Routes};
 use super::view::Views;
 use super::zone::{Context, LocalAnswer, Outcome, Zones};
-use crate::config::{Config, GroupId, OnFailure, PrivateAnswers, ViewId};
+use crate::config::{Config, GroupId, GuardMode, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::wire::Section;
-use crate::dns::{Answer, Name, QuestionKey, Rcode, Rtype};
+use crate::dns::{Answer, Name, Query, QuestionKey, Rcode, Rtype};
 use crate::upstream::{Reply, Upstreams};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
@@ -66,8 +66,8 @@ pub(super) struct Way {
     pub(super) on_failure: OnFailure,
     /// The name must never reach a public server.
     private: bool,
-    /// Replies are judged before they are believed.
-    pub(super) guarded: bool,
+    /// Whether replies are judged, before or behind the answer.
+    pub(super) guard: GuardMode,
     /// Only servers with private addresses may be asked.
     pub(super) only_private: bool,
     /// The answer when there is no server that may be asked.
@@ -99,21 +99,27 @@ impl State {
         !elsewhere || self.routes.find(ViewId(0), question.qname.as_wire()).private
     }
 
+    /// Returns what the routes say about a name in lower case, for the client of a query.
+    #[must_use]
+    pub fn route_of<'a>(&'a self, query: &Query, qname: &'a Name) -> Choice<'a> {
+        self.routes.find(self.views.of(query.client.ip(), query.local), qname.as_wire())
+    }
+
     /// Stage 4 for one name.
     pub(super) fn local(&self, view: ViewId, question: &QuestionKey) -> Outcome {
         let routed = RoutedNames { routes: &self.routes, view };
         self.zones.answer(view, &question.qname, question.qtype, question.dnssec_ok, &routed)
     }
 
-    /// Stage 5 for one name; `system_only` is what stage 4 said about it, `from_guarded` that a guarded name's alias led here.
-    pub(super) fn way(&self, view: ViewId, question: &QuestionKey, system_only: bool, from_guarded: bool) -> Way {
+    /// Stage 5 for one name; `system_only` is what stage 4 said about it, `from` how the name whose alias led here is guarded.
+    pub(super) fn way(&self, view: ViewId, question: &QuestionKey, system_only: bool, from: GuardMode) -> Way {
         if system_only {
             return Way {
                 group: self.system_group(),
                 private_answers: PrivateAnswers::Allow,
                 on_failure: OnFailure::Servfail,
                 private: true,
-                guarded: false,
+                guard: GuardMode::Off,
                 only_private: true,
                 local_when_alone: Some(self.zones.withheld(&question.qname)),
                 because: "a special-use name: only private system servers may be asked".into(),
@@ -127,7 +133,7 @@ impl State {
             on_failure: choice.on_failure,
             private: choice.private,
             // A name that an alias of a guarded one leads to is as guarded, unless it is private.
-            guarded: choice.guarded || from_guarded && !choice.private,
+            guard: if choice.private { GuardMode::Off } else { choice.guard.max(from) },
             only_private: false,
             local_when_alone: None,
             because: choice.because(),
@@ -144,7 +150,7 @@ impl State {
 
     /// Tells whether a reply is of an upstream whose word counts against others'.
     pub(super) fn is_reference(&self, reply: &Reply) -> bool {
-        self.upstreams.servers(self.config.guard.references).iter().any(|server| server.label == reply.server)
+        self.upstreams.is_member(self.config.guard.references, &reply.server)
     }
 
     /// Tells whether an alias that turned up in a reply belongs to a zone of ours or to another route than the

@@ -323,3 +323,23 @@ async fn a_question_after_a_reload_does_not_wait_for_one_from_before_it() {
     assert_eq!((before.origin, after.origin), (Origin::Upstream, Origin::Zone));
     assert_eq!(ask(&pipeline).await.origin, Origin::Zone, "what was in flight is not kept");
 }
+
+#[tokio::test(start_paused = true)]
+async fn names_judged_behind_their_answers_have_a_bound() {
+    const MORE: usize = 30;
+    let (pipeline, net) = pipeline(100, Ipv4Addr::new(93, 184, 216, 34));
+    let watched =
+        "[upstream.witness]\nservers = [\"1.1.1.1\"]\n[default]\nguard = \"watch\"\n[guard]\nreferences = \"witness\"";
+    reload(&pipeline, watched, &net);
+    let pipeline = Arc::new(pipeline);
+    let mut all = tokio::task::JoinSet::new();
+    for n in 0..super::refresh::MAX_JUDGINGS + MORE {
+        let pipeline = Arc::clone(&pipeline);
+        let query = Query::local(Name::parse(&format!("n{n}.example.org")).unwrap(), Rtype::A);
+        all.spawn(async move { pipeline.answer(&query, &mut Trace::off()).await.origin });
+    }
+    assert!(all.join_all().await.iter().all(|origin| *origin == Origin::Upstream), "they are answered all the same");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let judged = [Counter::GuardBehindFull, Counter::GuardConsistent].map(|counter| pipeline.stats().get(counter));
+    assert_eq!(judged, [MORE as u64, super::refresh::MAX_JUDGINGS as u64]);
+}

@@ -187,6 +187,7 @@ pub(super) fn make_reply(attempt: &Attempt, mut bytes: Vec<u8>, rtt: Duration, s
         message: bytes,
         server: Arc::clone(&attempt.server.info.label),
         address: attempt.server.ways.address(attempt.transport),
+        operator: Arc::clone(&attempt.server.info.operator),
         is_private: attempt.server.info_for_judging().private,
         transport: attempt.transport,
         rtt,

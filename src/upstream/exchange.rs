@@ -203,7 +203,9 @@ impl<'a> Exchange<'a> {
     /// Returns the servers of a group that may be asked this question.
     pub(super) fn eligible(&mut self, id: GroupId) -> Arc<Vec<Arc<Server>>> {
         let members = self.inner.groups.members(id);
-        let allowed = |server: &Arc<Server>| server.may_be_asked(self.ask.only_private);
+        let apart =
+            |server: &Arc<Server>| self.ask.apart_from.is_none_or(|operator| *server.info.operator != *operator);
+        let allowed = |server: &Arc<Server>| server.may_be_asked(self.ask.only_private) && apart(server);
         if members.iter().all(allowed) {
             return members;
         }
@@ -460,6 +462,9 @@ impl<'a> Exchange<'a> {
                         (label, format!("answered after {} ms", reply.rtt.as_millis()), "first acceptable reply")
                     });
                     self.attempts.settle(&server, attempt.rung());
+                    if let Some(hold) = self.ask.hold {
+                        hold.put(attempt);
+                    }
                     return Some(reply);
                 }
                 Acceptance::Reject(why) => {

@@ -248,6 +248,7 @@ mod tests {
             address: "192.0.2.1:53".parse().unwrap(),
             transport: crate::config::UpstreamTransport::Udp,
             private: false,
+            operator: "192.0.2.1".into(),
         };
         let server = Arc::new(Server::new(info));
         let expect =

@@ -11,6 +11,7 @@
 //!                         attempts.rs  those channels: what arrives on which, and what it teaches
 //!                         awake.rs     does not sleep while a server at hand answers
 //!                         seen.rs      what the question met, and what its failure is called (pure)
+//!                         hold.rs      listening on for a second reply in a datagram
 //!                         linger.rs    replies that come too late: learnt from, and handed on
 //!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
 //!                         finding.rs   who finds servers that are known by name only
@@ -30,6 +31,7 @@ mod exchange;
 mod finding;
 mod group;
 mod health;
+mod hold;
 mod ladder;
 mod linger;
 mod loops;
@@ -49,6 +51,7 @@ mod tests;
 
 pub use finding::groups_in_use;
 pub use health::{Standing, Sums};
+pub use hold::{Held, Hold};
 pub use probe::{Probe, Probed};
 pub use servers::{ServerInfo, ServerStatus};
 pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies, WrongClock};
@@ -107,6 +110,10 @@ pub struct Ask<'a> {
     pub only_private: bool,
     /// Another group will be asked the same when this one and its fallback groups have no answer.
     pub resort: bool,
+    /// Ask no server of this operator, and no fallback group: a second opinion is wanted.
+    pub apart_from: Option<&'a str>,
+    /// Where the channel of the answer is left when it is a datagram's: whoever is on the path may have answered first.
+    pub hold: Option<&'a Hold>,
     /// Judges an otherwise good reply; a rejected one counts as a failure of its server for this question.
     pub acceptable: &'a (dyn Fn(&Message<'_>, &ServerInfo) -> Acceptance + Sync),
     /// Makes who takes a good reply that comes when the question has been given up on. Called only then.
@@ -144,6 +151,8 @@ pub struct Reply {
     pub server: Arc<str>,
     /// Its address; the unspecified one for a server that is known by name.
     pub address: SocketAddr,
+    /// Who runs it, as far as that is known.
+    pub operator: Arc<str>,
     /// Its address, or all that its proved name leads to, is private.
     pub is_private: bool,
     /// How the reply came.
@@ -364,6 +373,12 @@ impl Upstreams {
     #[must_use]
     pub fn switch(&self, label: &str, on: bool) -> usize {
         self.0.groups.switch(label, on)
+    }
+
+    /// Tells whether the server of a label is one of a group.
+    #[must_use]
+    pub fn is_member(&self, group: GroupId, label: &str) -> bool {
+        self.0.groups.members(group).iter().any(|server| *server.info.label == *label)
     }
 
     /// Lists the servers of a group.

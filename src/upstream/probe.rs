@@ -74,6 +74,7 @@ pub(super) async fn probe(inner: &Arc<Inner>, probe: Probe<'_>) -> Probed {
         address,
         transport: rung.transport,
         private: server.host.ip().is_some_and(crate::dns::address::is_private),
+        operator: "".into(),
     };
     let server = Server::unknown(info, ways, inner.groups.here().place());
     let members = inner.groups.members_at(group);

@@ -35,7 +35,7 @@ pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> 
         visited[count] = next;
         under_way.hand_to(id);
         let Some(state) = inner.groups.get(id) else { break };
-        next = state.fallback.filter(|id| !visited.contains(&Some(*id)));
+        next = state.fallback.filter(|id| !visited.contains(&Some(*id)) && ask.apart_from.is_none());
         let hold = Hold {
             id,
             state,
@@ -73,7 +73,7 @@ async fn climb(
     if state.outage.lasts(answered_since) {
         exchange.pass_on(state);
         if state.outage.claim_probe(inner.clock.now()) {
-            look_at(inner, &Ask { group: hold.id, ..exchange.ask });
+            look_at(inner, &Ask { group: hold.id, hold: None, ..exchange.ask });
         }
         return None;
     }
@@ -102,7 +102,17 @@ fn look_at(inner: &Arc<Inner>, ask: &Ask<'_>) {
         let deadline = Instant::now() + LOOK;
         let acceptable = |_: &Message<'_>, _: &ServerInfo| Acceptance::Accept;
         let (acceptable, question) = (&acceptable, &question);
-        let ask = Ask { group, question, deadline, only_private, resort: false, acceptable, heir: None };
+        let ask = Ask {
+            group,
+            question,
+            deadline,
+            only_private,
+            resort: false,
+            apart_from: None,
+            hold: None,
+            acceptable,
+            heir: None,
+        };
         let Some(state) = inner.groups.get(group) else { return };
         let mut trace = Trace::off();
         let mut exchange = Exchange::new(&inner, ask, &mut trace);

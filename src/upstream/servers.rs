@@ -6,6 +6,7 @@ use super::outage::Outage;
 use super::place::Here;
 use super::transport::Ways;
 use crate::clock::Tick;
+use crate::config::resolvers::operator_of;
 use crate::config::{Config, GroupId, PlaceId, Strategy, Upstream, UpstreamOptions, UpstreamTransport};
 use crate::dns::Name;
 use crate::dns::address::is_private;
@@ -31,6 +32,8 @@ pub struct ServerInfo {
     pub transport: UpstreamTransport,
     /// It has a private address.
     pub private: bool,
+    /// Who runs it, as far as that is known.
+    pub operator: Arc<str>,
 }
 
 /// What is known about one server.
@@ -330,7 +333,8 @@ fn written(server: &Upstream) -> Option<(ServerInfo, Ways)> {
     let address = ways.address(transport);
     // One that is found by its name only may be anywhere, and be somewhere else tomorrow.
     let private = server.host.ip().is_some_and(is_private);
-    let info = ServerInfo { label: server.label.as_str().into(), address, transport, private };
+    let operator = operator_of(server).into();
+    let info = ServerInfo { label: server.label.as_str().into(), address, transport, private, operator };
     Some((info, ways))
 }
 
@@ -349,11 +353,15 @@ fn given_infos<'a>(
     let named = move |address: &SocketAddr| fixed.iter().any(|server| server.info.address == *address);
     let repeated = |at: usize, address: &SocketAddr| system[..at].contains(address);
     system.iter().enumerate().filter(move |(at, address)| !named(address) && !repeated(*at, address)).map(
-        move |(_, &address)| ServerInfo {
-            label: Upstream::given(group, address).label.into(),
-            address,
-            transport: UpstreamTransport::Udp,
-            private: is_private(address.ip()),
+        move |(_, &address)| {
+            let given = Upstream::given(group, address);
+            ServerInfo {
+                operator: operator_of(&given).into(),
+                label: given.label.into(),
+                address,
+                transport: UpstreamTransport::Udp,
+                private: is_private(address.ip()),
+            }
         },
     )
 }

@@ -126,7 +126,7 @@ fn line_ends_marks_and_tabs_move_no_column() {
 
 #[test]
 fn keys_of_later_work_are_refused_and_named() {
-    let text = "[guard]\nproofs = true\n[default]\nguard = \"watch\"\n[server]\ndns64 = true\n[upstream.t]\nservers = \
+    let text = "[guard]\nproofs = true\n[default]\nguard = \"sample\"\n[server]\ndns64 = true\n[upstream.t]\nservers = \
                 [\"tsl://9.9.9.9\", \"[fd00::1\", \":53\", \"10.0.0.0/8\"]\nca_files = \"x\"\n";
     let said = check(&[("main.toml", text.as_bytes())]);
     assert_lines(

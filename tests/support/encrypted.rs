@@ -323,6 +323,8 @@ impl Group1 {
             deadline: tokio::time::Instant::now() + BUDGET,
             only_private: false,
             resort: false,
+            apart_from: None,
+            hold: None,
             acceptable: &|_, _| Acceptance::Accept,
             heir: None,
         };

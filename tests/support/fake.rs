@@ -78,7 +78,12 @@ pub(crate) struct Asked {
 impl Fake {
     /// Starts an upstream with one habit for every name.
     pub(crate) fn start(habit: Habit) -> Self {
-        let (udp, tcp) = bind_pair();
+        Self::start_at(Ipv4Addr::LOCALHOST, habit)
+    }
+
+    /// Starts one on another address of the loopback network.
+    pub(crate) fn start_at(ip: Ipv4Addr, habit: Habit) -> Self {
+        let (udp, tcp) = bind_pair(ip);
         let address = udp.local_addr().expect("it is bound");
         udp.set_read_timeout(Some(LOOK_EVERY)).expect("not zero");
         tcp.set_nonblocking(true).expect("loopback");
@@ -158,9 +163,9 @@ impl Shared {
 }
 
 /// Binds UDP and TCP on one port; another program may hold the TCP side of a free UDP port, so it tries some.
-fn bind_pair() -> (UdpSocket, TcpListener) {
+fn bind_pair(ip: Ipv4Addr) -> (UdpSocket, TcpListener) {
     for _ in 0..50 {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let udp = UdpSocket::bind((ip, 0)).expect("a free port");
         if let Ok(tcp) = TcpListener::bind(udp.local_addr().expect("it is bound")) {
             return (udp, tcp);
         }

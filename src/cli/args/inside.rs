@@ -108,6 +108,80 @@ pub(super) const CACHE_HELP: &str = "Examples:
 
 Exit status: 1 when `get` finds nothing.";
 
+/// `truename explain`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ExplainArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    /// The name
+    #[arg(value_name = "NAME")]
+    pub(in crate::cli) name: String,
+    /// Its type
+    #[arg(value_name = "TYPE", default_value = "A")]
+    pub(in crate::cli) qtype: String,
+    /// As if this client asked
+    #[arg(long, value_name = "ADDRESS")]
+    pub(in crate::cli) client: Option<std::net::IpAddr>,
+    /// Ask upstreams anew, whatever is cached; what comes is not kept
+    #[arg(long)]
+    pub(in crate::cli) fresh: bool,
+    /// Do not ask the daemon, but do as one would by this configuration
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub(in crate::cli) config: Option<PathBuf>,
+}
+
+pub(super) const EXPLAIN_HELP: &str = "Examples:
+  truename explain proxy.golang.org
+  truename explain git.corp.example AAAA --client 192.168.1.20
+  truename explain github.com --fresh --json
+
+Without a running daemon it answers in process, by the configuration that `truename run` would read.
+
+Exit status: 0 when it ran, whatever the answer is.";
+
+/// `truename incidents`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct IncidentsArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    #[command(subcommand)]
+    pub(in crate::cli) what: Option<IncidentsCommand>,
+}
+
+/// What to do with incidents.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum IncidentsCommand {
+    /// List them, the latest first
+    List {
+        /// Only those that nobody has taken note of
+        #[arg(long)]
+        open: bool,
+    },
+    /// Show one with its evidence and packets
+    Show {
+        /// Its number, such as in-20261120-0007 or 7
+        id: String,
+    },
+    /// Take note of one, so that it no longer counts as open
+    Ack {
+        /// Its number
+        id: String,
+    },
+    /// Print one as Markdown, to be sent to whoever runs the network; with --json as JSON
+    Export {
+        /// Its number
+        id: String,
+    },
+}
+
+pub(super) const INCIDENTS_HELP: &str = "Examples:
+  truename incidents                       the latest first
+  truename incidents list --open
+  truename incidents show 7
+  truename incidents export 7 > report.md
+
+Exit status: 1 when there is no such incident.";
+
 /// `truename reload`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReloadArguments {

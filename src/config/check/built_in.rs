@@ -4,6 +4,7 @@
 use super::routes::preset_patterns;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::{Table, Value};
+use crate::config::file::GUARD;
 use crate::config::get;
 use crate::config::model::{
     DefaultRoute, GroupId, Location, Pattern, Proxy, Route, Rung, Tristate, Upstream, UpstreamOptions,
@@ -59,7 +60,7 @@ pub(crate) fn routes(
         // The default's group follows, unless a floor is written for `trusted`.
         on_failure: None,
         private_answers: None,
-        guard: None,
+        guard: Some(get::meaning(table, "trusted_guard", &GUARD)),
         at,
     }]
 }

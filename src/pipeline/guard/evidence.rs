@@ -167,6 +167,9 @@ pub struct Evidence {
     pub ttl_ceiling: Option<u32>,
     /// The trusted answer is secured by DNSSEC.
     pub secure: bool,
+    /// The name had data of the type before, or has none of the other family of addresses either: that there is nothing is
+    /// hard to believe on one operator's word.
+    pub had_data: bool,
     /// Probes that were run, whatever they brought.
     pub tried: Probes,
 }

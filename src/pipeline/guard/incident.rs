@@ -3,10 +3,11 @@
 //! One incident per place, upstream, kind and name; findings of the same are merged into it. The book is bounded: at the
 //! bound the incident that was seen longest ago goes, acknowledged ones first. Pure: it is told the time and given the bytes.
 
-use super::verdict::{Decision, Sign, Verdict};
+use super::verdict::{Decision, Given, Sign, Verdict};
 use crate::config::PlaceId;
 use crate::dns::{Name, Rtype};
 use std::collections::VecDeque;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Incidents kept in memory; a network that forges everything makes one per guarded name in use.
 const MAX_INCIDENTS: usize = 512;
@@ -19,9 +20,18 @@ const MAX_PACKET_BYTES: usize = 1232;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallTime(pub u64);
 
-/// A number that names an incident for as long as the daemon runs.
+/// A number that names an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IncidentId(pub u64);
+
+impl IncidentId {
+    /// Reads what [`Incident::id_text`] writes, or the number alone.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = text.rsplit('-').next()?;
+        number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok().map(Self))?
+    }
+}
 
 /// A packet as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +55,8 @@ pub struct Finding<'a> {
     pub qtype: Rtype,
     /// What was decided.
     pub decision: &'a Decision,
+    /// What the client got.
+    pub served: Given,
     /// The replies, by the label of who sent each.
     pub packets: &'a [(&'a str, &'a [u8])],
     /// When.
@@ -76,6 +88,8 @@ pub struct Incident {
     pub signs: Vec<Sign>,
     /// That score.
     pub score: i32,
+    /// What clients got the last time.
+    pub served: Given,
     /// The first packets.
     pub packets: Vec<Packet>,
     /// Somebody has taken note of it.
@@ -147,6 +161,14 @@ impl Book {
         })
     }
 
+    /// Takes over incidents from before, as far as there is room. Numbers go on behind theirs.
+    pub fn restore(&mut self, before: Vec<Incident>) {
+        self.next = before.iter().map(|incident| incident.id.0).max().unwrap_or(0).max(self.next);
+        for incident in before.into_iter().rev().take(MAX_INCIDENTS.saturating_sub(self.incidents.len())) {
+            self.incidents.push_front(incident);
+        }
+    }
+
     /// Returns how many incidents nobody has taken note of.
     #[must_use]
     pub fn open_count(&self) -> usize {
@@ -173,6 +195,7 @@ impl Book {
             count: 0,
             signs: Vec::new(),
             score: i32::MIN,
+            served: finding.served,
             packets: Vec::new(),
             acknowledged: false,
         }
@@ -189,8 +212,18 @@ impl Book {
 }
 
 impl Incident {
+    /// Returns its number as people write it: with the day it was first seen, in UTC.
+    #[must_use]
+    pub fn id_text(&self) -> String {
+        let first = UNIX_EPOCH + Duration::from_secs(self.first_seen.0);
+        let day: String =
+            humantime::format_rfc3339_seconds(first).to_string().chars().take(10).filter(|c| *c != '-').collect();
+        format!("in-{day}-{:04}", self.id.0)
+    }
+
     fn add(&mut self, finding: &Finding<'_>) {
         self.count += 1;
+        self.served = finding.served;
         self.last_seen = self.last_seen.max(finding.at);
         self.first_seen = self.first_seen.min(finding.at);
         if !self.qtypes.contains(&finding.qtype) {
@@ -222,7 +255,9 @@ mod tests {
     fn record(book: &mut Book, text: &str, decision: &Decision, packets: &[(&str, &[u8])], at: u64) -> Recorded {
         let qname = Name::parse(text).unwrap();
         let (place, qtype) = (PlaceId(0), Rtype::A);
-        book.record(&Finding { place, upstream: "system/1", qname: &qname, qtype, decision, packets, at: WallTime(at) })
+        let served = Given::Trusted;
+        let (upstream, qname, at) = ("system/1", &qname, WallTime(at));
+        book.record(&Finding { place, upstream, qname, qtype, decision, served, packets, at })
     }
 
     #[test]
@@ -244,6 +279,45 @@ mod tests {
         assert_eq!(book.open_count(), 2);
         assert!(book.acknowledge(id) && !book.acknowledge(IncidentId(99)));
         assert_eq!(book.open_count(), 1);
+    }
+
+    #[test]
+    fn incidents_from_before_stay_the_same_over_a_record_and_numbers_go_on() {
+        use crate::pipeline::guard::record::Record;
+        let mut book = Book::default();
+        let poisoned = decision(Verdict::Poisoned, Sign::SpecialAddress);
+        record(&mut book, "a.test", &poisoned, &[("system/1", b"one"), ("trusted/1", b"two")], 1_795_219_200);
+        record(&mut book, "b.test", &poisoned, &[], 1_795_219_201);
+        let before: Vec<Incident> = book.iter().cloned().collect();
+        assert_eq!(before[0].id_text(), "in-20261121-0001");
+        let text = serde_json::to_string(&before.iter().map(Record::from).collect::<Vec<_>>()).unwrap();
+        let read: Vec<Record> = serde_json::from_str(&text).unwrap();
+        let read: Vec<Incident> = read.iter().map(|record| record.read().unwrap()).collect();
+        assert_eq!(read, before);
+        let mut next = Book::default();
+        next.restore(read);
+        assert!(matches!(record(&mut next, "a.test", &poisoned, &[], 1_795_219_202), Recorded::Merged(IncidentId(1))));
+        assert_eq!(record(&mut next, "c.test", &poisoned, &[], 1_795_219_203), Recorded::New(IncidentId(3)));
+        let wrong = Record { verdict: "guilty".to_owned(), ..Record::from(&before[0]) };
+        assert!(wrong.read().is_none());
+        let many: Vec<Incident> =
+            (0..MAX_INCIDENTS as u64 + 9).map(|n| Incident { id: IncidentId(n), ..before[0].clone() }).collect();
+        let mut full = Book::default();
+        full.restore(many);
+        assert_eq!(
+            (full.iter().count(), full.get(IncidentId(8)), full.get(IncidentId(9)).is_some()),
+            (MAX_INCIDENTS, None, true)
+        );
+    }
+
+    #[test]
+    fn numbers_are_read_as_they_are_written() {
+        for text in ["in-20261121-0007", "0007", "7"] {
+            assert_eq!(IncidentId::parse(text), Some(IncidentId(7)), "{text}");
+        }
+        for text in ["", "in-", "in-20261121-x", "+7", "99999999999999999999999"] {
+            assert_eq!(IncidentId::parse(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -25,12 +25,14 @@
 pub mod evidence;
 pub mod incident;
 pub mod memory;
+pub mod record;
 pub mod replay;
 pub mod reply;
 pub mod rules;
 pub mod score;
 pub mod verdict;
 
+use crate::dns::Rtype;
 use evidence::{Candidate, Evidence, Probe, Probes, Way};
 use reply::{Content, Question, Reply};
 use rules::{Case, Truth, data, wire};
@@ -129,7 +131,7 @@ fn decide(question: &Question, policy: &Policy, evidence: &Evidence, truth: &Tru
         None if evidence.suspects.is_empty() => trusted_only(policy, evidence, truth),
         None => failing(evidence),
     };
-    let serve = choose(policy, evidence, truth, &assessed, &assessment);
+    let serve = choose((question, policy), evidence, truth, &assessed, &assessment);
     let keep_at_most = matches!(serve, Serve::Unconfirmed(_)).then_some(UNDECIDED_TTL);
     Decision { verdict: assessment.verdict, assessment, serve, keep_at_most }
 }
@@ -166,7 +168,8 @@ fn trusted_only(policy: &Policy, evidence: &Evidence, truth: &Truth<'_>) -> Asse
     if truth.answers.is_empty() {
         Assessment::plain(Verdict::UpstreamFailing, Sign::Failure)
     } else if is_thin_denial(policy, evidence, truth) {
-        Assessment::plain(Verdict::Undecidable, Sign::NameMissing)
+        let sign = if truth.denies { Sign::NameMissing } else { Sign::NothingLeft };
+        Assessment::plain(Verdict::Undecidable, sign)
     } else if truth.differs {
         Assessment::plain(Verdict::BenignDivergent, Sign::TrustedDiffer)
     } else {
@@ -174,9 +177,10 @@ fn trusted_only(policy: &Policy, evidence: &Evidence, truth: &Truth<'_>) -> Asse
     }
 }
 
-/// A guarded name is denied, on the word of one operator.
+/// A guarded name is denied, or said to have nothing where it had something, on the word of one operator.
 fn is_thin_denial(policy: &Policy, evidence: &Evidence, truth: &Truth<'_>) -> bool {
-    policy.guarded && truth.denies && truth.operators < 2 && !evidence.secure
+    let is_emptied = evidence.had_data && !truth.has_data && !truth.answers.is_empty();
+    policy.guarded && (truth.denies || is_emptied) && truth.operators < 2 && !evidence.secure
 }
 
 /// Assesses one reply that is no failure.
@@ -255,7 +259,7 @@ fn weigh(case: &Case<'_>) -> Assessment {
 
 /// Chooses what the client gets.
 fn choose(
-    policy: &Policy,
+    (question, policy): (&Question, &Policy),
     evidence: &Evidence,
     truth: &Truth<'_>,
     assessed: &[Assessed<'_>],
@@ -283,9 +287,24 @@ fn choose(
         |of: &Assessment| of.verdict == Verdict::Undecidable && !(policy.guarded && of.score >= POISONED_FROM);
     let holds = |at: &ReplyAt| {
         let reply = &evidence.suspects[at.candidate].replies[at.reply];
-        !policy.guarded || reply.content == Content::Data
+        // That a name has nothing of another type is ordinary, and who makes it up gains little: its IPv4 addresses are asked
+        // for too.
+        let is_lawful =
+            reply.content == Content::Empty && reply.soa && question.qtype != Rtype::A && !evidence.had_data;
+        !policy.guarded || reply.content == Content::Data || is_lawful
     };
-    pick(&passable).filter(holds).map_or(Serve::Nothing, Serve::Unconfirmed)
+    pick(&passable).or_else(|| unmarked(assessed)).filter(holds).map_or(Serve::Nothing, Serve::Unconfirmed)
+}
+
+/// Of replies to one query that share no data at most one is true: returns the one that nothing else speaks against, when
+/// something does against every other.
+fn unmarked(assessed: &[Assessed<'_>]) -> Option<ReplyAt> {
+    let others = |of: &Assessment| of.score - Sign::TwoReplies.weight();
+    let is_one_of_two = |of: &Assessment| of.verdict == Verdict::Undecidable && of.signs.contains(&Sign::TwoReplies);
+    let mut clean = assessed.iter().filter(|(.., of)| is_one_of_two(of) && others(of) <= 0);
+    let (at, ..) = clean.next()?;
+    let marked = |(other, _, _, of): &Assessed<'_>| other == at || is_one_of_two(of) && others(of) > 0;
+    assessed.iter().all(marked).then_some(*at)
 }
 
 /// Says what would be worth knowing; what was tried already is taken out by the caller.

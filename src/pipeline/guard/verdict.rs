@@ -155,6 +155,7 @@ signs! {
     NoData 0 "no-data" "No data, where trusted upstreams have some.",
     DeniedName 0 "denied-name" "The name is said not to exist, and trusted upstreams have data of it.",
     NameMissing 0 "name-missing" "Trusted upstreams say that the name does not exist.",
+    NothingLeft 0 "nothing-left" "One trusted upstream says that there is nothing, where there was something before or must be.",
     ChainEnds 0 "chain-ends" "The aliases end in nothing.",
     ChainLoops 0 "chain-loops" "The aliases lead back to themselves.",
     Failure 0 "failure" "No reply, or one that says that the upstream failed.",
@@ -234,6 +235,53 @@ pub enum Serve {
     Unconfirmed(ReplyAt),
     /// None of the replies: the next group is asked, and when there is none, SERVFAIL.
     Nothing,
+}
+
+/// What a client was given, as incidents say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// A trusted upstream's reply.
+    Trusted,
+    /// The reply that is judged, as it came.
+    Suspect,
+    /// The same, marked and for a short time.
+    Unconfirmed,
+    /// SERVFAIL.
+    Nothing,
+}
+
+impl Given {
+    /// Returns the word used in output and on disk.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted",
+            Self::Suspect => "suspect",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Nothing => "nothing",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Trusted, Self::Suspect, Self::Unconfirmed, Self::Nothing]
+            .into_iter()
+            .find(|given| given.as_str() == word)
+    }
+}
+
+impl Serve {
+    /// Returns what that gives a client.
+    #[must_use]
+    pub fn given(self) -> Given {
+        match self {
+            Self::Reply(at) | Self::Unconfirmed(at) if at.side == Side::Trusted => Given::Trusted,
+            Self::Reply(_) => Given::Suspect,
+            Self::Unconfirmed(_) => Given::Unconfirmed,
+            Self::Nothing => Given::Nothing,
+        }
+    }
 }
 
 /// What the guard decided about a question.

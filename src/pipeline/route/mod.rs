@@ -82,8 +82,8 @@ pub struct Choice<'a> {
     pub on_failure: OnFailure,
     /// What happens to private addresses in answers.
     pub private_answers: PrivateAnswers,
-    /// Its replies are judged before they are believed.
-    pub guarded: bool,
+    /// Whether its replies are judged, before or behind the answer.
+    pub guard: GuardMode,
     /// Stands for all that may change an answer: group, servers, policies. Equal over reloads and restarts for equal
     /// decisions, so that cached answers outlive a reload that does not concern them.
     pub fingerprint: u64,
@@ -112,15 +112,15 @@ impl Routes {
                 self.choice(&self.built_in_routes[usize::from(item.route)], (pattern, item.scope), default)
             }
             None => {
-                let guarded = default.route.guard == GuardMode::Enforce;
+                let guard = default.route.guard;
                 Choice {
                     route: None,
                     group: default.route.upstream,
                     private: false,
                     on_failure: OnFailure::Servfail,
                     private_answers: default.route.private_answers,
-                    guarded,
-                    fingerprint: self.under_guard(guarded, load::mix(&[default.meaning])),
+                    guard,
+                    fingerprint: self.under_guard(guard, load::mix(&[default.meaning])),
                     pattern: None,
                 }
             }
@@ -133,7 +133,7 @@ impl Routes {
             OnFailure::Servfail => 0,
             OnFailure::Default => default.meaning,
         };
-        let guarded = !route.private && route.guard.unwrap_or(default.route.guard) == GuardMode::Enforce;
+        let guard = if route.private { GuardMode::Off } else { route.guard.unwrap_or(default.route.guard) };
         let meaning = load::mix(&[route.meaning, load::meaning_of(private_answers), behind]);
         Choice {
             route: Some(route),
@@ -141,15 +141,15 @@ impl Routes {
             private: route.private,
             on_failure: route.on_failure,
             private_answers,
-            guarded,
-            fingerprint: self.under_guard(guarded, meaning),
+            guard,
+            fingerprint: self.under_guard(guard, meaning),
             pattern: Some(pattern),
         }
     }
 
-    /// Adds to a fingerprint what guarded names are held against.
-    fn under_guard(&self, guarded: bool, meaning: u64) -> u64 {
-        if guarded { load::mix(&[meaning, self.guard_meaning]) } else { meaning }
+    /// Adds to a fingerprint what guarded names are held against. Watching changes no answer.
+    fn under_guard(&self, guard: GuardMode, meaning: u64) -> u64 {
+        if guard == GuardMode::Enforce { load::mix(&[meaning, self.guard_meaning]) } else { meaning }
     }
 
     /// Tells whether the user wrote a route for a name, `.` not counted: that is what opens special-use names.

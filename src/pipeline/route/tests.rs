@@ -75,7 +75,12 @@ fn config(routes: Vec<Route>) -> Config {
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
         cache: Cache::NONE,
-        guard: crate::config::Guard { references: GroupId(0), budget: std::time::Duration::ZERO },
+        guard: crate::config::Guard {
+            references: GroupId(0),
+            budget: std::time::Duration::ZERO,
+            hold_on: false,
+            persist: false,
+        },
         views: vec![view(Some(own)), view(None)],
         stats: crate::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Text },

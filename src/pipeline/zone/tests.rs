@@ -749,7 +749,12 @@ fn config() -> Config {
         },
         rewrites: Vec::new(),
         cache: Cache::NONE,
-        guard: crate::config::Guard { references: GroupId(0), budget: std::time::Duration::ZERO },
+        guard: crate::config::Guard {
+            references: GroupId(0),
+            budget: std::time::Duration::ZERO,
+            hold_on: false,
+            persist: false,
+        },
         views: Vec::new(),
         stats: crate::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },

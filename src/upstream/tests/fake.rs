@@ -54,7 +54,12 @@ pub(in crate::upstream) fn config(groups: Vec<Group>) -> Config {
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
         cache: Cache::NONE,
-        guard: crate::config::Guard { references: GroupId(0), budget: std::time::Duration::ZERO },
+        guard: crate::config::Guard {
+            references: GroupId(0),
+            budget: std::time::Duration::ZERO,
+            hold_on: false,
+            persist: false,
+        },
         views: Vec::new(),
         stats: crate::config::Stats::default(),
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
@@ -85,8 +90,17 @@ pub(super) async fn ask_where(
 ) -> Result<Reply, Box<Failure>> {
     let question = question(text);
     let deadline = tokio::time::Instant::now() + BUDGET;
-    let ask =
-        Ask { group: GroupId(0), question: &question, deadline, only_private, resort: false, acceptable, heir: None };
+    let ask = Ask {
+        group: GroupId(0),
+        question: &question,
+        deadline,
+        only_private,
+        resort: false,
+        apart_from: None,
+        hold: None,
+        acceptable,
+        heir: None,
+    };
     upstreams.ask(ask, &mut Trace::off()).await
 }
 

@@ -396,6 +396,8 @@ async fn a_group_gives_way_to_what_is_asked_after_it_whoever_knows_of_that() {
             deadline: start + BUDGET,
             only_private: false,
             resort: true,
+            apart_from: None,
+            hold: None,
             acceptable: &|_, _| Acceptance::Accept,
             heir: None,
         };

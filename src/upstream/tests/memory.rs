@@ -368,6 +368,8 @@ async fn the_trace_tells_who_was_asked_and_why() {
         deadline,
         only_private: false,
         resort: false,
+        apart_from: None,
+        hold: None,
         acceptable: &|_, _| Acceptance::Accept,
         heir: None,
     };
@@ -393,6 +395,8 @@ async fn a_reply_after_the_question_was_given_up_on_goes_to_its_heir() {
         deadline: Instant::now() + BUDGET,
         only_private: false,
         resort: false,
+        apart_from: None,
+        hold: None,
         acceptable: &|_, _| Acceptance::Accept,
         heir: Some(&heir),
     };

@@ -63,6 +63,9 @@ pub(super) struct Upstream {
     /// What it says to particular questions in place of what it knows; the first that fits.
     #[serde(default, rename = "reply")]
     pub(super) replies: Vec<Reply>,
+    /// What somebody on the path says besides, to questions in datagrams: everything that fits, without OPT.
+    #[serde(default)]
+    pub(super) injected: Vec<Reply>,
 }
 
 fn negative_ttl() -> u32 {

@@ -73,6 +73,12 @@ impl SimulatedNet for Net {
             None => Said::of_records(&upstream, &qname, view.qtype()),
         };
         let say = |said: &Said| replies.message(delay, said.to_message(&view, &qname));
+        let is_datagram = query.transport == UpstreamTransport::Udp;
+        for injected in upstream.injected.iter().filter(|reply| is_datagram && reply.fits(&qname, &view)) {
+            let Text(Span(after)) = injected.delay.unwrap_or_default();
+            let said = Said { is_plain: true, ..Said::of_reply(injected) };
+            replies.message(after, said.to_message(&view, &qname));
+        }
         let cut = || say(&Said { flags: flag::TC, ..Said::default() });
         match behaves {
             Behaviour::Silent => {}

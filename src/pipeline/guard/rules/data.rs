@@ -1,7 +1,8 @@
 //! Signs in what a reply says: its data beside those of trusted replies.
 
-use super::{Case, domain, is_special, nat64, prefix};
+use super::{Case, is_special, nat64, prefix};
 use crate::dns::address::{self, AddressKind};
+use crate::dns::name::domain;
 use crate::pipeline::guard::evidence::Proof;
 use crate::pipeline::guard::reply::{Content, Reply};
 use crate::pipeline::guard::verdict::Sign;

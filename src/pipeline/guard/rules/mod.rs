@@ -9,7 +9,6 @@ use super::evidence::{Candidate, Evidence};
 use super::reply::{Content, Question, Reply};
 use super::verdict::{ReplyAt, Side};
 use crate::dns::address::{self, AddressKind};
-use crate::dns::name;
 use std::net::IpAddr;
 
 /// What the trusted upstreams say, all taken together.
@@ -118,37 +117,9 @@ pub fn prefix(of: IpAddr) -> (bool, u64) {
     }
 }
 
-/// Returns the domain that a wire name most likely belongs to as a whole: its last two labels, or three when the last is a
-/// country's and the one before it is short (`co.uk`, `com.cn`). The list of public suffixes would add 840 KB to the
-/// program; where this guess takes too much for one domain, it only weakens a difference of unguarded names.
-#[must_use]
-pub fn domain(wire: &[u8]) -> Option<&[u8]> {
-    let labels: Vec<usize> = name::labels(wire).map(<[u8]>::len).collect();
-    let keep = match labels.as_slice() {
-        [.., second, 2] if *second <= 3 => 3,
-        _ => 2,
-    };
-    let skip = labels.len().checked_sub(keep)?;
-    name::suffixes(wire).nth(skip)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::Name;
-
-    #[test]
-    fn a_domain_is_what_one_owner_most_likely_has() {
-        let of = |text: &str| {
-            let name = Name::parse(text).unwrap();
-            domain(name.as_wire()).map(|wire| Name::from_wire(wire).unwrap().to_string())
-        };
-        assert_eq!(of("a.b.example.com").as_deref(), Some("example.com."));
-        assert_eq!(of("a.b.example.co.uk").as_deref(), Some("example.co.uk."));
-        assert_eq!(of("shop.example.de").as_deref(), Some("example.de."));
-        assert_eq!(of("com"), None);
-        assert_eq!(of("co.uk"), None);
-    }
 
     #[test]
     fn prefixes_are_those_that_are_routed() {

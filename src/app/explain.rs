@@ -1,0 +1,194 @@
+//! Why an answer is what it is: one question run with its trace on, and what the trace says put in order.
+
+use super::once::{self, Asked, records_json};
+use super::{RunError, build, runtime};
+use crate::clock::Clock;
+use crate::config::{GuardMode, Pattern, Route, Scope};
+use crate::dns::answer::Record;
+use crate::dns::trace::Seen;
+use crate::dns::wire::{Message, Section, flag};
+use crate::dns::{Name, Origin, Query, Rtype, Stage, Trace, Transport};
+use crate::pipeline::guard::verdict::Sign;
+use crate::pipeline::{Pipeline, State};
+use crate::stats::Stats;
+use serde_json::{Value, json};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// What the document is.
+const SCHEMA: &str = "truename.explain/1";
+/// The port of a client that is only supposed.
+const SUPPOSED_PORT: u16 = 1;
+
+/// What is to be explained.
+#[derive(Debug, Clone)]
+pub struct Explain {
+    /// The name.
+    pub qname: Name,
+    /// Its type.
+    pub qtype: Rtype,
+    /// Who is supposed to ask; this machine without it.
+    pub client: Option<IpAddr>,
+    /// Ask anew, whatever is cached; what comes is not kept.
+    pub fresh: bool,
+}
+
+/// Explains an answer by a configuration, as a daemon with an empty cache would give it.
+///
+/// # Errors
+/// When the configuration cannot be used.
+pub fn explain_ourselves(config: Option<&Path>, what: Explain) -> Result<Value, RunError> {
+    let loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
+    let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
+    runtime()?.block_on(async {
+        let state = build::state(loaded, &clock, &stats, None);
+        Ok(explain(&Pipeline::new(state, clock, stats), what).await)
+    })
+}
+
+/// Runs the question and puts in order what every stage said about it.
+pub(super) async fn explain(pipeline: &Pipeline, what: Explain) -> Value {
+    let state = pipeline.state();
+    let query = query(&state, &what);
+    let mut trace = Trace::on();
+    let started = Instant::now();
+    let answer = if what.fresh {
+        pipeline.answer_fresh(&query, &mut trace).await
+    } else {
+        pipeline.answer(&query, &mut trace).await
+    };
+    let elapsed = started.elapsed();
+    let source = if answer.origin == Origin::Own { "truename itself".to_owned() } else { answer.origin.to_string() };
+    let Explain { qname, qtype, .. } = what;
+    let asked = Asked { qname, qtype, answer, source, elapsed, trace };
+    let mut document = once::as_json(&asked);
+    let stage = |stage: Stage| {
+        let step = asked.trace.steps().iter().find(|step| step.stage == stage);
+        step.map(|step| json!({ "saw": step.saw, "decided": step.decided, "because": step.because }))
+    };
+    document["schema"] = SCHEMA.into();
+    document["client"] = what.client.map(|client| client.to_string()).into();
+    document["fresh"] = what.fresh.into();
+    for (key, at) in [
+        ("access", Stage::Access),
+        ("view", Stage::View),
+        ("cache", Stage::Cache),
+        ("zone", Stage::Zone),
+        ("store", Stage::Store),
+    ] {
+        document[key] = stage(at).into();
+    }
+    document["route"] = stage(Stage::Route).map(|said| route(&state, &query, said)).into();
+    document["upstreams"] = asked.trace.replies().iter().map(|seen| candidate(&state, seen)).collect();
+    let judged = asked.trace.steps().iter().filter(|step| step.stage == Stage::Guard);
+    document["guard"] = judged
+        .map(|step| json!({ "decided": step.decided, "evidence": evidence(&step.because), "about": step.saw }))
+        .collect();
+    document["ttl"] = ttls(&asked).into();
+    document
+}
+
+/// Makes the question as its client would ask it.
+fn query(state: &State, what: &Explain) -> Query {
+    let query = Query::local(what.qname.clone(), what.qtype);
+    let Some(client) = what.client else { return query };
+    let same_family = |listen: &&SocketAddr| listen.is_ipv4() == client.is_ipv4();
+    let listen = &state.config.server.listen;
+    let local = listen.iter().find(same_family).or(listen.first()).copied().unwrap_or(query.local);
+    Query { client: SocketAddr::new(client, SUPPOSED_PORT), local, transport: Transport::Udp, ..query }
+}
+
+/// Adds to what the stage said which policy counts, and which routes have the name too but lose.
+fn route(state: &State, query: &Query, mut said: Value) -> Value {
+    let qname = query.qname.to_lower();
+    let choice = state.route_of(query, &qname);
+    let winner = choice.route.map(|route| &route.name);
+    said["name"] = winner.map_or("default", String::as_str).into();
+    said["pattern"] = choice.pattern().into();
+    said["private"] = choice.private.into();
+    said["guard"] = match choice.guard {
+        GuardMode::Off => "off",
+        GuardMode::Watch => "watch",
+        GuardMode::Enforce => "enforce",
+    }
+    .into();
+    let has = |route: &Route| route.patterns.iter().find(|pattern| takes(pattern, &qname)).map(ToString::to_string);
+    let all = state.config.routes.iter().chain(&state.config.built_in);
+    let others = all.filter(|route| Some(&route.name) != winner);
+    said["losing"] = others
+        .filter_map(|route| {
+            let at = route.at.to_string();
+            has(route).map(|pattern| json!({ "name": route.name, "pattern": pattern, "at": at }))
+        })
+        .collect();
+    said
+}
+
+fn takes(pattern: &Pattern, qname: &Name) -> bool {
+    match pattern.scope {
+        Scope::Only => pattern.name == *qname,
+        Scope::NameAndBelow => qname.is_at_or_below(&pattern.name),
+        Scope::Below => qname.is_at_or_below(&pattern.name) && pattern.name != *qname,
+    }
+}
+
+/// Shows a reply that came on the way, whether or not it was used.
+fn candidate(state: &State, seen: &Seen) -> Value {
+    let references = state.config.guard.references;
+    let mut shown = json!({
+        "upstream": seen.upstream,
+        "transport": seen.transport,
+        "elapsed_us": seen.rtt.as_micros(),
+        "trusted": state.upstreams.is_member(references, &seen.upstream),
+    });
+    if let Ok(message) = Message::parse(&seen.message) {
+        let flags = [(flag::AA, "aa"), (flag::RA, "ra"), (flag::AD, "ad")];
+        let set: Vec<&str> = flags.into_iter().filter_map(|(bit, name)| message.has(bit).then_some(name)).collect();
+        shown["rcode"] = message.extended_rcode().to_string().into();
+        shown["flags"] = set.into();
+        shown["answer"] = records_json(&answers(&message));
+    }
+    shown
+}
+
+fn answers(message: &Message<'_>) -> Vec<Record> {
+    message.section(Section::Answer).filter_map(|at| Record::from_message(message, &at).ok()).collect()
+}
+
+/// Turns the words of signs back into what they mean and weigh.
+fn evidence(words: &str) -> Value {
+    let sign = |word: &str| Sign::ALL.iter().find(|sign| sign.as_str() == word);
+    let known = words.split(", ").filter_map(sign);
+    known.map(|sign| json!({ "sign": sign.as_str(), "weight": sign.weight(), "means": sign.help() })).collect()
+}
+
+/// Sets the TTL of each record that goes out beside the one it came with.
+fn ttls(asked: &Asked) -> Vec<Value> {
+    let came: Vec<Record> = asked
+        .trace
+        .replies()
+        .iter()
+        .filter_map(|seen| Message::parse(&seen.message).ok().map(|message| answers(&message)))
+        .flatten()
+        .collect();
+    let cached = asked.trace.steps().iter().find(|step| step.stage == Stage::Cache && step.decided != "miss");
+    let out = asked.answer.records(Section::Answer);
+    let same = |one: &Record, other: &Record| {
+        (one.rtype, &one.rdata) == (other.rtype, &other.rdata) && one.owner == other.owner
+    };
+    out.iter()
+        .map(|record| {
+            let from = came.iter().filter(|other| same(record, other)).map(|other| other.ttl).max();
+            let because = match (from, cached) {
+                (Some(from), _) if from == record.ttl => "as it came".to_owned(),
+                (Some(_), _) if asked.answer.ede.is_some() => "kept briefly: see the extended error".to_owned(),
+                (Some(_), _) => "brought within the limits of [cache]".to_owned(),
+                (None, Some(step)) => format!("counted down in the cache: {}", step.because),
+                (None, None) => "as it is written here".to_owned(),
+            };
+            json!({ "name": record.owner.to_string(), "type": record.rtype.to_string(), "came_s": from, "served_s": record.ttl, "because": because })
+        })
+        .collect()
+}

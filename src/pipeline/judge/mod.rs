@@ -1,0 +1,318 @@
+//! Stage 7 for guarded names: asks the references beside the route's group, gathers what `guard::judge` asks for, and learns
+//! from what it says.
+//!
+//! ```text
+//! guarded ─┬▶ route's group ──▶ reply ─┐   the client waits for the other at most [guard] budget
+//!          └▶ references ─────▶ reply ─┴▶ judge ─▶ probes ─▶ judge ─▶ what stands
+//!              a trusted reply that is first goes out at once; the other is judged behind it
+//! watch      route's group ──▶ the client has its answer; behind it: references ─▶ judge ─▶ counters, incidents
+//! ```
+//!
+//! A reply of the group that `[guard] references` names is believed, but for a denial, which takes two operators. Without
+//! any in time, a reply goes out for 30 s at most, or not at all when a sign speaks hard against it.
+
+mod asking;
+mod learnt;
+mod parties;
+
+pub(super) use learnt::Learnt;
+pub(super) use parties::{Judged, Unusable};
+
+use super::guard::evidence::Probe;
+use super::guard::reply::Question;
+use super::guard::verdict::{Decision, Given, Serve, Side, Verdict};
+use super::guard::{Compare, HoldOn, Judgement, Policy, judge};
+use super::state::{State, Way};
+use super::text::key_text;
+use super::{Pipeline, Work};
+use crate::config::GuardMode;
+use crate::dns::answer::ede;
+use crate::dns::{Ede, QuestionKey, Rtype, Stage, Trace};
+use crate::stats::Counter;
+use asking::{Answered, Asking, Subject, Whom};
+use parties::{Found, Parties, ipv4_addresses};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How names are judged. Proofs and decoys are not run here.
+fn policy(guard: GuardMode, state: &State) -> Policy {
+    Policy {
+        exempt: false,
+        guarded: guard == GuardMode::Enforce,
+        compare: Compare::Always,
+        proofs: false,
+        decoys: false,
+        hold_on: if state.config.guard.hold_on { HoldOn::WhenDisputed } else { HoldOn::Never },
+    }
+}
+
+impl Pipeline {
+    /// Asks about a guarded name, and returns what may be believed.
+    pub(super) async fn guarded(
+        &self,
+        question: &QuestionKey,
+        way: &Way,
+        work: &mut Work<'_>,
+    ) -> Result<Judged, Unusable> {
+        let state = work.state;
+        let references = state.config.guard.references;
+        let mut parties = Parties::new(question);
+        if way.group == references || state.upstreams.group_is_down(references) {
+            work.hold = state.config.guard.hold_on.then(Arc::default);
+            let found = self.exchange(question, way, work).await;
+            let held = work.hold.take().and_then(|hold| hold.take());
+            self.enter(&mut parties, Whom::Route, Answered { found, held, trace: Trace::off() }, state);
+        } else {
+            let subject = Subject::of(question, way, work);
+            let (route, witness) = (self.asking(&subject, Whom::Route), self.asking(&subject, Whom::References));
+            if let Some(trusted) = self.race(&subject, (route, witness), &mut parties, work).await {
+                return Ok(trusted);
+            }
+        }
+        // Whoever of them answers has done so, or is known to be out of reach.
+        parties.evidence.tried.insert(Probe::AskTrusted);
+        self.learnt.recall(&mut parties, self.clock.now());
+        let decision = self.settle(&policy(GuardMode::Enforce, state), question, way, &mut parties, work).await;
+        self.conclude(&parties, &decision, decision.serve.given());
+        work.step(Stage::Guard, || told(question, &decision));
+        served(parties, &decision)
+    }
+
+    /// Waits for both groups, each as long as it is worth it. Returns a trusted reply that is good by itself and came first;
+    /// otherwise what came is entered.
+    async fn race(
+        &self,
+        subject: &Subject,
+        (mut route, mut witness): (Asking, Asking),
+        parties: &mut Parties,
+        work: &mut Work<'_>,
+    ) -> Option<Judged> {
+        let state = work.state;
+        let budget = state.config.guard.budget;
+        tokio::select! {
+            biased;
+            mut answered = &mut route => {
+                work.trace.append(std::mem::take(&mut answered.trace));
+                // Who has nothing to give may wait as long as for any answer.
+                let has_answer = self.enter(parties, Whom::Route, answered, state);
+                let until = if has_answer { Instant::now() + budget } else { subject.deadline };
+                match self.witness(&mut witness, until.min(subject.deadline), parties).await {
+                    Some(mut answered) => {
+                        work.trace.append(std::mem::take(&mut answered.trace));
+                        self.enter(parties, Whom::References, answered, state);
+                    }
+                    None => self.mend_with(witness, subject),
+                }
+            }
+            mut answered = &mut witness => {
+                work.trace.append(std::mem::take(&mut answered.trace));
+                let has_answer = self.enter(parties, Whom::References, answered, state);
+                if has_answer && let Some(trusted) = self.stands_alone(subject, parties) {
+                    let question = subject.question.clone();
+                    work.step(Stage::Guard, || {
+                        (key_text(&question), "goes on: the trusted reply", "it came first; the other is judged behind it")
+                    });
+                    let early = std::mem::replace(parties, Parties::new(&question));
+                    self.judge_behind(subject.behind(), early, Some(route));
+                    return Some(Judged::unlooked(trusted));
+                }
+                // It ends with its own deadline.
+                let waited = if has_answer { timeout_at(Instant::now() + budget, route).await.ok() } else { Some(route.await) };
+                if let Some(mut answered) = waited {
+                    work.trace.append(std::mem::take(&mut answered.trace));
+                    self.enter(parties, Whom::Route, answered, state);
+                }
+            }
+        }
+        None
+    }
+
+    /// Waits for the references until then, listening meanwhile for a second reply of the suspect.
+    async fn witness(&self, witness: &mut Asking, until: Instant, parties: &mut Parties) -> Option<Answered> {
+        let Some(mut held) = parties.held.take() else { return timeout_at(until, witness).await.ok() };
+        let listen_until = until.min(Instant::now() + self.learnt.listen_for(self.clock.now()));
+        let answered = loop {
+            tokio::select! {
+                biased;
+                answered = timeout_at(until, &mut *witness) => break answered.ok(),
+                Some(reply) = held.next(listen_until) => self.enter_second(parties, reply),
+            }
+        };
+        // What is there by now costs no more waiting.
+        while let Some(reply) = held.next(Instant::now()).await {
+            self.enter_second(parties, reply);
+        }
+        if answered.is_none() && listen_until < until {
+            self.learnt.listened(parties.has_pair(), self.clock.now());
+        }
+        answered
+    }
+
+    /// Returns the trusted reply when it needs nobody beside it: it has data, or a denial that is not doubted.
+    fn stands_alone(&self, subject: &Subject, parties: &mut Parties) -> Option<Found> {
+        self.learnt.recall(parties, self.clock.now());
+        match judge(&parties.about, &policy(GuardMode::Enforce, &subject.state), &parties.evidence) {
+            Judgement::Serve(Decision { serve: Serve::Reply(at), .. }) => parties.copy(at),
+            Judgement::Serve(_) | Judgement::Need(_) => None,
+        }
+    }
+
+    /// Holds what a client has got against a trusted reply, behind its answer.
+    pub(super) fn watch(&self, question: &QuestionKey, way: &Way, judged: &Judged, work: &mut Work<'_>) {
+        let held = work.hold.take().and_then(|hold| hold.take());
+        let state = work.state;
+        if state.is_reference(&judged.reply) {
+            self.stats.count(Counter::GuardConsistent);
+            return;
+        }
+        let mut parties = Parties::new(question);
+        let found = Ok((judged.reply.clone(), judged.policy));
+        self.enter(&mut parties, Whom::Route, Answered { found, held, trace: Trace::off() }, state);
+        work.step(Stage::Guard, || {
+            (key_text(question), "goes on: the reply", "guard = \"watch\": judged behind the answer")
+        });
+        self.judge_behind(Subject::of(question, way, work).behind(), parties, None);
+    }
+
+    /// Judges without a client, who was given something already; `route` is what is still waited for.
+    fn judge_behind(&self, subject: Subject, mut parties: Parties, route: Option<Asking>) {
+        let pipeline = self.clone();
+        let given = if route.is_some() { Given::Trusted } else { Given::Suspect };
+        self.behind(async move {
+            let Subject { state, question, way, .. } = &subject;
+            if let Some(route) = route {
+                pipeline.enter(&mut parties, Whom::Route, route.await, state);
+            }
+            pipeline.learnt.recall(&mut parties, pipeline.clock.now());
+            let mut trace = Trace::off();
+            let mut work = subject.work(&mut trace);
+            let policy = policy(way.guard, state);
+            let decision = pipeline.settle(&policy, question, way, &mut parties, &mut work).await;
+            pipeline.conclude(&parties, &decision, given);
+        });
+    }
+
+    /// Runs the probes that `judge` asks for, each once, until it decides.
+    async fn settle(
+        &self,
+        policy: &Policy,
+        question: &QuestionKey,
+        way: &Way,
+        parties: &mut Parties,
+        work: &mut Work<'_>,
+    ) -> Decision {
+        loop {
+            match judge(&parties.about, policy, &parties.evidence) {
+                Judgement::Serve(decision) => return decision,
+                Judgement::Need(probes) => {
+                    for probe in probes.iter() {
+                        self.bring(probe, question, way, parties, work).await;
+                    }
+                    parties.evidence.tried.add(probes);
+                }
+            }
+        }
+    }
+
+    /// Runs one probe. Those that cannot be run bring nothing.
+    async fn bring(&self, probe: Probe, question: &QuestionKey, way: &Way, parties: &mut Parties, work: &mut Work<'_>) {
+        match probe {
+            Probe::AskTrusted => self.ask_reference(question, way, parties, work).await,
+            Probe::AskAnotherTrusted => {
+                work.apart_from = parties.witness();
+                self.ask_reference(question, way, parties, work).await;
+                work.apart_from = None;
+            }
+            Probe::AskIpv4 => {
+                let ipv4 = QuestionKey { qtype: Rtype::A, ..question.clone() };
+                let mut others = Parties::new(&ipv4);
+                self.ask_reference(&ipv4, way, &mut others, work).await;
+                let about = Question { qtype: Rtype::A, ..parties.about.clone() };
+                parties.evidence.ipv4.extend(others.said().flat_map(|reply| ipv4_addresses(&about, reply)));
+            }
+            Probe::ListenOn => self.listen_on(parties, work).await,
+            Probe::Prove | Probe::Decoy => {}
+        }
+    }
+
+    /// Asks the group whose replies are believed, no longer than `[guard] budget`: there is an answer at hand.
+    async fn ask_reference(&self, question: &QuestionKey, way: &Way, parties: &mut Parties, work: &mut Work<'_>) {
+        let state = work.state;
+        let guard = state.config.guard;
+        if state.upstreams.group_is_down(guard.references) {
+            return;
+        }
+        let whole = work.deadline;
+        work.deadline = whole.min(Instant::now() + guard.budget);
+        let found = self.ask(question, way, (guard.references, false), way.private_answers, work).await;
+        work.deadline = whole;
+        self.enter(parties, Whom::References, Answered { found, held: None, trace: Trace::off() }, state);
+    }
+
+    /// Listens for a second reply of the suspect; not for long when a trusted one is there to be served.
+    async fn listen_on(&self, parties: &mut Parties, work: &mut Work<'_>) {
+        let Some(mut held) = parties.held.take() else { return };
+        let listen = match parties.evidence.trusted.is_empty() {
+            true => self.learnt.listen_for(self.clock.now()).min(work.state.config.guard.budget),
+            false => Duration::ZERO,
+        };
+        let until = work.deadline.min(Instant::now() + listen);
+        while let Some(reply) = held.next(until).await {
+            self.enter_second(parties, reply);
+        }
+        if !listen.is_zero() {
+            self.learnt.listened(parties.has_pair(), self.clock.now());
+        }
+    }
+
+    fn enter_second(&self, parties: &mut Parties, reply: crate::upstream::Reply) {
+        if parties.enter_second(reply) {
+            self.stats.count(Counter::GuardPairs);
+        }
+    }
+
+    /// Counts a decision and learns from it.
+    fn conclude(&self, parties: &Parties, decision: &Decision, given: Given) {
+        self.stats.count(counter(decision.verdict));
+        self.learnt.learn(parties, decision, given, self.clock.now(), &self.stats);
+    }
+}
+
+/// Takes what goes on by a decision.
+fn served(mut parties: Parties, decision: &Decision) -> Result<Judged, Unusable> {
+    let failure = parties.failure.take();
+    let (at, why) = match decision.serve {
+        Serve::Reply(at) => (Some(at), None),
+        Serve::Unconfirmed(at) => (Some(at), Some(Ede::new(ede::OTHER, "nothing trusted confirms this answer"))),
+        Serve::Nothing => (None, None),
+    };
+    match at.and_then(|at| parties.take(at)) {
+        Some((reply, policy)) => Ok(Judged { reply, policy, keep_at_most: decision.keep_at_most, why }),
+        None => Err(failure.map_or(Unusable::Distrusted, Unusable::Failed)),
+    }
+}
+
+fn told(question: &QuestionKey, decision: &Decision) -> (String, String, String) {
+    let goes_on = match decision.serve {
+        Serve::Reply(at) if at.side == Side::Trusted => "the trusted reply",
+        Serve::Reply(_) => "the reply",
+        Serve::Unconfirmed(_) => "the reply, unconfirmed",
+        Serve::Nothing => "nothing",
+    };
+    let signs: Vec<_> = decision.assessment.signs.iter().map(|sign| sign.as_str()).collect();
+    (key_text(question), format!("{}, goes on: {goes_on}", decision.verdict), signs.join(", "))
+}
+
+fn counter(verdict: Verdict) -> Counter {
+    match verdict {
+        Verdict::Consistent => Counter::GuardConsistent,
+        Verdict::BenignDivergent => Counter::GuardBenignDivergent,
+        Verdict::Undecidable => Counter::GuardUndecidable,
+        Verdict::UpstreamFailing => Counter::GuardUpstreamFailing,
+        Verdict::EmptyVsPresent => Counter::GuardEmptyVsPresent,
+        Verdict::BrokenChain => Counter::GuardBrokenChain,
+        Verdict::NxdomainHijacked => Counter::GuardNxdomainHijacked,
+        Verdict::Poisoned => Counter::GuardPoisoned,
+    }
+}

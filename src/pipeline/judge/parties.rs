@@ -1,0 +1,184 @@
+//! Who has said what about one question, kept side by side: as replies that can be served, and as evidence.
+
+use crate::config::UpstreamTransport;
+use crate::dns::wire::Message;
+use crate::dns::{Ede, QuestionKey};
+use crate::pipeline::compose::AddressPolicy;
+use crate::pipeline::guard::evidence::{Candidate, Evidence, Habits, OperatorId, Way as Path};
+use crate::pipeline::guard::reply::{Datum, Question, Reply as Read};
+use crate::pipeline::guard::verdict::{ReplyAt, Side};
+use crate::upstream::{Failure, Held, Reply};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A reply with what may be done with its addresses.
+pub(in crate::pipeline) type Found = (Reply, AddressPolicy);
+
+/// A reply that may go on to compose.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Judged {
+    pub(in crate::pipeline) reply: Reply,
+    pub(in crate::pipeline) policy: AddressPolicy,
+    /// How long it may be kept, when that is less than its TTLs say: nothing trusted confirms it.
+    pub(in crate::pipeline) keep_at_most: Option<Duration>,
+    /// What the client is told about that.
+    pub(in crate::pipeline) why: Option<Ede>,
+}
+
+impl Judged {
+    /// A reply that nobody judges.
+    pub(in crate::pipeline) fn unlooked((reply, policy): Found) -> Self {
+        Self { reply, policy, keep_at_most: None, why: None }
+    }
+}
+
+/// Why there is no reply to go on with.
+#[derive(Debug)]
+pub(in crate::pipeline) enum Unusable {
+    /// None came.
+    Failed(Box<Failure>),
+    /// What came looks forged, and nothing trusted stands against it.
+    Distrusted,
+}
+
+/// Who has replied so far, and what is known by that.
+#[derive(Debug)]
+pub(super) struct Parties {
+    pub(super) about: Question,
+    pub(super) evidence: Evidence,
+    /// As in `evidence.suspects`, reply for reply.
+    suspects: Vec<Vec<Found>>,
+    /// As in `evidence.trusted`, reply for reply.
+    trusted: Vec<Vec<Found>>,
+    /// Who runs them; the place in it is the number of an operator.
+    operators: Vec<Arc<str>>,
+    /// Why the route's group has said nothing.
+    pub(super) failure: Option<Box<Failure>>,
+    /// The channel that the suspect's reply came on.
+    pub(super) held: Option<Held>,
+}
+
+impl Parties {
+    pub(super) fn new(question: &QuestionKey) -> Self {
+        let about = Question { qname: question.qname.clone(), qtype: question.qtype };
+        let (suspects, trusted, operators) = (Vec::new(), Vec::new(), Vec::new());
+        Self { about, evidence: Evidence::default(), suspects, trusted, operators, failure: None, held: None }
+    }
+
+    /// Enters a reply of an upstream that had none so far.
+    pub(super) fn enter(&mut self, side: Side, found: Found, habits: Habits) {
+        let reply = &found.0;
+        let read = read(&self.about, reply);
+        let candidate = Candidate {
+            operator: self.number_of(reply),
+            way: path(reply.transport),
+            on_lan: reply.is_private,
+            habits,
+            replies: read.into_iter().collect(),
+        };
+        let replies = if candidate.replies.is_empty() { Vec::new() } else { vec![found] };
+        let (candidates, all) = match side {
+            Side::Suspect => (&mut self.evidence.suspects, &mut self.suspects),
+            Side::Trusted => (&mut self.evidence.trusted, &mut self.trusted),
+        };
+        candidates.push(candidate);
+        all.push(replies);
+    }
+
+    /// Enters that the route's group has said nothing.
+    pub(super) fn enter_silence(&mut self, failure: Box<Failure>) {
+        let (way, habits) = (Path::Datagram, Habits::default());
+        let replies = Vec::new();
+        self.evidence.suspects.push(Candidate { operator: OperatorId(0), way, on_lan: false, habits, replies });
+        self.suspects.push(Vec::new());
+        self.failure = Some(failure);
+    }
+
+    /// Enters one more reply to the suspect's query; tells whether it shares nothing with the first.
+    pub(super) fn enter_second(&mut self, reply: Reply) -> bool {
+        let (Some(candidate), Some(replies), Some(second)) =
+            (self.evidence.suspects.first_mut(), self.suspects.first_mut(), read(&self.about, &reply))
+        else {
+            return false;
+        };
+        let Some((_, policy)) = replies.first() else { return false };
+        // A lawful repetition brings nothing.
+        if candidate.replies.contains(&second) {
+            return false;
+        }
+        let differs = candidate.replies.iter().all(|first| !first.shares_data(&second));
+        let policy = *policy;
+        candidate.replies.push(second);
+        replies.push((reply, policy));
+        differs
+    }
+
+    /// Takes the reply that stands there.
+    pub(super) fn take(self, at: ReplyAt) -> Option<Found> {
+        let all = if at.side == Side::Trusted { self.trusted } else { self.suspects };
+        all.into_iter().nth(at.candidate)?.into_iter().nth(at.reply)
+    }
+
+    /// Copies the reply that stands there.
+    pub(super) fn copy(&self, at: ReplyAt) -> Option<Found> {
+        let all = if at.side == Side::Trusted { &self.trusted } else { &self.suspects };
+        all.get(at.candidate)?.get(at.reply).cloned()
+    }
+
+    /// Tells whether the suspect's query had replies that share nothing.
+    pub(super) fn has_pair(&self) -> bool {
+        let replies = || self.evidence.suspects.iter().take(1).flat_map(|of| &of.replies);
+        replies().any(|one| replies().any(|other| !std::ptr::eq(one, other) && !one.shares_data(other)))
+    }
+
+    /// Returns the suspect's reply.
+    pub(super) fn suspect(&self) -> Option<&Reply> {
+        self.suspects.first()?.first().map(|(reply, _)| reply)
+    }
+
+    /// Returns everything that was said, the suspect's first.
+    pub(super) fn said(&self) -> impl Iterator<Item = &Reply> {
+        self.suspects.iter().chain(&self.trusted).flatten().map(|(reply, _)| reply)
+    }
+
+    /// Returns who runs the trusted upstream that has answered.
+    pub(super) fn witness(&self) -> Option<Arc<str>> {
+        self.trusted.iter().flatten().next().map(|(reply, _)| Arc::clone(&reply.operator))
+    }
+
+    fn number_of(&mut self, reply: &Reply) -> OperatorId {
+        let at = self.operators.iter().position(|known| *known == reply.operator).unwrap_or_else(|| {
+            self.operators.push(Arc::clone(&reply.operator));
+            self.operators.len() - 1
+        });
+        OperatorId(u16::try_from(at).unwrap_or(u16::MAX))
+    }
+}
+
+/// Returns the IPv4 addresses in a reply.
+pub(super) fn ipv4_addresses(about: &Question, reply: &Reply) -> Vec<Ipv4Addr> {
+    let data = read(about, reply).into_iter().flat_map(|read| read.data);
+    data.filter_map(|datum| match datum {
+        Datum::Address(IpAddr::V4(v4)) => Some(v4),
+        Datum::Address(IpAddr::V6(_)) | Datum::Other(_) => None,
+    })
+    .collect()
+}
+
+fn path(transport: UpstreamTransport) -> Path {
+    match transport {
+        UpstreamTransport::Udp => Path::Datagram,
+        UpstreamTransport::Tcp => Path::Stream,
+        UpstreamTransport::Tls | UpstreamTransport::Https | UpstreamTransport::Quic | UpstreamTransport::H3 => {
+            Path::Encrypted
+        }
+    }
+}
+
+/// Reads a reply for judging; nothing of one that is malformed.
+fn read(about: &Question, reply: &Reply) -> Option<Read> {
+    let message = Message::parse(&reply.message).ok()?;
+    // Upstreams are held to the letter case where it was mixed, and the message has it in lower case since.
+    Read::read(&message, about, None).ok()
+}

@@ -1,0 +1,213 @@
+//! The guard in the real daemon, on real sockets: what liars on the path and behind it do, what clients get, and what is
+//! recorded about it (issue 6).
+
+use crate::control::{control_socket, stats_socket};
+use crate::support::client::{ask, ask_type};
+use crate::support::daemon::{Daemon, run};
+use crate::support::eventually;
+use crate::support::fake::{Fake, Habit, a, alias, answer_with, qname_of};
+use crate::support::http::{ask_http, get};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::process::Output;
+use truename::dns::{Name, Rcode, Record, Rtype};
+
+const TRUE: [u8; 4] = [93, 184, 216, 34];
+const FORGED: [u8; 4] = [31, 13, 94, 10];
+
+/// Names of example.org go to one group and are judged; another one is believed.
+fn guarded(isp: &[SocketAddr], witnesses: &[SocketAddr], mode: &str) -> String {
+    let list = |servers: &[SocketAddr]| {
+        let texts: Vec<String> = servers.iter().map(|server| format!("\"{server}\"")).collect();
+        texts.join(", ")
+    };
+    // Fakes have private addresses; that alone would make the route private, and exempt.
+    format!(
+        "[upstream.isp]\nservers = [{}]\n[upstream.witness]\nservers = [{}]\n[default]\nupstream = \"isp\"\n\
+         [guard]\nreferences = \"witness\"\nbudget = \"2s\"\n\
+         [[route]]\nnames = [\"example.org\"]\nupstream = \"isp\"\nguard = \"{mode}\"\nprivate = false\n",
+        list(isp),
+        list(witnesses),
+    )
+}
+
+fn text(octets: [u8; 4]) -> String {
+    octets.map(|octet| octet.to_string()).join(".")
+}
+
+fn counter(daemon: &Daemon, name: &str) -> u64 {
+    get(&stats_socket(daemon), "/stats").json()["counters"][name].as_u64().unwrap_or_else(|| panic!("no {name}"))
+}
+
+fn incidents(daemon: &Daemon) -> Vec<Value> {
+    get(&control_socket(daemon), "/incidents").json()["incidents"].as_array().unwrap().clone()
+}
+
+/// An upstream behind somebody who answers first, and never over TCP.
+fn overtaken(query: &[u8], tcp: bool) -> Vec<Vec<u8>> {
+    let reply = |address: [u8; 4]| answer_with(query, &[a(&qname_of(query), address.into(), 300)]);
+    if tcp { vec![reply(TRUE)] } else { vec![reply(FORGED), reply(TRUE)] }
+}
+
+#[test]
+fn a_forged_reply_that_wins_the_race_never_goes_out() {
+    let (isp, witness) = (Fake::start(Habit::Custom(overtaken)), Fake::start(Habit::Address(TRUE.into(), 300)));
+    let daemon = Daemon::start(&guarded(&[isp.address], &[witness.address], "enforce"));
+    for n in 0..300 {
+        let answer = ask(daemon.address, &format!("n{n}.example.org"));
+        assert_eq!((answer.rcode(), answer.addresses(), answer.ede()), (Rcode::NOERROR, vec![text(TRUE)], None), "{n}");
+    }
+    eventually("all are judged", || {
+        ["consistent", "undecidable", "poisoned"]
+            .iter()
+            .map(|verdict| counter(&daemon, &format!("guard_{verdict}_total")))
+            .sum::<u64>()
+            >= 300
+    });
+    assert_eq!(isp.asked().len(), 300, "one query each");
+    assert_eq!(witness.asked().len(), 300);
+    daemon.assert_no_panic();
+}
+
+#[test]
+fn without_a_trusted_reply_the_second_one_is_heard_and_neither_is_believed_blindly() {
+    let (isp, witness) = (Fake::start(Habit::Custom(overtaken)), Fake::start(Habit::Silent));
+    let config = guarded(&[isp.address], &[witness.address], "enforce").replace("2s", "250ms");
+    let daemon = Daemon::start(&config);
+    let answer = ask(daemon.address, "www.example.org");
+    assert_eq!((answer.rcode(), answer.ede()), (Rcode::SERVFAIL, Some(4)), "which of the two is true, nothing tells");
+    assert!(counter(&daemon, "guard_second_replies_total") >= 1);
+}
+
+#[test]
+fn every_kind_of_lie_is_found_replaced_and_recorded() {
+    let name = |text: &str| Name::parse(text).unwrap();
+    let to_nowhere = Habit::Records(vec![alias(&name("chain.example.org"), &name("gone.example.net"))]);
+    let txt = Record {
+        owner: name("type.example.org"),
+        rtype: Rtype::TXT,
+        class: 1,
+        ttl: 300,
+        rdata: b"\x04true".as_slice().into(),
+    };
+    let isp = Fake::start(Habit::Address(TRUE.into(), 300))
+        .with("sinkhole.example.org", Habit::Address([10, 10, 34, 34].into(), 300))
+        .with("empty.example.org", Habit::EmptyWithoutSoa)
+        .with("denied.example.org", Habit::NxDomain(60))
+        .with("chain.example.org", to_nowhere)
+        .with("type.example.org", Habit::Records(vec![a(&name("type.example.org"), FORGED.into(), 300)]))
+        .with("block.example.org", Habit::Alias("block.isp.example", FORGED.into()));
+    let witnesses = ["127.0.0.1", "127.1.0.1"].map(|address| {
+        Fake::start_at(address.parse().unwrap(), Habit::Address(TRUE.into(), 300))
+            .with("chain.example.org", Habit::Alias("there.example.net", TRUE.into()))
+            .with("type.example.org", Habit::Records(vec![txt.clone()]))
+            .with("none.example.org", Habit::NxDomain(60))
+    });
+    let daemon = Daemon::start(&guarded(&[isp.address], &witnesses.each_ref().map(|fake| fake.address), "enforce"));
+    for lie in ["sinkhole", "empty", "denied", "chain", "block"] {
+        let answer = ask(daemon.address, &format!("{lie}.example.org"));
+        assert_eq!((answer.rcode(), answer.addresses()), (Rcode::NOERROR, vec![text(TRUE)]), "{lie}");
+    }
+    let answer = ask_type(daemon.address, "type.example.org", Rtype::TXT);
+    assert_eq!(answer.answers().iter().map(|record| record.rtype).collect::<Vec<_>>(), [Rtype::TXT]);
+    assert_eq!(ask(daemon.address, "none.example.org").rcode(), Rcode::NXDOMAIN);
+    assert_eq!(ask(daemon.address, "fine.example.org").addresses(), [text(TRUE)]);
+    let expected = [
+        ("chain.example.org.", "broken_chain"),
+        ("denied.example.org.", "poisoned"),
+        ("empty.example.org.", "empty_vs_present"),
+        ("none.example.org.", "nxdomain_hijacked"),
+        ("sinkhole.example.org.", "poisoned"),
+        ("type.example.org.", "poisoned"),
+    ];
+    let found = || {
+        let mut found: Vec<(String, String)> = incidents(&daemon)
+            .iter()
+            .map(|incident| ["name", "verdict"].map(|key| incident[key].as_str().unwrap().to_owned()).into())
+            .collect();
+        found.sort();
+        found
+    };
+    eventually("all of them are recorded", || {
+        expected.iter().all(|(name, verdict)| found().contains(&((*name).to_owned(), (*verdict).to_owned())))
+    });
+    assert!(!found().iter().any(|(name, _)| name == "fine.example.org."), "{:?}", found());
+}
+
+#[test]
+fn watching_records_what_would_not_have_stood_and_changes_nothing() {
+    let isp = Fake::start(Habit::Address([10, 10, 34, 34].into(), 300));
+    let witness =
+        Fake::start(Habit::Slow(std::time::Duration::from_millis(300), Box::new(Habit::Address(TRUE.into(), 300))));
+    let daemon = Daemon::start(&guarded(&[isp.address], &[witness.address], "watch"));
+    let answer = ask(daemon.address, "www.example.org");
+    assert_eq!((answer.addresses(), answer.ede()), (vec!["10.10.34.34".to_owned()], None));
+    eventually("it is recorded", || incidents(&daemon).len() == 1);
+    let incident = &incidents(&daemon)[0];
+    assert_eq!((&incident["verdict"], &incident["served"]), (&"poisoned".into(), &"suspect".into()));
+    let asked = witness.count("www.example.org");
+    assert_eq!(ask(daemon.address, "www.example.org").addresses(), ["10.10.34.34"]);
+    assert_eq!(witness.count("www.example.org"), asked, "once for what is cached");
+    assert_eq!(ask(daemon.address, "www.example.net").addresses(), ["10.10.34.34"]);
+    assert_eq!(witness.count("www.example.net"), 0, "nobody else learns of other names");
+}
+
+fn said(daemon: &Daemon, args: &[&str]) -> (Option<i32>, String) {
+    let socket = control_socket(daemon);
+    let Output { status, stdout, stderr } = run(&[args, &["--socket", socket.to_str().unwrap()]].concat());
+    (status.code(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn what_was_found_is_shown_taken_note_of_and_kept_over_a_restart() {
+    let isp = Fake::start(Habit::Address([10, 10, 34, 34].into(), 300));
+    let witness = Fake::start(Habit::Address(TRUE.into(), 300));
+    let mut daemon = Daemon::start(&guarded(&[isp.address], &[witness.address], "enforce"));
+    assert_eq!(said(&daemon, &["incidents"]), (Some(0), "nothing has been found against any upstream\n".to_owned()));
+    ask(daemon.address, "www.example.org");
+    ask_type(daemon.address, "www.example.org", Rtype::AAAA);
+    eventually("it is recorded", || incidents(&daemon).len() == 1);
+    let (_, list) = said(&daemon, &["incidents"]);
+    for words in ["-0001", "open", "poisoned", "www.example.org.", &format!("isp/{}", isp.address)] {
+        assert!(list.contains(words), "{words}: {list}");
+    }
+    let (_, shown) = said(&daemon, &["incidents", "show", "1"]);
+    for words in ["special-address", "+6", "the answer of a trusted upstream", "10.10.34.34", "93.184.216.34", "0000"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    let (_, report) = said(&daemon, &["incidents", "export", "1"]);
+    assert!(report.starts_with("# in-") && report.contains("| +6 | `special-address` |"), "{report}");
+    let stats = get(&stats_socket(&daemon), "/stats?section=guard").json();
+    assert_eq!(stats["guard"]["incidents_open"], 1);
+    assert_eq!(stats["guard"]["verdicts_total"]["poisoned"], 1);
+    let metrics = get(&stats_socket(&daemon), "/metrics").body;
+    assert!(metrics.contains("truename_guard_checks_total{verdict=\"poisoned\"} 1"), "{metrics}");
+    assert_eq!(get(&stats_socket(&daemon), "/incidents").status, 403, "names are for the control socket");
+    assert_eq!(said(&daemon, &["incidents", "show", "9"]).0, Some(1));
+    assert_eq!(ask_http(&control_socket(&daemon), "POST", "/incidents/9/ack", "", "").problem(), "unknown-incident");
+    assert_eq!(said(&daemon, &["incidents", "ack", "1"]).0, Some(0));
+    assert_eq!(said(&daemon, &["incidents", "list", "--open"]).1, "nothing has been found against any upstream\n");
+    let before = incidents(&daemon);
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait();
+    let again = daemon.again();
+    assert_eq!(incidents(&again), before, "as it was, noted");
+}
+
+#[test]
+fn a_torn_file_of_incidents_is_put_aside_and_nothing_of_it_is_believed() {
+    let isp = Fake::start(Habit::Address([10, 10, 34, 34].into(), 300));
+    let witness = Fake::start(Habit::Address(TRUE.into(), 300));
+    let mut daemon = Daemon::start(&guarded(&[isp.address], &[witness.address], "enforce"));
+    ask(daemon.address, "www.example.org");
+    let path = daemon.folder.path().join("incidents.json");
+    eventually("it is written soon, not only at the end", || path.exists());
+    daemon.kill();
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 7]).unwrap();
+    let again = daemon.again();
+    assert_eq!(incidents(&again), Vec::<Value>::new());
+    assert_eq!(counter(&again, "incident_files_bad_total"), 1);
+    assert!(!path.exists() && again.folder.path().join("incidents.bad").exists());
+}
