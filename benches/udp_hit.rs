@@ -17,7 +17,7 @@ use truename::config;
 use truename::dns::encode::{self, ClientShape, MessageBuilder};
 use truename::dns::wire::{ParsedQuery, Section};
 use truename::dns::{Name, Origin, Query, Rcode, Record, Rtype, Transport};
-use truename::listen::{self, Answerer};
+use truename::listen::{self, Answerer, FastPath};
 use truename::stats::Stats;
 
 /// Questions outstanding.
@@ -28,7 +28,11 @@ struct Prepared {
     message: Box<[u8]>,
 }
 
-impl Answerer for Prepared {
+impl FastPath for &Prepared {
+    fn allows(&self, client: IpAddr) -> bool {
+        client.is_loopback()
+    }
+
     fn answer_cached(
         &self,
         parsed: &ParsedQuery<'_>,
@@ -51,13 +55,17 @@ impl Answerer for Prepared {
         encode::fit(out, &self.message, &shape, None);
         Some(Origin::Cache)
     }
+}
+
+impl Answerer for Prepared {
+    type FastPath<'a> = &'a Self;
+
+    fn fast_path(&self) -> &Self {
+        self
+    }
 
     async fn answer(&self, _query: &Query) -> (Origin, Vec<u8>) {
         unreachable!("everything is answered from memory")
-    }
-
-    fn allows(&self, client: IpAddr) -> bool {
-        client.is_loopback()
     }
 
     fn now(&self) -> Tick {

@@ -5,7 +5,7 @@
 use super::{DEFAULT_PATH, requirements};
 use crate::clock::{self, Clock};
 use crate::config::{Config, Diagnostic, Group, GroupId, ListFile, OnConflict, Severity, ViewId};
-use crate::config::{effective, load};
+use crate::config::{advice, effective, load};
 use crate::dns::Name;
 use crate::dns::address::is_private;
 use crate::pipeline::cache::Cache;
@@ -79,6 +79,7 @@ pub fn check(named: Option<&Path>) -> Checked {
         let named = read_named(config, &found, Kept::default());
         diagnostics.extend(named.diagnostics);
         diagnostics.extend(requirements::check(&config.requirements, kernel::version()));
+        diagnostics.extend(advice::advice(config));
     }
     diagnostics.sort_by(|a, b| a.at.cmp(&b.at));
     Checked { diagnostics, files: loaded.files }

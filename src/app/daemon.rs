@@ -6,7 +6,9 @@ use super::incidents::Incidents;
 use super::inside::{self, Inside, Wanted, What};
 use super::life::Life;
 use super::logging::{self, Logging};
+use super::network;
 use super::pause::{self, Pause};
+use super::probing::Probes;
 use super::snapshot::Snapshot;
 use super::sockets;
 use super::watch::Watch;
@@ -19,7 +21,7 @@ use crate::dns::Transport;
 use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
 use crate::stats::{Counter, Stats};
-use crate::system::network::{Network, NetworkEvent};
+use crate::system::network::NetworkEvent;
 use crate::system::{files, ports, service};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -66,10 +68,11 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), inherited, &holder_of)?;
     let in_flight = running.in_flight();
     let (for_inside, for_life) = (Arc::clone(&pipeline), Arc::clone(&life));
-    let inside = || Inside { pipeline: for_inside, life: for_life, in_flight, wanted: wanting };
+    let inside =
+        || Inside { pipeline: for_inside, life: for_life, in_flight, wanted: wanting, probes: Probes::default() };
     let control = sockets::start(&places, unix, &stats, inside);
     log_start(&pipeline);
-    let mut network = watch_network();
+    let mut network = network::Watched::begin(&pipeline.state());
     let mut snapshot = Snapshot::start(&pipeline);
     let watchdog = Watchdog::new(server.workers, running.addresses());
     let mut daemon =
@@ -85,31 +88,37 @@ async fn serve(options: &Options) -> Result<(), RunError> {
                 // Whoever waited may be gone.
                 drop(outcome.send(daemon.act(what)));
                 watch.follow(&daemon.pipeline.state());
+                network.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
             _ = signals.hangup.recv() => {
                 daemon.reload("SIGHUP");
                 watch.follow(&daemon.pipeline.state());
+                network.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
             concerned = watch.changed() => {
                 daemon.refresh(concerned);
                 watch.follow(&daemon.pipeline.state());
+                network.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
-            event = changed(&mut network) => {
+            event = network.changed() => {
                 daemon.network_changed(event);
                 watch.follow(&daemon.pipeline.state());
+                network.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
             slept = daemon.slept() => {
                 daemon.woke_up(slept);
                 watch.follow(&daemon.pipeline.state());
+                network.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
             () = pause::over(daemon.pause.as_ref()) => {
                 daemon.resume();
                 watch.follow(&daemon.pipeline.state());
+                network.follow(&daemon.pipeline.state());
                 snapshot.follow();
             }
             () = snapshot.due() => snapshot.write(),
@@ -203,16 +212,27 @@ impl Daemon<'_> {
         self.put_in_force(loaded, "a file changed");
     }
 
-    /// The network is another one.
+    /// The network may be another one.
     fn network_changed(&mut self, event: NetworkEvent) {
-        let NetworkEvent { links, addresses, routes, rules, lost } = event;
+        let NetworkEvent { links, addresses, routes, rules, lost, elsewhere, place } = event;
+        let state = self.pipeline.state();
         let stats = self.pipeline.stats();
         stats.add(Counter::NetworkEvents, u64::from(links + addresses + routes + rules));
         stats.add(Counter::NetworkEventsLost, u64::from(lost));
-        stats.count(Counter::NetworkChanges);
-        tracing::info!(links, addresses, routes, rules, lost, "the network has changed");
-        self.pipeline.state().upstreams.network_changed();
-        self.look_around("the network has changed");
+        stats.add(Counter::NetworkEventsElsewhere, u64::from(elsewhere));
+        if event.concerns_us() {
+            stats.count(Counter::NetworkChanges);
+            tracing::info!(links, addresses, routes, rules, lost, network = place.0, "the network has changed");
+            state.upstreams.network_changed(place);
+            self.look_around("the network has changed");
+            return;
+        }
+        // It may show late that it is another one than it seemed.
+        state.upstreams.network_is(place);
+        if elsewhere > 0 {
+            tracing::debug!(elsewhere, "a part of this machine's network has changed that no upstream is reached by");
+            self.follow_machine("a part of the network has changed");
+        }
     }
 
     /// Waits until a question has shown that the machine had slept.
@@ -229,8 +249,13 @@ impl Daemon<'_> {
 
     /// Takes note of the network there is: what failed before may not fail here, and there may be other resolvers.
     fn look_around(&mut self, why: &str) {
+        self.pipeline.state().cache.network_changed(self.clock.now());
+        self.follow_machine(why);
+    }
+
+    /// Takes note of the resolvers that this machine has.
+    fn follow_machine(&mut self, why: &str) {
         let state = self.pipeline.state();
-        state.cache.network_changed(self.clock.now());
         if let Some(loaded) = build::follow_machine(&state) {
             self.put_in_force(loaded, why);
         }
@@ -288,20 +313,6 @@ impl Daemon<'_> {
         let (generation, diagnostics) = (self.life.generation(), inside::diagnostics_json(diagnostics));
         Outcome { ok, generation, diagnostics, error: None }
     }
-}
-
-/// Watches the network. Where the kernel refuses, a line says so; what has broken then shows by its silence.
-fn watch_network() -> Option<Network> {
-    let refused = |error: &std::io::Error| {
-        tracing::info!(%error, "cannot watch the network; after a change the first answers may take longer");
-    };
-    Network::new().inspect_err(refused).ok()
-}
-
-/// Waits until the network has changed. Cancel safe.
-async fn changed(network: &mut Option<Network>) -> NetworkEvent {
-    let Some(network) = network else { return std::future::pending().await };
-    network.changed().await
 }
 
 /// The signals the daemon listens to.

@@ -3,6 +3,7 @@
 use super::explain;
 use super::life::{Life, written};
 use super::once::{self, Asked};
+use super::probing::{Probes, unknown};
 use crate::clock::{self, Tick};
 use crate::config::{ListFormat, OnFailure, ViewId, diagnostic, load};
 use crate::control::report::{self, Counts, Guard, Latency};
@@ -17,7 +18,7 @@ use crate::pipeline::guard::verdict::Sign;
 use crate::pipeline::{Pipeline, State};
 use crate::stats::{Counter, Source, Stats};
 use crate::system::process;
-use crate::upstream::{ServerStatus, Standing};
+use crate::upstream::{ServerStatus, Standing, WrongClock};
 use data_encoding::HEXLOWER;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -54,6 +55,7 @@ pub(super) struct Inside {
     pub(super) life: Arc<Life>,
     pub(super) in_flight: InFlight,
     pub(super) wanted: mpsc::Sender<Wanted>,
+    pub(super) probes: Probes,
 }
 
 impl Inside {
@@ -97,6 +99,7 @@ impl Inside {
             cache: cache(&state, stats, &answers),
             latency_seconds: latencies,
             upstreams: state.upstreams.status().iter().map(upstream).collect(),
+            wrong_clock: state.upstreams.wrong_clock().map(|clock| wrong_clock(&clock)),
             guard: guard(&self.pipeline, stats),
             zones: zones(&state),
             routes: routes(&state),
@@ -215,13 +218,14 @@ impl Daemon for Inside {
         let state = self.pipeline.state();
         let switched = state.upstreams.switch(label, on);
         if switched == 0 {
-            let known: Vec<String> =
-                state.upstreams.status().iter().map(|status| status.info.label.to_string()).collect();
-            let detail = "there is no such server or group; `upstreams` lists the servers";
-            return Err(Problem::not_found("unknown-upstream", detail).with("upstreams", known));
+            return Err(unknown(&state));
         }
         tracing::warn!(upstream = label, on, "an upstream was switched over the control socket");
         Ok(switched)
+    }
+
+    async fn probe(&self, label: &str) -> Result<Value, Problem> {
+        self.probes.probe(&self.pipeline.state(), label).await
     }
 
     async fn reload(&self) -> Result<Outcome, Problem> {
@@ -317,6 +321,12 @@ fn upstream(status: &ServerStatus) -> report::Upstream {
         smoothed_rtt_seconds: status.srtt.map(|srtt| srtt.as_secs_f64()),
         latency_seconds: Latency::from(status.rtts.clone()),
     }
+}
+
+/// Says how the clock is wrong.
+pub(super) fn wrong_clock(clock: &WrongClock) -> report::WrongClock {
+    let [here, certificate] = [clock.here(), clock.certificate()].map(written);
+    report::WrongClock { here, certificate, text: clock.to_string() }
 }
 
 fn incident_json(incident: &Incident) -> Value {

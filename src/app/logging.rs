@@ -5,6 +5,7 @@
 
 use crate::clock::{Clock, Tick};
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::dns::foreign::is_hostile;
 use crate::stats::{Counter, Stats};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -17,12 +18,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::callsite::Identifier;
 use tracing::field::Field;
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt as lines, registry, reload};
+use tracing_subscriber::{Registry, fmt as lines, registry, reload};
 
 /// Lines a call site may write in one [`WINDOW`] when the network can trigger it: enough to see what goes on.
 const MAX_LINES: u32 = 10;
@@ -32,7 +35,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Logging at work.
 pub(super) struct Logging {
     limits: Arc<Limits>,
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
 }
 
 impl Logging {
@@ -85,17 +88,17 @@ pub(super) fn start(log: &Log, clock: &Clock, stats: &Arc<Stats>) -> Logging {
     Logging { limits, filter: handle }
 }
 
-fn filter(level: LogLevel) -> EnvFilter {
+/// Our own lines at a level; of the libraries' only hickory's from warnings up.
+fn filter(level: LogLevel) -> Targets {
     let level = match level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
     };
-    EnvFilter::new(format!(
-        "truename={level},hickory_net=warn,hickory_resolver=warn,hickory_server=warn,hickory_proto=warn"
-    ))
+    let hickory = ["hickory_net", "hickory_resolver", "hickory_server", "hickory_proto"];
+    Targets::new().with_target("truename", level).with_targets(hickory.map(|target| (target, LevelFilter::WARN)))
 }
 
 /// Writes one field of a text line: `name=value`, the message alone.
@@ -112,9 +115,7 @@ struct Escaping<'a, 'w>(&'a mut Writer<'w>);
 impl Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
-            // Bidirectional controls of Unicode (UAX 9): harmless to the terminal, not to its reader.
-            let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if c.is_control() || turns {
+            if is_hostile(c) {
                 write!(self.0, "{}", c.escape_default())?;
             } else {
                 self.0.write_char(c)?;

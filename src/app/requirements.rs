@@ -12,6 +12,8 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 /// From here on binding a socket to an interface takes no capability (commit c427bfec18f2 of the kernel, "enable
 /// SO_BINDTODEVICE for non-root users").
 const FREE_INTERFACES: (u32, u32) = (5, 7);
+/// From here on CAP_NET_RAW is enough to mark packets (socket(7), SO_MARK).
+const RAW_MARKS: (u32, u32) = (5, 17);
 
 /// Looks at every requirement; `kernel` is the version of the kernel.
 pub(super) fn check(requirements: &[Requirement], kernel: Option<(u32, u32)>) -> Vec<Diagnostic> {
@@ -30,8 +32,16 @@ fn problem(requirement: &Requirement, kernel: Option<(u32, u32)>) -> Option<Diag
             file(requirement, path, "a private key", |bytes| PrivateKeyDer::from_pem_slice(bytes).map(drop))?
         }
         Required::Mark(mark) => {
-            let expected = "the daemon to have the capability CAP_NET_ADMIN: without it no packet can be marked";
-            Diagnostic::advice("needs-capability", at, expected).found(mark.to_string()).hint(drop_in("CAP_NET_ADMIN"))
+            let (expected, capability) = match kernel {
+                Some(version) if version >= RAW_MARKS => {
+                    ("CAP_NET_RAW, or CAP_NET_ADMIN, which may do more", "CAP_NET_RAW")
+                }
+                Some(_) => ("CAP_NET_ADMIN: before Linux 5.17 CAP_NET_RAW is not enough", "CAP_NET_ADMIN"),
+                None => ("CAP_NET_ADMIN; from Linux 5.17 on CAP_NET_RAW is enough", "CAP_NET_ADMIN"),
+            };
+            let expected =
+                format!("the daemon to have a capability, without which no packet can be marked: {expected}");
+            Diagnostic::advice("needs-capability", at, expected).found(mark.to_string()).hint(drop_in(capability))
         }
         Required::Interface(name) => {
             if kernel.is_some_and(|version| version >= FREE_INTERFACES) {
@@ -148,8 +158,14 @@ mod tests {
 
     #[test]
     fn capabilities_are_advice_with_the_drop_in_that_gives_them() {
-        let mark = found(Required::Mark(256), Some((6, 1)));
-        assert!(mark.contains("note:") && mark.contains("AmbientCapabilities=CAP_NET_ADMIN"), "{mark}");
+        let mark = |kernel| found(Required::Mark(256), kernel);
+        for (kernel, capability) in
+            [(Some((5, 17)), "RAW"), (Some((6, 1)), "RAW"), (Some((5, 16)), "ADMIN"), (None, "ADMIN")]
+        {
+            let mark = mark(kernel);
+            assert!(mark.contains("note:") && mark.contains(&format!("Capabilities=CAP_NET_{capability}")), "{mark}");
+        }
+        assert!(mark(None).contains("from Linux 5.17 on CAP_NET_RAW is enough"));
         let interface = |kernel| found(Required::Interface("wg0".to_owned()), kernel);
         assert_eq!(interface(Some((5, 7))), "");
         assert_eq!(interface(Some((6, 0))), "");

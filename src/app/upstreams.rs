@@ -1,8 +1,10 @@
 //! The upstream servers of a configuration, without a daemon: listed, and asked to see how well each rung goes.
 
+use super::inside::wrong_clock;
 use super::{RunError, build, runtime};
 use crate::clock::Clock;
 use crate::config::{Config, Group, Rung, Upstream};
+use crate::control::report::WrongClock;
 use crate::dns::{Name, QuestionKey, Rtype};
 use crate::stats::Stats;
 use crate::upstream::{Probe, Probed, Upstreams, groups_in_use};
@@ -18,7 +20,7 @@ const MAX_AT_ONCE: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// The place of its group in the configuration.
-    at: usize,
+    pub(super) at: usize,
     /// Its group's name.
     pub group: String,
     /// A route or a default leads to its group, or somebody wrote it.
@@ -55,6 +57,15 @@ pub struct Tested {
     pub rungs: Vec<(Rung, Probed)>,
 }
 
+/// What [`test_upstreams`] has found.
+#[derive(Debug)]
+pub struct Findings {
+    /// The servers, in the order of their groups.
+    pub servers: Vec<Tested>,
+    /// What their certificates say against this machine's clock.
+    pub wrong_clock: Option<WrongClock>,
+}
+
 /// Lists servers, in the order of their groups: all of them, or those of these groups and with these labels.
 ///
 /// # Errors
@@ -68,11 +79,7 @@ pub fn list_upstreams(config: Option<&Path>, names: &[String]) -> Result<Vec<Mem
 ///
 /// # Errors
 /// When the configuration cannot be used or does not have one of the names.
-pub fn test_upstreams(
-    config: Option<&Path>,
-    what: &Test,
-    mut done: impl FnMut(&Tested),
-) -> Result<Vec<Tested>, RunError> {
+pub fn test_upstreams(config: Option<&Path>, what: &Test, mut done: impl FnMut(&Tested)) -> Result<Findings, RunError> {
     let loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
     let members = chosen(&loaded.config, &loaded.system, &what.names, |member| member.in_use)?;
     let qname = what.qname.to_lower();
@@ -103,7 +110,8 @@ pub fn test_upstreams(
             }
         }
         tested.sort_by_key(|(place, _)| *place);
-        Ok(tested.into_iter().map(|(_, one)| one).collect())
+        let wrong_clock = upstreams.wrong_clock().map(|clock| wrong_clock(&clock));
+        Ok(Findings { servers: tested.into_iter().map(|(_, one)| one).collect(), wrong_clock })
     })
 }
 
@@ -118,7 +126,7 @@ async fn test(upstreams: &Upstreams, member: Member, question: &QuestionKey, cou
 }
 
 /// Returns the servers of groups and with labels; of all groups that `fits` is true of when none is named.
-fn chosen(
+pub(super) fn chosen(
     config: &Config,
     system: &[SocketAddr],
     names: &[String],
@@ -207,7 +215,7 @@ mod tests {
                 reply(&sockets);
                 std::thread::sleep(Duration::from_millis(1));
             }
-            testing.join().unwrap()
+            testing.join().unwrap().servers
         });
         assert_eq!(tested.len(), sockets.len());
         assert!(tested.iter().all(|one| one.rungs[0].1.is_up()), "{tested:?}");

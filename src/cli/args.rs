@@ -5,6 +5,7 @@ mod inside;
 pub(super) use inside::{
     CacheArguments, CacheCommand, ExplainArguments, IncidentsArguments, IncidentsCommand, MetricsArguments,
     MonitorArguments, PauseArguments, ReadArguments, ReloadArguments, SocketArguments, StatsArguments, SwitchArguments,
+    TopArguments,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -65,6 +66,9 @@ Exit status: 0 when it ran.")]
     /// Show all that the running daemon has counted
     #[command(after_help = inside::STATS_HELP)]
     Stats(StatsArguments),
+    /// Show the running daemon on a full screen, as it changes
+    #[command(after_help = inside::TOP_HELP)]
+    Top(TopArguments),
     /// Show the cache of the running daemon, or remove answers from it
     #[command(after_help = inside::CACHE_HELP)]
     Cache(CacheArguments),
@@ -94,8 +98,9 @@ Exit status: 0 when it ran.")]
   truename upstreams                             all servers of the configuration, groups nobody uses included
   truename upstreams test                        every rung of every server in use, 10 queries each
   truename upstreams test trusted --count 50     one group; GROUP/NAME for one server
+  truename upstreams probe trusted               asked by the running daemon, as its user and from its place
 
-Exit status of test: 0 every server answers over one of its rungs, 1 one does not.")]
+Exit status of test and probe: 0 every server answers over one of its rungs, 1 one does not.")]
     Upstreams(UpstreamsArguments),
     /// Judge recorded replies, to see how well the guard tells forged ones
     Guard(GuardArguments),
@@ -203,6 +208,8 @@ pub(super) enum UpstreamsCommand {
     Enable(SwitchArguments),
     /// Have the running daemon ask a server, or all of a group, no more, until it is enabled or the daemon started anew
     Disable(SwitchArguments),
+    /// Have the running daemon ask a server, or all of a group, once over each rung
+    Probe(SwitchArguments),
     /// Ask servers over each of their rungs: state, time to open a connection, time of replies, loss, reuse
     ///
     /// What is asked is the address of localhost, which resolvers have at hand. Each query goes out once; two that are lost

@@ -13,6 +13,7 @@ mod guard;
 mod incidents;
 mod metrics;
 mod monitor;
+mod probe;
 mod query;
 mod reload;
 mod render;
@@ -20,6 +21,7 @@ mod run;
 mod stats;
 mod status;
 mod tables;
+mod top;
 mod upstreams;
 
 use args::{Arguments, Command};
@@ -41,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Query(arguments) => query::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
         Command::Zones(arguments) => tables::zones(&arguments),
         Command::Routes(arguments) => tables::routes(&arguments),

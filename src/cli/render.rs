@@ -1,5 +1,6 @@
 //! The only printer. Results go to stdout, talk to stderr.
 
+use crate::dns::foreign::is_hostile;
 use crate::dns::trace::Step;
 use std::io::{self, Write};
 
@@ -25,6 +26,17 @@ pub(super) fn complain(text: &str) {
 /// Tells whether somebody looks on: stderr is a terminal.
 pub(super) fn is_watched() -> bool {
     io::IsTerminal::is_terminal(&io::stderr())
+}
+
+/// Tells whether somebody sits before a screen: stdin and stdout are a terminal, and one that can be drawn on.
+pub(super) fn is_on_terminal() -> bool {
+    let can_draw = std::env::var_os("TERM").is_none_or(|kind| kind != "dumb");
+    can_draw && io::IsTerminal::is_terminal(&io::stdin()) && io::IsTerminal::is_terminal(&io::stdout())
+}
+
+/// Returns the terminal, for who draws on it.
+pub(super) fn terminal() -> io::Stdout {
+    io::stdout()
 }
 
 /// Aligns rows into columns, two blanks between them; the last column is not padded.
@@ -62,12 +74,12 @@ pub(super) fn trace(steps: &[Step]) -> String {
     columns(&rows)
 }
 
-/// Makes text visible that may hold foreign parts: control characters are escaped, nothing is a dash.
+/// Makes text visible that may hold foreign parts: what a terminal obeys or hides is escaped, nothing is a dash.
 pub(super) fn visible(text: &str) -> String {
     if text.is_empty() {
         return "-".to_owned();
     }
-    let one = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let one = |c: char| if is_hostile(c) { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(one).collect()
 }
 

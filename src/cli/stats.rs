@@ -69,7 +69,7 @@ fn change(before: Option<&Stats>, now: &Stats) -> String {
 
 fn as_text(report: &Stats) -> String {
     let queries = &report.queries;
-    let mut text = String::new();
+    let mut text = tables::wrong_clock(report.wrong_clock.as_ref());
     for (name, counts) in [
         ("SOURCE", &queries.by_source),
         ("RCODE", &queries.by_rcode),

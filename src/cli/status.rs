@@ -64,10 +64,13 @@ fn as_text(report: &Stats, not_ready: Option<&str>) -> String {
     if let Some(error) = &config.last_reload.error {
         text += &format!("  ▲ the last reload was refused: {}\n    → truename check\n", render::visible(error));
     }
+    if let Some(clock) = &report.wrong_clock {
+        text += &format!("  ▲ {}\n    → timedatectl status\n", render::visible(&clock.text));
+    }
     if let Some(reason) = not_ready {
         text += &format!("  ▲ {}\n", render::visible(reason));
     }
-    let upstreams = tables::upstreams(&report.upstreams);
+    let upstreams = tables::known_upstreams(&report.upstreams);
     if upstreams.is_empty() { text } else { format!("{text}\n{upstreams}") }
 }
 
@@ -103,7 +106,8 @@ mod tests {
             latency_seconds: latency(0.015, 0.088),
             ..Upstream::default()
         };
-        report.upstreams = vec![upstream("quad9", "up", 4120, 4), upstream("b", "down", 0, 0)];
+        report.upstreams =
+            vec![upstream("quad9", "up", 4120, 4), upstream("b", "down", 0, 0), upstream("c", "probing", 0, 0)];
         let expected = "● truename 0.1.0  up 13 h 44 min  generation 3
   Config    /etc/truename/truename.toml
   Queries   48,211   1.7/s   p50 40 µs   p99 71 ms   in flight 0
@@ -114,6 +118,7 @@ mod tests {
 UPSTREAM       PROTO  STATE   QUERIES    P50    P99  ERRORS
 trusted/quad9  https  ● up      4,120  15 ms  88 ms   0.0 %
 trusted/b      https  ✗ down        0  15 ms  88 ms       -
+1 others, not asked so far: truename upstreams live
 ";
         assert_eq!(as_text(&report, None), expected);
         report.config.last_reload.error = Some("x\u{1b}[2J".to_owned());

@@ -5,8 +5,23 @@ use super::exit::{Failed, Outcome};
 use super::figures::{count, share, table, time};
 use super::{daemon, render};
 use crate::control::Door;
-use crate::control::report::{Route, Upstream, Zone};
+use crate::control::report::{Route, Upstream, WrongClock, Zone};
 use serde::Deserialize;
+
+/// Lists the upstreams of which something is known, and how many others there are; empty for none.
+pub(super) fn known_upstreams(all: &[Upstream]) -> String {
+    let known: Vec<Upstream> = all.iter().filter(|upstream| is_known(upstream)).cloned().collect();
+    let text = upstreams(&known);
+    match all.len() - known.len() {
+        0 => text,
+        others => format!("{text}{others} others, not asked so far: truename upstreams live\n"),
+    }
+}
+
+/// Tells whether an upstream was ever asked, or somebody has decided about it.
+pub(super) fn is_known(upstream: &Upstream) -> bool {
+    upstream.queries_total > 0 || upstream.state != "probing"
+}
 
 /// Lists upstreams; empty for none.
 pub(super) fn upstreams(upstreams: &[Upstream]) -> String {
@@ -29,7 +44,16 @@ pub(super) fn upstreams(upstreams: &[Upstream]) -> String {
     table(&head, &[3, 4, 5, 6], &upstreams.iter().map(row).collect::<Vec<_>>())
 }
 
-fn sign(state: &str) -> char {
+/// Says what stands in the way of all encrypted upstreams, when something does.
+pub(super) fn wrong_clock(clock: Option<&WrongClock>) -> String {
+    let Some(clock) = clock else { return String::new() };
+    format!(
+        "▲ {}; no certificate is believed until it is set\n  → timedatectl status\n\n",
+        render::visible(&clock.text)
+    )
+}
+
+pub(super) fn sign(state: &str) -> char {
     match state {
         "up" => '●',
         "degraded" => '▲',
@@ -43,8 +67,12 @@ pub(super) fn live(arguments: &ReadArguments) -> Result<Outcome, Failed> {
     #[derive(Deserialize)]
     struct Document {
         upstreams: Vec<Upstream>,
+        #[serde(default)]
+        wrong_clock: Option<WrongClock>,
     }
-    show(arguments, "/upstreams", |document: Document| upstreams(&document.upstreams))
+    show(arguments, "/upstreams", |document: Document| {
+        wrong_clock(document.wrong_clock.as_ref()) + &upstreams(&document.upstreams)
+    })
 }
 
 /// `truename upstreams enable` and `disable`.

@@ -5,8 +5,8 @@
 
 use super::args::{UpstreamsCommand, UpstreamsListArguments, UpstreamsTestArguments};
 use super::exit::{Failed, Outcome};
-use super::{render, tables};
-use crate::app::{self, Member, RunError, Tested};
+use super::{probe, render, tables};
+use crate::app::{self, Findings, Member, RunError, Tested};
 use crate::config::diagnostic;
 use crate::config::{Proxy, Rung, UpstreamHost, UpstreamTransport};
 use crate::dns::Name;
@@ -29,6 +29,7 @@ pub(super) fn run(what: Option<&UpstreamsCommand>) -> Result<Outcome, Failed> {
         Some(UpstreamsCommand::Live(arguments)) => tables::live(arguments),
         Some(UpstreamsCommand::Enable(arguments)) => tables::switch(arguments, "enable"),
         Some(UpstreamsCommand::Disable(arguments)) => tables::switch(arguments, "disable"),
+        Some(UpstreamsCommand::Probe(arguments)) => probe::run(arguments),
         Some(UpstreamsCommand::Test(arguments)) => test(arguments),
     }
 }
@@ -51,10 +52,10 @@ fn test(arguments: &UpstreamsTestArguments) -> Result<Outcome, Failed> {
     let qname = Name::parse(&arguments.name)
         .map_err(|error| Failed::Usage(format!("`{}` is no name: {error}", arguments.name.escape_debug())))?;
     let what = app::Test { names: arguments.names.clone(), count: arguments.count, qname };
-    let tested = app::test_upstreams(arguments.config.as_deref(), &what, told).map_err(failed)?;
-    let text = if arguments.json { tested_as_json(&tested, arguments.count) } else { shown(&tested) };
+    let found = app::test_upstreams(arguments.config.as_deref(), &what, told).map_err(failed)?;
+    let text = if arguments.json { tested_as_json(&found, arguments.count) } else { shown(&found) };
     render::result(&text)?;
-    Ok(if tested.iter().all(is_up) { Outcome::Fine } else { Outcome::Negative })
+    Ok(if found.servers.iter().all(is_up) { Outcome::Fine } else { Outcome::Negative })
 }
 
 fn failed(error: RunError) -> Failed {
@@ -204,7 +205,8 @@ fn reused(probed: &Probed) -> u64 {
     u64::from(probed.sent).saturating_sub(probed.connections)
 }
 
-fn shown(tested: &[Tested]) -> String {
+fn shown(found: &Findings) -> String {
+    let tested = &found.servers;
     if tested.is_empty() {
         return "no servers: neither the configuration nor this machine has any\n".to_owned();
     }
@@ -218,7 +220,7 @@ fn shown(tested: &[Tested]) -> String {
         0 => format!("{} of {} servers are up\n", tested.len(), tested.len()),
         down => format!("{} of {} servers are up, {down} down\n", tested.len() - down, tested.len()),
     };
-    verdict + &render::columns(&rows)
+    verdict + &tables::wrong_clock(found.wrong_clock.as_ref()) + &render::columns(&rows)
 }
 
 fn row(label: &str, rung: &Rung, probed: &Probed) -> Vec<String> {
@@ -241,7 +243,7 @@ fn row(label: &str, rung: &Rung, probed: &Probed) -> Vec<String> {
     ]
 }
 
-fn tested_as_json(tested: &[Tested], count: u32) -> String {
+fn tested_as_json(found: &Findings, count: u32) -> String {
     let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let rung = |(rung, probed): &(Rung, Probed)| {
         let figures = figures(&probed.times);
@@ -260,8 +262,12 @@ fn tested_as_json(tested: &[Tested], count: u32) -> String {
         let rungs: Vec<Value> = one.rungs.iter().map(rung).collect();
         merged(member_json(&one.member), json!({ "up": is_up(one), "rungs": rungs }))
     };
-    let servers: Vec<Value> = tested.iter().map(one).collect();
-    format!("{:#}", json!({ "count": count, "servers": servers }))
+    let servers: Vec<Value> = found.servers.iter().map(one).collect();
+    let mut document = json!({ "count": count, "servers": servers });
+    if let Some(clock) = &found.wrong_clock {
+        document["wrong_clock"] = json!(clock);
+    }
+    format!("{document:#}")
 }
 
 #[cfg(test)]

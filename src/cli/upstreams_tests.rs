@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{Upstream, UpstreamOptions};
+use crate::control::report::WrongClock;
 use std::sync::Arc;
 
 fn times(ms: &[u64]) -> Vec<Duration> {
@@ -50,7 +51,7 @@ fn a_test_is_shown_with_the_conclusion_first() {
         Probed { sent: 4, times: times(&[3, 4]), remark: Some("no reply within 2 s".into()), ..Probed::default() };
     let down = Probed { sent: 2, remark: Some("connection refused\u{1b}".into()), connections: 2, ..Probed::default() };
     let unusable = Probed { unusable: true, ..Probed::default() };
-    let tested = [
+    let servers = vec![
         Tested {
             member: member("g/near"),
             rungs: vec![
@@ -61,7 +62,8 @@ fn a_test_is_shown_with_the_conclusion_first() {
         },
         Tested { member: member("g/far"), rungs: vec![(rung(UpstreamTransport::Https, 443), down)] },
     ];
-    insta::assert_snapshot!(shown(&tested), @r"
+    let mut found = Findings { servers, wrong_clock: None };
+    insta::assert_snapshot!(shown(&found), @r"
     1 of 2 servers are up, 1 down
     SERVER  RUNG      STATE     OPENED IN  TIME            RANGE        SHAPE     ANSWERS  REUSED  REMARK
     g/near  h3        unusable  -          -               -            -         -        -       -
@@ -69,7 +71,18 @@ fn a_test_is_shown_with_the_conclusion_first() {
     g/near  udp:5353  lossy     -          3.50 ms ± 0.71  3.00 … 4.00  █▁▁▁▁▁▁█  2/4      -       no reply within 2 s
     g/far   https     down      -          -               -            -         0/2      -       connection refused\u{1b}
     ");
-    assert_eq!(shown(&[]), "no servers: neither the configuration nor this machine has any\n");
+    let [here, certificate] = ["2006-11-22T02:00:00Z", "2020-01-01T00:00:00Z"].map(str::to_owned);
+    let text = format!("wrong clock here: it says {here}, certificates begin {certificate}");
+    found.wrong_clock = Some(WrongClock { here, certificate, text });
+    found.servers.truncate(1);
+    let said = shown(&found);
+    assert!(said.lines().nth(1).unwrap().starts_with("▲ wrong clock here: it says 2006-11-22T02:00:00Z"), "{said}");
+    let document: Value = serde_json::from_str(&tested_as_json(&found, 4)).unwrap();
+    assert_eq!(document["wrong_clock"]["certificate"], "2020-01-01T00:00:00Z");
+    let nothing = Findings { servers: Vec::new(), wrong_clock: None };
+    assert_eq!(shown(&nothing), "no servers: neither the configuration nor this machine has any\n");
+    let document: Value = serde_json::from_str(&tested_as_json(&nothing, 4)).unwrap();
+    assert!(document.get("wrong_clock").is_none());
 }
 
 #[test]

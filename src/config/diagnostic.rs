@@ -1,6 +1,7 @@
 //! A problem in a file the user wrote: where, found, expected, what to do.
 
 use super::model::Location;
+use crate::dns::foreign::is_hostile;
 use std::fmt;
 
 /// How bad it is. Errors make a configuration unusable, warnings do not.
@@ -224,11 +225,6 @@ pub fn escape(text: &str) -> String {
         if is_hostile(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
     }
     safe
-}
-
-fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

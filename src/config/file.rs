@@ -302,7 +302,7 @@ static ROUTE: TableDef = TableDef {
             kind: Kind::Word(ON_FAILURE.words),
             presence: Optional("\"servfail\""),
             doc: "When the group and its fallback are down: SERVFAIL, or ask the default's group; absent: \"servfail\" \
-                  for private routes, \"default\" for others.",
+                  for private routes and for groups with `floor = \"encrypted\"`, \"default\" for others.",
         },
         Key {
             name: "private_answers",

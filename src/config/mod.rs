@@ -8,6 +8,7 @@
 //! Nothing here reads the files that a configuration names (zones, hosts, lists); that is the pipeline's work.
 
 pub mod address;
+pub mod advice;
 pub mod diagnostic;
 pub mod effective;
 pub mod file;

@@ -86,7 +86,7 @@ pub struct GroupId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ViewId(pub u16);
 
-/// The network the machine is on, as far as answers depend on it. One constant until places exist.
+/// The network the machine is on; 0 when it cannot be told from others. Answers do not depend on it: the cache has 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct PlaceId(pub u16);
 
@@ -248,7 +248,8 @@ pub struct Route {
     pub upstream: GroupId,
     /// Whether its names are private.
     pub private: Tristate,
-    /// What follows when the group is down; `None`: servfail for private routes, default for the others.
+    /// What follows when the group is down; `None`: servfail for private routes and those to groups with a floor, default for
+    /// the others.
     pub on_failure: Option<OnFailure>,
     /// What happens to private addresses; `None`: allow for private routes, the default's for the others.
     pub private_answers: Option<PrivateAnswers>,

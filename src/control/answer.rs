@@ -72,7 +72,14 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
         Action::StatsSchema => Reply::text("application/schema+json", STATS_SCHEMA.to_owned()),
         Action::ConfigSchema => Reply::text("application/schema+json", format!("{:#}\n", schema::schema())),
         Action::OpenApi => Reply::json(&endpoints::openapi(env!("CARGO_PKG_VERSION"))),
-        Action::Upstreams => Reply::json(&json!({ "upstreams": daemon.stats().upstreams })),
+        Action::Upstreams => {
+            let report = daemon.stats();
+            let mut document = json!({ "upstreams": report.upstreams });
+            if let Some(clock) = report.wrong_clock {
+                document["wrong_clock"] = json!(clock);
+            }
+            Reply::json(&document)
+        }
         Action::Zones => Reply::json(&json!({ "zones": daemon.stats().zones })),
         Action::Routes => Reply::json(&json!({ "routes": daemon.stats().routes })),
         Action::Lists => Reply::json(&json!({ "lists": daemon.lists() })),
@@ -116,6 +123,7 @@ async fn act<D: Daemon>(daemon: &D, asker: Asker, request: Request<Incoming>) ->
             let on = endpoint.action == Action::Enable;
             Reply::json(&json!({ "switched": daemon.switch(&name, on)?, "enabled": on }))
         }
+        Action::Probe => Reply::json(&daemon.probe(&name).await?),
         Action::Pause => ended(&daemon.pause(length(&parameters)?).await?),
         Action::Resume => ended(&daemon.resume().await?),
         Action::CheckConfig => Reply::json(&daemon.check(request::text(request.into_body()).await?).await),
@@ -181,7 +189,13 @@ fn find(way: Way, request: &Request<Incoming>) -> Result<(&'static Endpoint, &st
 fn stats(daemon: &impl Daemon, parameters: &Parameters) -> Result<Reply, Problem> {
     let report = daemon.stats();
     // The tag says whether something has happened, not whether time has passed.
-    let tag = (&report.queries, &report.counters, &report.upstreams, &report.guard, &report.config, &report.started_at);
+    let tag = (
+        &report.queries,
+        &report.counters,
+        (&report.upstreams, &report.wrong_clock, &report.guard),
+        &report.config,
+        &report.started_at,
+    );
     let Some(sections) = parameters.get("section") else { return Ok(Reply::json(&report).tagged_by(&tag)) };
     let mut whole = to_object(&report);
     let mut chosen = Map::new();

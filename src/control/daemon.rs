@@ -52,6 +52,12 @@ pub trait Daemon: Send + Sync + 'static {
     /// When there is none of that name.
     fn switch(&self, label: &str, on: bool) -> Result<usize, Problem>;
 
+    /// Asks a server (`GROUP/NAME`) or all of a group once over each rung, apart from everything else that is asked.
+    ///
+    /// # Errors
+    /// When there is none of that name, or too many probes are under way.
+    fn probe(&self, label: &str) -> impl Future<Output = Result<Value, Problem>>;
+
     /// Reads everything again and waits for the outcome.
     fn reload(&self) -> impl Future<Output = Result<Outcome, Problem>>;
 

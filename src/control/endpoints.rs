@@ -89,6 +89,8 @@ pub(super) enum Action {
     Enable,
     /// A server or group not asked.
     Disable,
+    /// A server or group asked to see how it is.
+    Probe,
     /// Routes off for a while.
     Pause,
     /// Routes on again.
@@ -215,6 +217,13 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         Action::Disable,
         NONE,
         "Asks a server no more, GROUP/NAME, or all of a group, until it is enabled or the daemon is started anew.",
+    ),
+    change(
+        Method::POST,
+        "/upstreams/{name}/probe",
+        Action::Probe,
+        NONE,
+        "Asks a server, GROUP/NAME, or all of a group once over each rung, and says how that went.",
     ),
     change(
         Method::POST,

@@ -38,6 +38,9 @@ pub struct Stats {
     pub cache: Cache,
     /// Every server of every group.
     pub upstreams: Vec<Upstream>,
+    /// What certificates say against this machine's clock; nothing when it seems right.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub wrong_clock: Option<WrongClock>,
     /// Judging of replies.
     pub guard: Guard,
     /// Local zones.
@@ -201,6 +204,17 @@ pub struct Upstream {
     pub smoothed_rtt_seconds: Option<f64>,
     /// How long replies took.
     pub latency_seconds: Latency,
+}
+
+/// The clock of this machine is so wrong that certificates cannot be good.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrongClock {
+    /// What it says.
+    pub here: String,
+    /// The date of a certificate that it is behind, or ahead of.
+    pub certificate: String,
+    /// Both in words.
+    pub text: String,
 }
 
 /// Judging of replies.

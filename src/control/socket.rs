@@ -4,7 +4,7 @@
 use super::place::Door;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Gid, Group, Uid, chown};
+use nix::unistd::{Gid, Uid, chown};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 const BACKLOG: i32 = 64;
 /// The group that may act.
 const GROUP: &str = "truename";
+/// Where groups are listed.
+const GROUPS: &str = "/etc/group";
 /// The mode of a directory of ours.
 const DIRECTORY_MODE: u32 = 0o755;
 
@@ -153,7 +155,14 @@ fn group() -> Option<Gid> {
     if !Uid::effective().is_root() {
         return None;
     }
-    Group::from_name(GROUP).ok().flatten().map(|group| group.gid)
+    group_in(&fs::read_to_string(GROUPS).ok()?)
+}
+
+/// Finds [`GROUP`] in the format of group(5). Not through the name service switch: its modules may ask the network, and
+/// so the resolver that is about to start, and each stays in memory.
+fn group_in(file: &str) -> Option<Gid> {
+    let gid = file.lines().find_map(|line| line.strip_prefix(GROUP)?.strip_prefix(':')?.split(':').nth(1))?;
+    gid.parse().ok().map(Gid::from_raw)
 }
 
 #[cfg(test)]
@@ -175,6 +184,14 @@ mod tests {
             drop(socket);
             assert!(!path.exists(), "nothing is left");
         }
+    }
+
+    #[test]
+    fn the_group_is_found_by_its_whole_name() {
+        let file = "root:x:0:\ntruename-dev:x:7:\n#truename:x:8:\ntruename:x:991:ann,bob\n";
+        assert_eq!(group_in(file), Some(Gid::from_raw(991)));
+        assert_eq!(group_in("truename:x:many:\n"), None);
+        assert_eq!(group_in("truename\n"), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What truename says to a question, before it is fitted to the client who asked.
 
+use super::foreign::is_hostile;
 use super::name::Name;
 use super::rtype::{Rcode, Rtype};
 use super::wire::{Message, RecordAt, Section, WireError, expand_rdata, flag, u16_at};
@@ -141,12 +142,12 @@ impl Ede {
         Self { code, text: std::borrow::Cow::Borrowed(text) }
     }
 
-    /// Reads the option that another server sent, so that its reason survives the hop. Control characters are left
+    /// Reads the option that another server sent, so that its reason survives the hop. What a terminal obeys is left
     /// out and the text is cut: it is foreign.
     #[must_use]
     pub fn from_option(data: &[u8]) -> Option<Self> {
         let code = u16_at(data, 0)?;
-        let text: String = String::from_utf8_lossy(&data[2..]).chars().filter(|c| !c.is_control()).take(96).collect();
+        let text: String = String::from_utf8_lossy(&data[2..]).chars().filter(|c| !is_hostile(*c)).take(96).collect();
         Some(Self { code, text: text.into() })
     }
 }

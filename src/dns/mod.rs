@@ -8,6 +8,7 @@ pub mod address;
 pub mod answer;
 pub mod borrowed;
 pub mod encode;
+pub mod foreign;
 pub mod name;
 pub mod query;
 pub mod rtype;

@@ -45,7 +45,8 @@ impl<A: Answerer> Direct<A> {
     ) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let arrival = Arrival { client, local, transport };
-        match self.0.look(message, &arrival, self.0.answerer.now(), &mut out) {
+        let sight = self.0.look(&self.0.answerer.fast_path(), message, &arrival, self.0.answerer.now(), &mut out);
+        match sight {
             Sight::Silent => None,
             Sight::Answered(_) => Some(out),
             Sight::Work(query, permit) => Some(self.0.work(query, &permit).await),

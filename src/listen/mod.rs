@@ -48,6 +48,28 @@ const JOIN_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// What knows the answers. The pipeline is one; tests have smaller ones.
 pub trait Answerer: Send + Sync + 'static {
+    /// What questions are looked at by.
+    type FastPath<'a>: FastPath;
+
+    /// Returns what questions that have arrived together are looked at by. Not to be kept over an await.
+    fn fast_path(&self) -> Self::FastPath<'_>;
+
+    /// Works out an answer, fitted to the client, and returns where it came from and its bytes. Always answers within
+    /// its own budget. Runs on the worker's own thread, so the future need not be `Send`. May be dropped at any await.
+    fn answer(&self, query: &Query) -> impl Future<Output = (Origin, Vec<u8>)>;
+
+    /// Reads the moment.
+    fn now(&self) -> Tick;
+
+    /// Returns the largest datagram to send, which our OPT announces.
+    fn udp_payload_bytes(&self) -> u16;
+}
+
+/// What can be said of a question on the spot, by one configuration.
+pub trait FastPath {
+    /// Tells whether this client may ask.
+    fn allows(&self, client: IpAddr) -> bool;
+
     /// Appends the whole answer and returns its origin, or `None` when it needs work. Never blocks, never allocates.
     fn answer_cached(
         &self,
@@ -58,19 +80,6 @@ pub trait Answerer: Send + Sync + 'static {
         now: Tick,
         out: &mut Vec<u8>,
     ) -> Option<Origin>;
-
-    /// Works out an answer, fitted to the client, and returns where it came from and its bytes. Always answers within
-    /// its own budget. Runs on the worker's own thread, so the future need not be `Send`. May be dropped at any await.
-    fn answer(&self, query: &Query) -> impl Future<Output = (Origin, Vec<u8>)>;
-
-    /// Tells whether this client may ask.
-    fn allows(&self, client: IpAddr) -> bool;
-
-    /// Reads the moment.
-    fn now(&self) -> Tick;
-
-    /// Returns the largest datagram to send, which our OPT announces.
-    fn udp_payload_bytes(&self) -> u16;
 }
 
 /// One address that is listened on.

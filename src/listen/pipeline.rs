@@ -1,16 +1,20 @@
 //! The pipeline as what knows the answers.
 
-use super::Answerer;
+use super::{Answerer, FastPath};
 use crate::clock::Tick;
 use crate::dns::wire::ParsedQuery;
 use crate::dns::{Origin, Query, Trace, Transport};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{self, Pipeline};
 use std::net::{IpAddr, SocketAddr};
 
 /// What an answer over UDP usually fits in; a longer one grows the buffer.
 const USUAL_ANSWER_BYTES: usize = 512;
 
-impl Answerer for Pipeline {
+impl FastPath for pipeline::FastPath<'_> {
+    fn allows(&self, client: IpAddr) -> bool {
+        Self::allows(self, client)
+    }
+
     fn answer_cached(
         &self,
         parsed: &ParsedQuery<'_>,
@@ -22,6 +26,14 @@ impl Answerer for Pipeline {
     ) -> Option<Origin> {
         Self::answer_cached(self, parsed, client, local, transport, now, out)
     }
+}
+
+impl Answerer for Pipeline {
+    type FastPath<'a> = pipeline::FastPath<'a>;
+
+    fn fast_path(&self) -> Self::FastPath<'_> {
+        Self::fast_path(self)
+    }
 
     async fn answer(&self, query: &Query) -> (Origin, Vec<u8>) {
         let mut trace = Trace::off();
@@ -29,10 +41,6 @@ impl Answerer for Pipeline {
         let mut out = Vec::with_capacity(USUAL_ANSWER_BYTES);
         self.respond(query, &answer, &mut out);
         (answer.origin, out)
-    }
-
-    fn allows(&self, client: IpAddr) -> bool {
-        Self::allows(self, client)
     }
 
     fn now(&self) -> Tick {

@@ -1,8 +1,8 @@
 //! What UDP and TCP have in common on one thread: who is answered on the spot, who is worked on, who is too late.
 
-use super::Answerer;
 use super::limits::{Limits, Permit, Refusal};
 use super::reply::{Reason, Replies};
+use super::{Answerer, FastPath};
 use crate::clock::Tick;
 use crate::dns::wire::{self, Fault, ParsedQuery};
 use crate::dns::{Origin, Query, Rcode, Rtype, Transport, encode};
@@ -129,9 +129,16 @@ impl<A: Answerer> Serving<A> {
     }
 
     /// Answers what can be answered on the spot, and takes in what cannot. A panic ends this question only.
-    pub(super) fn look(&self, bytes: &[u8], arrival: &Arrival, now: Tick, out: &mut Vec<u8>) -> Sight {
+    pub(super) fn look(
+        &self,
+        fast: &impl FastPath,
+        bytes: &[u8],
+        arrival: &Arrival,
+        now: Tick,
+        out: &mut Vec<u8>,
+    ) -> Sight {
         let start = out.len();
-        if let Ok(sight) = catch_unwind(AssertUnwindSafe(|| self.look_within(bytes, arrival, now, out))) {
+        if let Ok(sight) = catch_unwind(AssertUnwindSafe(|| self.look_within(fast, bytes, arrival, now, out))) {
             return sight;
         }
         out.truncate(start);
@@ -142,12 +149,19 @@ impl<A: Answerer> Serving<A> {
         }
     }
 
-    fn look_within(&self, bytes: &[u8], arrival: &Arrival, now: Tick, out: &mut Vec<u8>) -> Sight {
+    fn look_within(
+        &self,
+        fast: &impl FastPath,
+        bytes: &[u8],
+        arrival: &Arrival,
+        now: Tick,
+        out: &mut Vec<u8>,
+    ) -> Sight {
         // Nobody can receive at port 0, and an answer to ourselves would be the next question (RUSTSEC-2023-0041).
         if arrival.client.port() == 0 || self.own.borrow().contains(&arrival.client) {
             return Sight::Silent;
         }
-        let allowed = self.answerer.allows(arrival.client.ip());
+        let allowed = fast.allows(arrival.client.ip());
         let parsed = match wire::parse_query(bytes) {
             Ok(parsed) => parsed,
             Err(Fault::Silent) => return Sight::Silent,
@@ -164,7 +178,7 @@ impl<A: Answerer> Serving<A> {
         }
         let start = out.len();
         let Arrival { client, local, transport } = *arrival;
-        if let Some(origin) = self.answerer.answer_cached(&parsed, client, local, transport, now, out) {
+        if let Some(origin) = fast.answer_cached(&parsed, client, local, transport, now, out) {
             let rcode = rcode_of(&out[start..]);
             return Sight::Answered(AnswerCell::new(transport, Some(parsed.message.qtype()), rcode, origin));
         }

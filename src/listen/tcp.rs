@@ -302,7 +302,8 @@ impl<A: Answerer> Connection<A> {
     /// Appends the answers to the whole frames of `input`, as long as there is room; returns how many octets were
     /// used and how many frames they held.
     fn answer_frames(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, u64) {
-        let (now, began) = (self.serving.answerer.now(), Instant::now());
+        let serving = Rc::clone(&self.serving);
+        let (now, began, fast) = (serving.answerer.now(), Instant::now(), serving.answerer.fast_path());
         let mut tally = Tally::default();
         let (mut used, mut frames) = (0, 0);
         self.stalled = false;
@@ -323,7 +324,7 @@ impl<A: Answerer> Connection<A> {
             } else {
                 let Some(frame) = input.get(used + 2..used + 2 + length) else { break };
                 used += 2 + length;
-                self.answer_frame(frame, now, out)
+                self.answer_frame(&fast, frame, now, out)
             };
             if answered.is_some_and(|cell| !tally.add(cell)) {
                 self.serving.publish(&mut tally, began, now);
@@ -336,10 +337,10 @@ impl<A: Answerer> Connection<A> {
     }
 
     /// Answers a frame on the spot, or has it worked on; returns where the answer is counted.
-    fn answer_frame(&self, frame: &[u8], now: Tick, out: &mut Vec<u8>) -> Option<Cell> {
+    fn answer_frame(&self, fast: &A::FastPath<'_>, frame: &[u8], now: Tick, out: &mut Vec<u8>) -> Option<Cell> {
         let start = out.len();
         out.extend_from_slice(&[0, 0]);
-        match self.serving.look(frame, &self.peer.arrival, now, out) {
+        match self.serving.look(fast, frame, &self.peer.arrival, now, out) {
             Sight::Answered(cell) => {
                 self.put_length(out, start);
                 Some(cell)

@@ -195,7 +195,7 @@ fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Res
     let fd = socket.fd.get_ref().as_raw_fd();
     let datagrams = recvmmsg(fd, &mut receiving, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
 
-    let (now, began) = (serving.answerer.now(), Instant::now());
+    let (now, began, fast) = (serving.answerer.now(), Instant::now(), serving.answerer.fast_path());
     let mut tally = Tally::default();
     let (mut count, mut silent) = (0_u64, 0);
     for datagram in datagrams {
@@ -209,7 +209,7 @@ fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Res
         let sight = if datagram.flags.contains(MsgFlags::MSG_TRUNC) && !is_response(bytes) {
             serving.fault(out, bytes, &arrival, (Rcode::FORMERR, false))
         } else {
-            serving.look(bytes, &arrival, now, out)
+            serving.look(&fast, bytes, &arrival, now, out)
         };
         match sight {
             Sight::Silent => silent += 1,
@@ -225,6 +225,7 @@ fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Res
             }
         }
     }
+    drop(fast);
     serving.stats.add(Counter::QueriesUdp, count);
     if silent > 0 {
         serving.stats.add(Counter::DroppedSilent, silent);

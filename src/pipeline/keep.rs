@@ -4,7 +4,7 @@ use super::cache::{self, Inserted, KeyBuf, Terms};
 use super::compose::{self, AddressPolicy};
 use super::state::{State, Way};
 use crate::clock::{Clock, Tick};
-use crate::config::{GuardMode, PlaceId, PrivateAnswers, ViewId};
+use crate::config::{GroupId, GuardMode, PlaceId, PrivateAnswers, ViewId};
 use crate::dns::wire::Message;
 use crate::dns::{Answer, Origin, QuestionKey};
 use crate::stats::{Counter, Stats};
@@ -13,6 +13,17 @@ use std::sync::Arc;
 
 /// Networks are told apart later; until then there is one.
 pub(super) const PLACE: PlaceId = PlaceId(0);
+
+/// The highest TTL of what a group says that stands in for another: that one may be back at any moment, and its answers are
+/// those that were wanted.
+const STAND_IN_TTL_S: u32 = 60;
+
+/// Lowers the TTLs of a reply that is not of the group that was to be asked.
+pub(super) fn cap_stand_in(reply: &mut Reply, wanted: GroupId) {
+    if reply.group != wanted {
+        cache::cap_ttls(&mut reply.message, STAND_IN_TTL_S);
+    }
+}
 
 /// What is known of an answer besides its bytes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,11 +84,14 @@ pub(super) struct Late {
 
 impl Late {
     /// Stages 7 to 9 for such a reply. One whose alias leads elsewhere is left alone: following it is for a question.
-    pub(super) fn keep(&self, reply: &Reply) {
+    pub(super) fn keep(&self, mut reply: Reply) {
         let guarded = self.way.guard == GuardMode::Enforce;
         // Only a trusted reply is good for a guarded name without being held against one.
-        if guarded && !self.state.is_reference(reply) {
+        if guarded && !self.state.is_reference(&reply) {
             return;
+        }
+        if !guarded {
+            cap_stand_in(&mut reply, self.way.group);
         }
         let policy = AddressPolicy { private_answers: self.private_answers, server_is_private: reply.is_private };
         let nothing = |message: Message<'_>| compose::is_filtered_to_nothing(&message, &self.question, policy);

@@ -29,33 +29,34 @@ pub mod special_types;
 pub mod view;
 pub mod zone;
 
+mod fast;
 mod judge;
 mod keep;
 mod refresh;
 mod state;
 mod text;
 
+pub use fast::FastPath;
 pub use state::{Parts, State};
 
 use crate::clock::{Clock, Tick};
 use crate::config::{GuardMode, OnFailure, PrivateAnswers, ViewId};
 use crate::dns::answer::ede;
-use crate::dns::encode::{self, ClientShape, MessageBuilder};
+use crate::dns::encode::{self, MessageBuilder};
 use crate::dns::trace::Seen;
-use crate::dns::wire::{Message, ParsedQuery, Section, flag};
-use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace, Transport};
+use crate::dns::wire::{Message, Section, flag};
+use crate::dns::{Answer, Ede, Name, Origin, Query, QuestionKey, Rcode, Record, Rtype, Stage, Trace};
 use crate::stats::{Counter, Stats};
 use crate::upstream::{Acceptance, Ask, Failure, Heir, Hold, Reply};
 use arc_swap::ArcSwap;
-use cache::{Guard, KeyBuf, Lookup, Role, Serve, Staleness};
+use cache::{Guard, KeyBuf, Role, Staleness};
 use compose::AddressPolicy;
 use judge::{Judged, Learnt, Unusable};
-use keep::{Late, PLACE, Provenance, keep};
+use keep::{Late, PLACE, Provenance, cap_stand_in, keep};
 use refresh::{Background, StaleAnswer};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use text::{asker, key_text, log_hit, origin_text, staleness_text};
+use text::{asker, key_text, origin_text, staleness_text};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, Level};
@@ -67,8 +68,6 @@ pub const BUDGET: Duration = Duration::from_millis(4500);
 const BUDGET_SLACK: Duration = Duration::from_millis(200);
 /// What a route's own group may use of the time when the default group is asked after it.
 const FIRST_GROUP_SHARE: f64 = 2.0 / 3.0;
-/// The highest TTL of an answer that came in plain only because the clock was wrong: it is of no use once that is set.
-const CLOCK_RESORT_TTL_S: u32 = 60;
 /// How often a waiting question looks for another leader when its own died.
 const LEADER_RETRIES: usize = 2;
 
@@ -193,70 +192,10 @@ impl Pipeline {
         self.clock.now()
     }
 
-    /// Tells whether this client may ask.
-    #[must_use]
-    pub fn allows(&self, client: IpAddr) -> bool {
-        self.state.load().access.allows(client)
-    }
-
     /// Returns the largest datagram to send.
     #[must_use]
     pub fn udp_payload_bytes(&self) -> u16 {
         self.state.load().config.server.udp_payload_bytes
-    }
-
-    /// The fast path, stages 2, 3 and 10 in one: appends a cached answer for this client and returns its origin, or
-    /// `None` when the question needs work. No allocation, no await, one short lock of one cache shard.
-    pub fn answer_cached(
-        &self,
-        parsed: &ParsedQuery<'_>,
-        client: SocketAddr,
-        local: SocketAddr,
-        transport: Transport,
-        now: Tick,
-        out: &mut Vec<u8>,
-    ) -> Option<Origin> {
-        let message = &parsed.message;
-        // Cookies, padding and the like are not refused, only answered off the fast path.
-        if message.qclass() != crate::dns::wire::CLASS_IN || parsed.edns.is_some_and(|edns| !edns.options.is_empty()) {
-            return None;
-        }
-        let state = self.state.load();
-        let key = KeyBuf::new(&Lookup {
-            place: PLACE,
-            view: state.views.of(client.ip(), local),
-            qname: message.qname(),
-            qtype: message.qtype(),
-            dnssec_ok: parsed.dnssec_ok(),
-            checking_disabled: message.has(flag::CD),
-        });
-        let udp_payload_bytes = state.config.server.udp_payload_bytes;
-        let shape = ClientShape {
-            id: message.id(),
-            flags: message.flags(),
-            qname: message.qname(),
-            edns: parsed.edns.is_some(),
-            dnssec_ok: parsed.dnssec_ok(),
-            limit_bytes: match transport {
-                Transport::Udp => usize::from(parsed.payload_bytes().min(udp_payload_bytes)),
-                Transport::Tcp => encode::MAX_MESSAGE_BYTES,
-            },
-            our_payload_bytes: udp_payload_bytes,
-        };
-        let serve = Serve { epoch: state.epoch, now, extended_errors: state.config.server.edns_errors };
-        let hit = state.cache.answer_into(&key, serve, &shape, out)?;
-        if hit.ask_again
-            && let Ok(qname) = Name::from_wire(message.qname())
-        {
-            let (dnssec_ok, checking_disabled) = (parsed.dnssec_ok(), message.has(flag::CD));
-            let question =
-                QuestionKey { qname: qname.to_lower(), qtype: message.qtype(), dnssec_ok, checking_disabled };
-            self.prefetch(&state, state.views.of(client.ip(), local), question);
-        }
-        if tracing::enabled!(Level::DEBUG) {
-            log_hit(message, client, transport, hit.origin);
-        }
-        Some(hit.origin)
     }
 
     /// Decides one query, every stage in order, within [`BUDGET`]. Always returns an answer.
@@ -609,6 +548,19 @@ impl Pipeline {
         way: &state::Way,
         work: &mut Work<'_>,
     ) -> Result<(Reply, AddressPolicy), Box<Failure>> {
+        let mut found = self.ask_all(question, way, work).await;
+        if let Ok((reply, _)) = &mut found {
+            cap_stand_in(reply, way.group);
+        }
+        found
+    }
+
+    async fn ask_all(
+        &self,
+        question: &QuestionKey,
+        way: &state::Way,
+        work: &mut Work<'_>,
+    ) -> Result<(Reply, AddressPolicy), Box<Failure>> {
         let default = work.state.config.default_for(work.view);
         let has_resort = way.on_failure == OnFailure::Default && !way.only_private && default.upstream != way.group;
         let state = work.state;
@@ -636,9 +588,7 @@ impl Pipeline {
         };
         self.stats.count(Counter::ClockResorts);
         work.step(Stage::Route, || (clock.to_string(), "group system", "default.time_servers has the name"));
-        let (mut reply, policy) = self.ask(question, way, (system, false), way.private_answers, work).await?;
-        cache::cap_ttls(&mut reply.message, CLOCK_RESORT_TTL_S);
-        Ok((reply, policy))
+        self.ask(question, way, (system, false), way.private_answers, work).await
     }
 
     /// Asks one group on the way of a question; `resort` tells whether another is asked after it.
@@ -671,7 +621,7 @@ impl Pipeline {
                 clock: self.clock.clone(),
                 stats: Arc::clone(stats),
             };
-            Box::new(move |reply| late.keep(&reply))
+            Box::new(move |reply| late.keep(reply))
         };
         let hold = work.hold.clone();
         let ask = Ask {

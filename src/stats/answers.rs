@@ -116,6 +116,34 @@ const SOURCE_ROOM: usize = 16;
 const CELLS: usize = PROTOCOLS * TYPE_CLASSES * RCODE_CLASSES * SOURCE_ROOM;
 const PROTOCOL_NAMES: [&str; PROTOCOLS] = ["udp", "tcp"];
 
+/// Bits of a cell that are its source.
+const SOURCE_BITS: u32 = SOURCE_ROOM.trailing_zeros();
+/// The class of all other response codes.
+const OTHER_RCODE: u16 = small(RCODES.len());
+/// Where the cells of TCP begin.
+const UDP_CELLS: u16 = small(CELLS / PROTOCOLS);
+/// Types with a number below this are looked up in [`TYPE_CELLS`]; those counted apart are all among them.
+const TYPE_ROOM: u16 = 66;
+/// Where the cells of a type begin, by its number.
+const TYPE_CELLS: [u16; TYPE_ROOM as usize] = {
+    let mut cells = [OTHER_TYPE_CELLS; TYPE_ROOM as usize];
+    let mut class = 0;
+    while class < TYPES.len() {
+        cells[TYPES[class].0.0 as usize] = small(class * RCODE_CLASSES * SOURCE_ROOM);
+        class += 1;
+    }
+    cells
+};
+/// Where the cells of all other types begin.
+const OTHER_TYPE_CELLS: u16 = small(TYPES.len() * RCODE_CLASSES * SOURCE_ROOM);
+
+/// There are fewer than 65,536 cells.
+#[expect(clippy::cast_possible_truncation, reason = "checked, at compile time")]
+const fn small(n: usize) -> u16 {
+    assert!(n <= u16::MAX as usize);
+    n as u16
+}
+
 /// Milliseconds of a slot in which answers are counted for the rate of the last minute, as a power of two: 4,096.
 const SLOT_SHIFT: u32 = 12;
 /// Slots kept: 64 seconds and the one under way.
@@ -133,22 +161,18 @@ impl Cell {
     pub fn new(transport: Transport, qtype: Option<Rtype>, rcode: Rcode, origin: Origin) -> Self {
         let protocol = match transport {
             Transport::Udp => 0,
-            Transport::Tcp => 1,
+            Transport::Tcp => UDP_CELLS,
         };
         let rtype = match qtype {
-            Some(Rtype::A) => 0,
-            Some(Rtype::AAAA) => 1,
-            Some(Rtype::HTTPS) => 2,
-            Some(other) => TYPES.iter().position(|(known, _)| *known == other).unwrap_or(TYPES.len()),
-            None => TYPES.len(),
+            Some(Rtype(code @ 0..TYPE_ROOM)) => TYPE_CELLS[usize::from(code)],
+            Some(_) | None => OTHER_TYPE_CELLS,
         };
         let code = match rcode.0 {
-            code @ 0..=5 => usize::from(code),
+            code @ 0..=5 => code,
             16 => 6,
-            _ => RCODES.len(),
+            _ => OTHER_RCODE,
         };
-        let at = ((protocol * TYPE_CLASSES + rtype) * RCODE_CLASSES + code) * SOURCE_ROOM;
-        Self(u16::try_from(at).unwrap_or(0) | Source::new(origin, rcode) as u16)
+        Self(protocol + rtype + (code << SOURCE_BITS) + Source::new(origin, rcode) as u16)
     }
 
     fn source(self) -> usize {

@@ -2,6 +2,7 @@
 //! and takes from a reply what it says about its server.
 
 use super::ladder::Change;
+use super::place::Stay;
 use super::reply::{Match, Poor, Sent, Worth, weigh};
 use super::servers::Server;
 use super::transport::{Channel, udp};
@@ -30,6 +31,8 @@ pub(super) struct Attempt {
     pub(super) sent: Sent,
     pub(super) channel: Channel,
     pub(super) at: Instant,
+    /// Between which changes of the network it was sent.
+    pub(super) stay: Stay,
     pub(super) unwanted: u32,
     /// A hedge was sent because of its silence.
     pub(super) late: bool,
@@ -85,7 +88,9 @@ impl Attempts {
             Match::Exact if Message::parse(&bytes).is_ok() => return Arrival::Reply(bytes),
             // Over TCP the connection is the proof; what is left to learn is that the server does not keep case.
             Match::OtherCase if !attempt.channel.continues() && Message::parse(&bytes).is_ok() => {
-                attempt.server.health.case_missed();
+                if attempt.is_from_here(inner) {
+                    attempt.server.health.case_missed();
+                }
                 return Arrival::Reply(bytes);
             }
             Match::OtherCase => return Arrival::OtherCase,
@@ -125,21 +130,23 @@ impl Attempt {
     }
 
     /// Tells whether it was sent on the network the machine is on: what becomes of others says nothing about this one.
-    pub(super) fn is_from_here(&self, now: Tick, inner: &Inner) -> bool {
-        // Ticks are whole milliseconds.
-        self.at.elapsed().as_millis() <= now.since(inner.groups.here_since()).as_millis()
+    pub(super) fn is_from_here(&self, inner: &Inner) -> bool {
+        self.stay == inner.groups.here().stay()
     }
 }
 
 /// Weighs a matched reply.
-pub(super) fn worth_of(bytes: &[u8]) -> Worth {
+fn worth_of(bytes: &[u8]) -> Worth {
     Message::parse(bytes).map_or(Worth::Poor(Poor::Malformed), |message| weigh(&message))
 }
 
-/// Takes from a matched reply what it says about its server.
+/// Weighs a matched reply, and takes from one to a query of this network what it says about its server.
 pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick, inner: &Inner) -> Worth {
     let health = &attempt.server.health;
     let worth = worth_of(bytes);
+    if !attempt.is_from_here(inner) {
+        return worth;
+    }
     let waited = attempt.at.elapsed();
     // Opening a connection is no part of how far the server is.
     health.replied(now, attempt.channel.took().unwrap_or(waited));
@@ -185,5 +192,6 @@ pub(super) fn make_reply(attempt: &Attempt, mut bytes: Vec<u8>, rtt: Duration, s
         transport: attempt.transport,
         rtt,
         sends,
+        group: attempt.seat.0,
     }
 }

@@ -9,6 +9,7 @@ use super::group::{self, Next, Plan, Setting, Why};
 use super::health::Standing;
 use super::ladder::Climb;
 use super::loops::UnderWay;
+use super::place::Stay;
 use super::reply::{Poor, Sent, Shape, Worth};
 use super::seen::{Seen, poor_rank};
 use super::servers::{GroupState, Server};
@@ -16,7 +17,7 @@ use super::sockets::Need;
 use super::transport::{Channel, Way, udp};
 use super::{Acceptance, Ask, Failure, Heir, Inner, Net, Reply, awake, linger};
 use crate::clock::Tick;
-use crate::config::{GroupId, UpstreamTransport};
+use crate::config::{Floor, GroupId, UpstreamTransport};
 use crate::dns::wire::Message;
 use crate::dns::{Rcode, Stage, Trace};
 use crate::stats::Counter;
@@ -49,6 +50,7 @@ pub(super) struct Exchange<'a> {
     climbs: Vec<((GroupId, usize), Climb)>,
     pub(super) start: Instant,
     pub(super) start_tick: Tick,
+    stay: Stay,
     pub(super) sends: u32,
     seen: Seen,
     /// A query was not sent for want of something of our own.
@@ -91,10 +93,16 @@ impl<'a> Exchange<'a> {
             climbs: Vec::new(),
             start: Instant::now(),
             start_tick: inner.clock.now(),
+            stay: inner.groups.here().stay(),
             sends: 0,
             seen: Seen::default(),
             scarce: false,
         }
+    }
+
+    /// Tells whether the network has not changed since the question began.
+    pub(super) fn is_from_here(&self) -> bool {
+        self.stay == self.inner.groups.here().stay()
     }
 
     /// Runs the plan of a question over the servers of a group.
@@ -223,7 +231,7 @@ impl<'a> Exchange<'a> {
                 let (server, seat) = (&members[at], (id, at));
                 let transport = self.next_rung(server, seat).unwrap_or(server.info.transport);
                 if let Sending::Failed(error) = self.attempt(server, seat, Why::Probe, transport, None) {
-                    self.gone(server, seat, transport, &error, None);
+                    self.gone(server, seat, self.sent_now(transport), &error, None);
                 }
             }
         }
@@ -233,8 +241,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn pass_on(&mut self, state: &GroupState) {
         let name = &state.name;
         self.note("dead", || (format!("group {name}"), "go on to what stands behind it", "nothing of it answers"));
-        // Only encrypted groups give way.
-        (self.seen.silent, self.seen.secured) = (true, true);
+        self.seen.silent = true;
     }
 
     /// Returns how a server is to be asked next; nothing when every rung has been tried.
@@ -257,7 +264,7 @@ impl<'a> Exchange<'a> {
         if plan.claim_along() {
             let transport = server.ways.transport(rung);
             if let Sending::Failed(error) = self.attempt(server, seat, Why::Probe, transport, None) {
-                self.gone(server, seat, transport, &error, Some(plan));
+                self.gone(server, seat, self.sent_now(transport), &error, Some(plan));
             }
         }
     }
@@ -270,7 +277,7 @@ impl<'a> Exchange<'a> {
             let mut blamed: Vec<Arc<Server>> = Vec::new();
             for late in self.attempts.open.iter_mut().filter(|attempt| !attempt.late) {
                 late.late = true;
-                if !blamed.iter().any(|server| Arc::ptr_eq(server, &late.server)) {
+                if late.is_from_here(self.inner) && !blamed.iter().any(|server| Arc::ptr_eq(server, &late.server)) {
                     late.server.health.late(now);
                     blamed.push(Arc::clone(&late.server));
                 }
@@ -300,7 +307,7 @@ impl<'a> Exchange<'a> {
             Sending::NoSocket => plan.failed(seat.1),
             // A repeat that cannot be sent (out of file descriptors, a full queue) takes nothing from those under way.
             Sending::Failed(error) if repeats > 0 => self.broken(server, &error),
-            Sending::Failed(error) => self.gone(server, seat, transport, &error, Some(plan)),
+            Sending::Failed(error) => self.gone(server, seat, self.sent_now(transport), &error, Some(plan)),
         }
     }
 
@@ -333,7 +340,7 @@ impl<'a> Exchange<'a> {
         match Channel::open(&self.inner.net, &self.inner.pool, to, way, &sent.bytes) {
             Ok(channel) => {
                 let server = Arc::clone(server);
-                let at = Instant::now();
+                let (at, stay) = (Instant::now(), self.inner.groups.here().stay());
                 self.attempts.open.push(Attempt {
                     server,
                     seat,
@@ -341,6 +348,7 @@ impl<'a> Exchange<'a> {
                     sent,
                     channel,
                     at,
+                    stay,
                     unwanted: 0,
                     late: false,
                 });
@@ -368,17 +376,17 @@ impl<'a> Exchange<'a> {
         let arrival = self.attempts.sort(at, event, self.inner);
         let now = self.inner.clock.now();
         let (server, seat) = (Arc::clone(&self.attempts.open[at].server), self.attempts.open[at].seat);
-        let transport = self.attempts.open[at].transport;
-        let edns = self.attempts.open[at].sent.edns;
+        let (transport, stay) = (self.attempts.open[at].transport, self.attempts.open[at].stay);
+        let (edns, is_from_here) = (self.attempts.open[at].sent.edns, self.attempts.open[at].is_from_here(self.inner));
         match arrival {
             Arrival::Noise => {}
             Arrival::Reply(bytes) => return self.replied(at, bytes, now, id, plan),
             Arrival::Broken(error) => {
                 self.attempts.open.swap_remove(at);
                 let plan = Some(plan).filter(|_| seat.0 == id);
-                self.gone(&server, seat, transport, &error, plan);
+                self.gone(&server, seat, (transport, stay), &error, plan);
             }
-            Arrival::OtherCase if server.health.case_missed() => {
+            Arrival::OtherCase if is_from_here && server.health.case_missed() => {
                 self.attempts.open.swap_remove(at);
                 self.again(&server, seat, (transport, edns), id, plan);
             }
@@ -499,19 +507,24 @@ impl<'a> Exchange<'a> {
         })
     }
 
+    /// Returns how a query that could not be sent would have gone.
+    fn sent_now(&self, transport: UpstreamTransport) -> (UpstreamTransport, Stay) {
+        (transport, self.inner.groups.here().stay())
+    }
+
     /// A query has failed for sure: the server's next rung is tried, or the server has failed.
     fn gone(
         &mut self,
         server: &Arc<Server>,
         seat: (GroupId, usize),
-        transport: UpstreamTransport,
+        (transport, stay): (UpstreamTransport, Stay),
         error: &io::Error,
         plan: Option<&mut Plan>,
     ) {
         self.broken(server, error);
         let (now, rung) = (self.inner.clock.now(), server.ways.rung(transport));
-        // Out of file descriptors or memory says nothing about the server.
-        let definite = udp::is_definite(error);
+        // Out of file descriptors or memory says nothing about the server, nor does what another network does.
+        let definite = udp::is_definite(error) && stay == self.inner.groups.here().stay();
         let none_works = definite && server.ladder.failed(rung, now);
         let waits = self.attempts.wait_beside(server, rung);
         let is_over = match plan {
@@ -534,7 +547,6 @@ impl<'a> Exchange<'a> {
         }
         self.scarce |= !udp::is_definite(error);
         self.seen.broken = true;
-        self.seen.secured |= server.ways.are_encrypted();
         // A certificate that is not good, a proxy that refuses: the kind alone says nothing about those.
         let text = if error.get_ref().is_some() { error.to_string() } else { error.kind().to_string() };
         self.seen.tell(server, &text);
@@ -567,7 +579,9 @@ impl<'a> Exchange<'a> {
         let heir = self.ask.heir.filter(|_| !self.attempts.open.is_empty()).map(|heir| heir());
         self.linger(self.start + LINGER_FAILED, heir);
         let clock = self.seen.broken.then(|| self.inner.pool.dates().wrong_clock()).flatten();
-        self.seen.conclude(self.sends).map_err(|failure| Box::new(Failure { clock, ..*failure }))
+        let group = self.inner.groups.get(self.ask.group);
+        let floor = !self.ask.resort && group.is_some_and(|group| group.options.floor == Floor::Encrypted);
+        self.seen.conclude(self.sends).map_err(|failure| Box::new(Failure { clock, floor, ..*failure }))
     }
 
     fn linger(&mut self, until: Instant, heir: Option<Heir>) {

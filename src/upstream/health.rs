@@ -4,7 +4,9 @@
 //! so an idle daemon sends nothing. Ages are [`Tick`]s.
 
 use super::ladder::Steps;
+use super::place::Elsewhere;
 use crate::clock::Tick;
+use crate::config::PlaceId;
 use crate::stats::Histogram;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,7 +43,7 @@ const LOOP_MAX: Duration = Duration::from_secs(900);
 /// How a server stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Never heard of, neither good nor bad.
+    /// Not heard of since the machine came to this network, neither good nor bad.
     Unknown,
     /// It answers.
     Good,
@@ -88,6 +90,8 @@ pub struct Sums {
 struct Vitals {
     srtt_us: Option<f64>,
     rttvar_us: f64,
+    /// The round-trip time is that of the last time on this network.
+    guessed: bool,
     measured: Tick,
     lates: u8,
     silent: u8,
@@ -107,9 +111,26 @@ struct Vitals {
     rtts: Histogram,
 }
 
+/// What is kept of a server when the network is left. Not who was dead: a network that goes away makes everybody seem so.
+#[derive(Debug, Clone, Copy)]
+struct Guess {
+    srtt_us: f64,
+    rttvar_us: f64,
+    edns: EdnsHabit,
+}
+
 /// One server's health. Shared by all threads; the lock is held for a few arithmetic steps.
-#[derive(Debug, Default)]
-pub(super) struct Health(Mutex<Vitals>);
+#[derive(Debug)]
+pub(super) struct Health {
+    vitals: Mutex<Vitals>,
+    elsewhere: Mutex<Elsewhere<Guess>>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::new(PlaceId::default())
+    }
+}
 
 /// What the plan needs to know about a server, read in one go.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -142,6 +163,7 @@ impl Default for Vitals {
         Self {
             srtt_us: None,
             rttvar_us: 0.0,
+            guessed: false,
             measured: Tick(0),
             lates: 0,
             silent: 0,
@@ -164,9 +186,14 @@ impl Default for Vitals {
 }
 
 impl Health {
+    /// Knows nothing of a server on the network the machine is on.
+    pub(super) fn new(place: PlaceId) -> Self {
+        Self { vitals: Mutex::default(), elsewhere: Mutex::new(Elsewhere::new(place)) }
+    }
+
     fn vitals(&self) -> MutexGuard<'_, Vitals> {
         // The fields are plain numbers: whatever a panicking thread left is still usable.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads what the plan needs.
@@ -238,10 +265,18 @@ impl Health {
         true
     }
 
-    /// The network is another one: forgets everything but the sums. A server of the same address may be another one too.
-    pub(super) fn forget(&self) {
+    /// The network is another one: forgets everything but the sums, since a server of the same address may be another one
+    /// too. On a network that was left and is known again, the speed of then is the first guess.
+    pub(super) fn moved_to(&self, place: PlaceId) {
         let mut vitals = self.vitals();
+        let learnt = vitals.srtt_us.map(|srtt_us| Guess { srtt_us, rttvar_us: vitals.rttvar_us, edns: vitals.edns });
+        let guess = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).move_to(place, learnt);
+        // Number 0 may have been any network.
+        let guess = guess.filter(|_| place != PlaceId::default());
         *vitals = Vitals { sums: vitals.sums, rtts: std::mem::take(&mut vitals.rtts), ..Vitals::default() };
+        if let Some(Guess { srtt_us, rttvar_us, edns }) = guess {
+            (vitals.srtt_us, vitals.rttvar_us, vitals.edns, vitals.guessed) = (Some(srtt_us), rttvar_us, edns, true);
+        }
     }
 
     /// A query was sent.
@@ -267,6 +302,7 @@ impl Health {
         if vitals.slowest.is_none_or(|(slowest, at)| rtt >= slowest || now.since(at) >= SLOWEST_KEPT) {
             vitals.slowest = Some((rtt, now));
         }
+        vitals.guessed = false;
         vitals.measured = now;
         vitals.last_answer = Some(now);
         vitals.lates = 0;
@@ -366,7 +402,7 @@ impl Vitals {
             Standing::Dead
         } else if self.lates > 0 || self.errors > 0 {
             Standing::Suspect
-        } else if self.srtt_us.is_none() {
+        } else if self.srtt_us.is_none() || self.guessed {
             Standing::Unknown
         } else {
             Standing::Good
@@ -488,11 +524,32 @@ mod tests {
         (0..DEAD_AFTER_ERRORS).for_each(|_| health.errored(START));
         health.looped(START);
         health.edns_broken(START);
-        health.forget();
+        health.moved_to(PlaceId::default());
         let snapshot = health.snapshot(START);
         assert_eq!((snapshot.standing, snapshot.srtt), (Standing::Unknown, None));
         assert!(health.habits(START).edns && health.claim_probe(START));
         assert_eq!((health.sums().replies, health.sums().errors), (1, DEAD_AFTER_ERRORS.into()));
+    }
+
+    #[test]
+    fn on_a_network_that_is_known_again_the_speed_of_then_is_a_guess_and_nobody_is_dead() {
+        let (home, office) = (PlaceId(1), PlaceId(2));
+        let health = Health::new(home);
+        health.replied(START, Duration::from_millis(20));
+        health.edns_works();
+        (0..DEAD_AFTER_ERRORS).for_each(|_| health.errored(START));
+        health.moved_to(office);
+        assert_eq!((health.snapshot(START).standing, health.snapshot(START).srtt), (Standing::Unknown, None));
+        health.replied(START, Duration::from_millis(80));
+        health.moved_to(home);
+        let (guess, habits) = (health.snapshot(later(9)), health.habits(later(9)));
+        assert_eq!((guess.standing, guess.srtt), (Standing::Unknown, Some(Duration::from_millis(20))));
+        assert!(!habits.edns_unproven && health.claim_probe(later(9)) && !health.is_well(later(9)));
+        assert!(!health.answered_since(later(1)), "it has not answered here yet");
+        health.replied(later(10), Duration::from_millis(20));
+        assert_eq!(health.snapshot(later(10)).standing, Standing::Good);
+        health.moved_to(office);
+        assert_eq!(health.snapshot(later(10)).srtt, Some(Duration::from_millis(80)));
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! nothing known ─▶ all rungs are raced, best first, STAGGER apart ─▶ the first that answers works
 //! one works     ─▶ asked alone; the others only when it says nothing for SILENCE
 //!                  a higher one is asked along now and then ─▶ when it answers, it is the one that works
-//! other network ─▶ what worked is the first guess, and raced
+//! other network ─▶ what worked there the last time is the first guess, and raced
 //! ```
 //!
 //! Everything rides on questions: nothing is tried while nobody asks.
 
+use super::place::Elsewhere;
 use crate::clock::Tick;
 use crate::config::PlaceId;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,8 +27,6 @@ pub(super) const SILENCE: Duration = Duration::from_millis(400);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The longest such pause: half of the minute within which a port that is open again is to be in use again.
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Networks whose working rung is remembered; the one not used longest is forgotten.
-const MAX_PLACES: usize = 16;
 
 /// What is remembered about the rungs of one server. Shared by all threads.
 #[derive(Debug)]
@@ -36,17 +35,20 @@ pub(super) struct Ladder {
     memory: Mutex<Memory>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Memory {
-    /// The networks, that in use last.
-    places: Vec<(PlaceId, Rungs)>,
+    here: Rungs,
+    /// Which rung answered last on other networks.
+    elsewhere: Elsewhere<u8>,
 }
 
-/// The rungs on one network.
+/// The rungs on the network the machine is on.
 #[derive(Debug, Clone, Copy, Default)]
 struct Rungs {
-    /// The last one that answered.
+    /// The one that works, or is thought to.
     working: Option<u8>,
+    /// The last one that answered; a network that goes away makes all of them fail.
+    last: Option<u8>,
     /// It has answered since the network was last changed.
     proven: bool,
     answered: Tick,
@@ -105,10 +107,11 @@ pub(super) struct Change {
 }
 
 impl Ladder {
-    /// Makes the ladder of a server with so many rungs, best first.
-    pub(super) fn new(rungs: usize) -> Self {
+    /// Makes the ladder of a server with so many rungs, best first, for the network the machine is on.
+    pub(super) fn new(rungs: usize, place: PlaceId) -> Self {
         let count = u8::try_from(rungs.clamp(1, MAX_RUNGS)).expect("at most MAX_RUNGS");
-        Self { count, memory: Mutex::default() }
+        let memory = Memory { here: Rungs::default(), elsewhere: Elsewhere::new(place) };
+        Self { count, memory: Mutex::new(memory) }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -123,7 +126,7 @@ impl Ladder {
 
     /// Returns the rung that works on this network, or is thought to.
     pub(super) fn working(&self) -> Option<u8> {
-        if self.is_single() { Some(0) } else { self.memory().here().working }
+        if self.is_single() { Some(0) } else { self.memory().here.working }
     }
 
     /// Returns what the plan of a question has to know.
@@ -131,7 +134,7 @@ impl Ladder {
         if self.is_single() {
             return Steps::ONE;
         }
-        let apart = if self.memory().here().proven { SILENCE } else { STAGGER };
+        let apart = if self.memory().here.proven { SILENCE } else { STAGGER };
         Steps { count: self.count, apart }
     }
 
@@ -142,7 +145,7 @@ impl Ladder {
             return climb;
         }
         let mut memory = self.memory();
-        let here = memory.here();
+        let here = &mut memory.here;
         let mut order: Vec<u8> = (0..self.count).collect();
         let refused = |rung: u8| !here.retries[usize::from(rung)].pause.is_zero();
         order.sort_by_key(|&rung| (here.working != Some(rung), refused(rung), rung));
@@ -163,7 +166,7 @@ impl Ladder {
             return None;
         }
         let mut memory = self.memory();
-        let here = memory.here();
+        let here = &mut memory.here;
         here.retries[usize::from(rung)] = Retry::default();
         let from = here.working;
         // A lower one is asked only when the working one is silent. If that has answered somebody meanwhile, it was slow.
@@ -174,7 +177,7 @@ impl Ladder {
         if let Some(working) = from.filter(|working| here.proven && rung > *working) {
             here.retries[usize::from(working)].put_off(now);
         }
-        *here = Rungs { working: Some(rung), proven: true, answered: now, ..*here };
+        *here = Rungs { working: Some(rung), last: Some(rung), proven: true, answered: now, ..*here };
         // They had their chance a moment ago.
         for retry in here.retries[..usize::from(rung)].iter_mut().filter(|retry| retry.pause.is_zero()) {
             retry.put_off(now);
@@ -188,7 +191,7 @@ impl Ladder {
             return true;
         }
         let mut memory = self.memory();
-        let here = memory.here();
+        let here = &mut memory.here;
         here.retries[usize::from(rung)].put_off(now);
         if here.working == Some(rung) {
             here.working = None;
@@ -200,22 +203,9 @@ impl Ladder {
     /// The machine may be on another network, or on this one as it was not before.
     pub(super) fn moved_to(&self, place: PlaceId) {
         let mut memory = self.memory();
-        let known = memory.places.iter().position(|(other, _)| *other == place);
-        let working = known.and_then(|at| memory.places.remove(at).1.working);
-        if memory.places.len() >= MAX_PLACES {
-            memory.places.remove(0);
-        }
-        memory.places.push((place, Rungs { working, ..Rungs::default() }));
-    }
-}
-
-impl Memory {
-    fn here(&mut self) -> &mut Rungs {
-        if self.places.is_empty() {
-            self.places.push(Default::default());
-        }
-        let (_, rungs) = self.places.last_mut().expect("one was there or has just been put there");
-        rungs
+        let learnt = memory.here.working.or(memory.here.last);
+        let working = memory.elsewhere.move_to(place, learnt);
+        memory.here = Rungs { working, last: working, ..Rungs::default() };
     }
 }
 

@@ -19,7 +19,7 @@ fn climb(ladder: &Ladder, now: Tick) -> (Vec<u8>, Option<u8>) {
 
 #[test]
 fn the_first_that_answers_works_and_higher_ones_are_tried_again_ever_more_rarely() {
-    let ladder = Ladder::new(3);
+    let ladder = Ladder::new(3, HOME);
     assert_eq!(climb(&ladder, START), (vec![0, 1, 2], None));
     assert_eq!(ladder.steps(), Steps { count: 3, apart: STAGGER });
     assert_eq!(ladder.answered(1, SOON, START), Some(Change { from: None }));
@@ -34,7 +34,7 @@ fn the_first_that_answers_works_and_higher_ones_are_tried_again_ever_more_rarely
 
 #[test]
 fn every_higher_rung_has_its_turn() {
-    let ladder = Ladder::new(3);
+    let ladder = Ladder::new(3, HOME);
     ladder.answered(2, SOON, START);
     let along: Vec<u8> = (1..10).filter_map(|second| climb(&ladder, later(second)).1).collect();
     assert_eq!(along, [0, 1, 0, 1, 0, 1]);
@@ -42,7 +42,7 @@ fn every_higher_rung_has_its_turn() {
 
 #[test]
 fn a_lower_rung_takes_over_only_from_one_that_was_silent_meanwhile() {
-    let ladder = Ladder::new(2);
+    let ladder = Ladder::new(2, HOME);
     ladder.answered(0, SOON, START);
     let waited = Duration::from_millis(500);
     assert_eq!(ladder.answered(1, waited, START.plus(SOON)), None, "the other answered somebody meanwhile");
@@ -53,7 +53,7 @@ fn a_lower_rung_takes_over_only_from_one_that_was_silent_meanwhile() {
 
 #[test]
 fn a_rung_that_fails_for_sure_comes_last_and_blames_the_server_only_when_none_works() {
-    let ladder = Ladder::new(3);
+    let ladder = Ladder::new(3, HOME);
     assert!(ladder.failed(0, START));
     assert_eq!(climb(&ladder, START).0, [1, 2, 0]);
     ladder.answered(1, SOON, START);
@@ -64,7 +64,7 @@ fn a_rung_that_fails_for_sure_comes_last_and_blames_the_server_only_when_none_wo
 
 #[test]
 fn what_worked_on_a_network_is_the_first_guess_there_and_raced() {
-    let ladder = Ladder::new(3);
+    let ladder = Ladder::new(3, HOME);
     ladder.answered(2, SOON, START);
     ladder.moved_to(HOME);
     assert_eq!(ladder.steps().apart, STAGGER);
@@ -75,17 +75,27 @@ fn what_worked_on_a_network_is_the_first_guess_there_and_raced() {
     ladder.answered(1, SOON, later(1));
     ladder.moved_to(HOME);
     assert_eq!(ladder.working(), Some(0));
-    for place in 2..40 {
-        ladder.moved_to(PlaceId(place));
-    }
-    assert_eq!(ladder.memory().places.len(), MAX_PLACES);
+    assert_eq!(climb(&ladder, later(1)), (vec![0, 1, 2], None));
+    ladder.moved_to(PlaceId(1));
+    assert_eq!((ladder.working(), climb(&ladder, later(1)).0), (Some(1), vec![1, 0, 2]));
+}
+
+#[test]
+fn a_network_that_goes_away_takes_no_rung_from_what_is_remembered_of_it() {
+    let ladder = Ladder::new(2, HOME);
+    ladder.answered(1, SOON, START);
+    // The cable is out: all fails before anybody has said so.
+    assert!(ladder.failed(1, START) && ladder.failed(0, START));
+    assert_eq!(ladder.working(), None);
+    ladder.moved_to(PlaceId(1));
+    assert_eq!(ladder.working(), None);
     ladder.moved_to(HOME);
-    assert_eq!(ladder.working(), None, "forgotten");
+    assert_eq!(ladder.working(), Some(1));
 }
 
 #[test]
 fn a_single_rung_is_never_in_question() {
-    let ladder = Ladder::new(1);
+    let ladder = Ladder::new(1, HOME);
     assert!(ladder.failed(0, START));
     assert_eq!(ladder.answered(0, SOON, START), None);
     ladder.moved_to(PlaceId(1));

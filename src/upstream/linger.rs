@@ -1,7 +1,7 @@
 //! Listens in the background, for a bounded time, for replies still owed when their question has ended: a server that
 //! is only slow must not count as silent.
 
-use super::attempts::{Arrival, Attempts, learn, make_reply, worth_of};
+use super::attempts::{Arrival, Attempt, Attempts, learn, make_reply};
 use super::reply::Worth;
 use super::servers::Server;
 use super::transport::udp;
@@ -46,8 +46,7 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
             Arrival::Reply(bytes) => {
                 let attempt = attempts.open.swap_remove(at);
                 let rtt = attempt.at.elapsed();
-                let is_from_here = attempt.is_from_here(now, &inner);
-                let worth = if is_from_here { learn(&attempt, &bytes, now, &inner) } else { worth_of(&bytes) };
+                let worth = learn(&attempt, &bytes, now, &inner);
                 attempts.settle(&attempt.server, attempt.rung());
                 if let Some(heir) = heir.take_if(|_| worth == Worth::Good) {
                     heir(make_reply(&attempt, bytes, rtt, 1));
@@ -56,7 +55,7 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
             Arrival::Broken(error) => {
                 let attempt = attempts.open.swap_remove(at);
                 inner.stats.count(Counter::UpstreamErrors);
-                if !attempt.is_from_here(now, &inner) {
+                if !attempt.is_from_here(&inner) {
                     continue;
                 }
                 let rung = attempt.rung();
@@ -68,7 +67,7 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
             // It is alive; what else it is will be learnt by the next question.
             Arrival::OtherCase => {
                 let attempt = attempts.open.swap_remove(at);
-                if attempt.is_from_here(now, &inner) {
+                if attempt.is_from_here(&inner) {
                     attempt.server.health.case_missed();
                 }
             }
@@ -86,14 +85,16 @@ async fn listen_on(inner: Arc<Inner>, mut attempts: Attempts, until: Instant, mu
     let mut blamed: Vec<&Arc<Server>> = Vec::new();
     for attempt in &attempts.open {
         inner.stats.count(Counter::UpstreamTimeouts);
+        // Silence on another network says nothing about this one.
+        if !attempt.is_from_here(&inner) {
+            continue;
+        }
         if !blamed.iter().any(|server| Arc::ptr_eq(server, &attempt.server)) {
             blamed.push(&attempt.server);
-            let same = attempts.open.iter().filter(|other| Arc::ptr_eq(&other.server, &attempt.server));
+            let is_same = |other: &&Attempt| Arc::ptr_eq(&other.server, &attempt.server) && other.stay == attempt.stay;
+            let same = attempts.open.iter().filter(is_same);
             let waited = same.map(|other| other.at.elapsed()).max().unwrap_or_default();
-            // Silence on another network says nothing about this one.
-            if waited <= now.since(inner.groups.here_since()) {
-                attempt.server.health.silent(now, waited);
-            }
+            attempt.server.health.silent(now, waited);
         }
     }
     inner.lingering.fetch_sub(1, Ordering::Relaxed);

@@ -6,6 +6,7 @@
 //!                         health.rs    what is known about each server (pure)
 //!                         ladder.rs    which of its rungs works on this network (pure)
 //!                         outage.rs    a group of which nothing answers (pure)
+//!                         place.rs     which network this is, and what was learnt on others (pure)
 //!                         exchange.rs  runs the plan over up to eight channels and one timer
 //!                         attempts.rs  those channels: what arrives on which, and what it teaches
 //!                         awake.rs     does not sleep while a server at hand answers
@@ -36,6 +37,7 @@ mod linger;
 mod loops;
 mod network;
 mod outage;
+mod place;
 mod probe;
 mod reply;
 mod resort;
@@ -57,6 +59,7 @@ pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplie
 use crate::clock::Clock;
 use crate::config::{Config, GroupId, PlaceId, UpstreamTransport};
 use crate::dns::answer::ede;
+use crate::dns::foreign::is_hostile;
 use crate::dns::wire::{Message, u16_at};
 use crate::dns::{Ede, Name, QuestionKey, Trace};
 use crate::stats::Stats;
@@ -70,8 +73,10 @@ use std::time::Duration;
 
 /// Option code of an Extended DNS Error (RFC 8914 section 2).
 const OPTION_EDE: u16 = 15;
-/// The network the machine is on: one constant until places exist.
-const PLACE: PlaceId = PlaceId(0);
+
+/// What clients are told when encrypted upstreams are out of reach and others must not be asked.
+const BELOW_FLOOR: &str =
+    "no encrypted upstream can be reached, and floor = \"encrypted\" allows no other; see on_failure";
 
 /// Every upstream group with its servers and all that is known about them. Shared by all threads.
 #[derive(Debug)]
@@ -156,6 +161,8 @@ pub struct Reply {
     pub rtt: Duration,
     /// Queries sent for the question, to all servers.
     pub sends: u32,
+    /// The group of the server: the one that was asked first, or one that stands in for it.
+    pub group: GroupId,
 }
 
 /// Why there is no reply.
@@ -186,6 +193,8 @@ pub struct Failure {
     pub summary: String,
     /// Certificates failed because the clock of this machine is plainly wrong.
     pub clock: Option<WrongClock>,
+    /// The user wants nobody but encrypted upstreams to be asked.
+    pub floor: bool,
 }
 
 impl Failure {
@@ -197,6 +206,9 @@ impl Failure {
         }
         if let Some(clock) = &self.clock {
             return Ede { code: ede::NETWORK_ERROR, text: Cow::Owned(clock.to_string()) };
+        }
+        if self.floor && matches!(self.kind, FailureKind::Timeout | FailureKind::Network) {
+            return Ede::new(ede::NETWORK_ERROR, BELOW_FLOOR);
         }
         match self.kind {
             FailureKind::Timeout => Ede::new(ede::NO_REACHABLE_AUTHORITY, "no upstream answered in time"),
@@ -221,7 +233,7 @@ impl std::error::Error for Failure {}
 fn given_ede(message: &[u8]) -> Option<Ede> {
     let message = Message::parse(message).ok()?;
     let data = message.edns().ok().flatten()?.option(OPTION_EDE)?;
-    let text: String = String::from_utf8_lossy(data.get(2..)?).chars().filter(|c| !c.is_control()).collect();
+    let text: String = String::from_utf8_lossy(data.get(2..)?).chars().filter(|c| !is_hostile(*c)).collect();
     Some(Ede { code: u16_at(data, 0)?, text: Cow::Owned(text) })
 }
 
@@ -266,11 +278,19 @@ impl Upstreams {
         self.0.groups.set_private_names(is_private);
     }
 
-    /// Tells that the network may be another one. Every connection is suspect: the next query to a server goes over a fresh
-    /// one as well, and whichever answers first is kept. Rungs that worked are first guesses, and nothing is known of any
-    /// server's health.
-    pub fn network_changed(&self) {
-        self.0.forget_network();
+    /// Tells that the network is not what it was, and which one it is; number 0 when that cannot be told. Every connection is
+    /// suspect: the next query to a server goes over a fresh one as well, and whichever answers first is kept. What worked on
+    /// this network before, and how fast, are first guesses; nothing else is known of any server. What queries that are under
+    /// way meet teaches nothing.
+    pub fn network_changed(&self, place: PlaceId) {
+        self.0.forget_network(place);
+    }
+
+    /// Tells which network the machine is on, when that shows later than the change. Connections are not suspect for that.
+    pub fn network_is(&self, place: PlaceId) {
+        if self.0.groups.here().place() != place {
+            self.0.groups.moved_to(place, self.0.clock.now());
+        }
     }
 
     /// Waits until a question has shown that the machine had slept, and returns for how long. All that

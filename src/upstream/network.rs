@@ -1,8 +1,9 @@
 //! What is forgotten when the network is another one, when the machine has slept, or when its clock was set: dead servers may
 //! live, connections may lead nowhere, and what was learnt about a server was learnt on another way to it.
 
-use super::{Inner, PLACE};
+use super::Inner;
 use crate::clock::{self, Clock, SleepWatch, Tick};
+use crate::config::PlaceId;
 use crate::stats::Counter;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,11 +32,11 @@ impl Sleeps {
 }
 
 impl Inner {
-    /// Takes what was true of the network before for a guess. Counters stay.
-    pub(super) fn forget_network(&self) {
+    /// Takes what is remembered of a network for a guess, and all else for forgotten. Counters stay.
+    pub(super) fn forget_network(&self, place: PlaceId) {
         self.pool.suspect_all();
         self.sockets.renew();
-        self.groups.moved_to(PLACE, self.clock.now());
+        self.groups.moved_to(place, self.clock.now());
     }
 
     /// Looks, at a question that needs an upstream, whether the machine has slept since the last one: nobody has to wake up
@@ -43,11 +44,11 @@ impl Inner {
     pub(super) fn look_at_clocks(&self, awake: Instant, tick: Tick) {
         if self.pool.dates().clock_was_set(clock::wall, tick) {
             tracing::info!("the clock was set; servers whose certificates did not fit it are tried again");
-            self.forget_network();
+            self.forget_network(self.groups.here().place());
         }
         if let Some(slept) = self.sleeps.watch.slept(awake, tick) {
             self.stats.count(Counter::Sleeps);
-            self.forget_network();
+            self.forget_network(self.groups.here().place());
             let slept_ms = u64::try_from(slept.as_millis()).unwrap_or(u64::MAX);
             self.sleeps.untold_ms.fetch_add(slept_ms, Ordering::Relaxed);
             self.sleeps.told.notify_one();

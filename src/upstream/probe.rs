@@ -76,7 +76,7 @@ pub(super) async fn probe(inner: &Arc<Inner>, probe: Probe<'_>) -> Probed {
         private: server.host.ip().is_some_and(crate::dns::address::is_private),
         operator: "".into(),
     };
-    let server = Server::unknown(info, ways);
+    let server = Server::unknown(info, ways, inner.groups.here().place());
     let members = inner.groups.members_at(group);
     // What is said about its name holds here too; nothing is said of one that the configuration does not have.
     if let Some(known) = members.iter().find(|known| known.info.label == server.info.label) {

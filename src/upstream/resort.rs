@@ -80,12 +80,12 @@ async fn climb(
     if state.outage.end() {
         tracing::info!(group = state.name, "a group of upstreams answers again");
     }
-    if !answered_since(inner.groups.here_since()) {
+    if !answered_since(inner.groups.here().since()) {
         hold.patience = group::FIRST_PATIENCE;
     }
     let sent = exchange.sends;
     let reply = exchange.ask_members(hold, &members, sends_left, timer).await;
-    let nobody = reply.is_none() && !answered_since(exchange.start_tick);
+    let nobody = reply.is_none() && !answered_since(exchange.start_tick) && exchange.is_from_here();
     if nobody && exchange.sends > sent && !exchange.scarce && state.outage.begin(inner.clock.now()) {
         inner.stats.count(Counter::UpstreamGroupsDown);
         tracing::warn!(group = state.name, "no upstream of a group can be reached; others are asked in its place");

@@ -17,8 +17,6 @@ pub(super) struct Seen {
     pub(super) silent: bool,
     /// A server could not be reached.
     pub(super) broken: bool,
-    /// Among those that could not is one that is asked over encrypted connections only.
-    pub(super) secured: bool,
     /// A server answered that it will not or cannot.
     pub(super) failed: bool,
     /// A reply was not acceptable.
@@ -86,6 +84,6 @@ impl Seen {
         if summary.is_empty() {
             let _ = write!(summary, "{sends} queries sent, no reply");
         }
-        Err(Box::new(Failure { kind, best: best.map(|(_, reply)| reply), summary, clock: None }))
+        Err(Box::new(Failure { kind, best: best.map(|(_, reply)| reply), summary, clock: None, floor: false }))
     }
 }

@@ -3,6 +3,7 @@
 use super::health::{Health, Snapshot, Standing, Sums};
 use super::ladder::Ladder;
 use super::outage::Outage;
+use super::place::Here;
 use super::transport::Ways;
 use crate::clock::Tick;
 use crate::config::resolvers::operator_of;
@@ -14,7 +15,7 @@ use arc_swap::ArcSwap;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Servers of a group at most; more are left out. No plan asks more than eight.
@@ -78,13 +79,13 @@ impl Server {
     #[cfg(test)]
     pub(super) fn new(info: ServerInfo) -> Self {
         let ways = Ways::plain(info.address, &Arc::default()).expect("nothing forbids it");
-        Self::unknown(info, ways)
+        Self::unknown(info, ways, PlaceId::default())
     }
 
-    /// Makes a server about which nothing is known.
-    pub(super) fn unknown(info: ServerInfo, ways: Ways) -> Self {
-        let ladder = Arc::new(Ladder::new(ways.count()));
-        Self::with(info, Arc::default(), Arc::new(ways), ladder)
+    /// Makes a server about which nothing is known on the network the machine is on.
+    pub(super) fn unknown(info: ServerInfo, ways: Ways, place: PlaceId) -> Self {
+        let ladder = Arc::new(Ladder::new(ways.count(), place));
+        Self::with(info, Arc::new(Health::new(place)), Arc::new(ways), ladder)
     }
 
     fn with(info: ServerInfo, health: Arc<Health>, ways: Arc<Ways>, ladder: Arc<Ladder>) -> Self {
@@ -141,8 +142,8 @@ pub(super) struct GroupState {
     pub(super) outage: Arc<Outage>,
     fixed: Vec<Arc<Server>>,
     auto: bool,
-    /// What connections to the machine's resolvers need.
-    options: Arc<UpstreamOptions>,
+    /// What is written for the group: what connections to the machine's resolvers need.
+    pub(super) options: Arc<UpstreamOptions>,
     members: ArcSwap<Vec<Arc<Server>>>,
 }
 
@@ -150,8 +151,7 @@ pub(super) struct GroupState {
 pub(super) struct Groups {
     all: Vec<GroupState>,
     own: ArcSwap<Vec<SocketAddr>>,
-    /// When the machine may have come to the network it is on, in ticks; 0 when it was there at the start.
-    here_since: AtomicU64,
+    here: Arc<Here>,
 }
 
 impl Groups {
@@ -159,17 +159,20 @@ impl Groups {
         let known: Vec<Arc<Server>> = previous
             .map(|groups| groups.all.iter().flat_map(|group| group.members.load_full().to_vec()).collect())
             .unwrap_or_default();
+        let here = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.here));
+        let place = here.place();
         let make = |(info, ways): (ServerInfo, Ways)| {
             let before =
                 known.iter().find(|server| server.info.label == info.label && server.info.address == info.address);
-            let health = before.map_or_else(Arc::default, |server| Arc::clone(&server.health));
+            let new_health = || Arc::new(Health::new(place));
+            let health = before.map_or_else(new_health, |server| Arc::clone(&server.health));
             // Connections of those before are opened meanwhile, and look for the name as this one says.
             let same_names = before.filter(|server| server.ways.names().eq(ways.names()));
             let has_private_name = same_names.is_none_or(|server| server.has_private_name.load(Ordering::Relaxed));
             let (ways, ladder) = match before.filter(|server| server.ways.are_like(&ways)) {
                 Some(server) => (Arc::clone(&server.ways), Arc::clone(&server.ladder)),
                 None => {
-                    let ladder = Arc::new(Ladder::new(ways.count()));
+                    let ladder = Arc::new(Ladder::new(ways.count(), place));
                     (Arc::new(ways), ladder)
                 }
             };
@@ -209,8 +212,7 @@ impl Groups {
                 }
             })
             .collect();
-        let here_since = previous.map_or_else(AtomicU64::default, |previous| previous.here_since().0.into());
-        let groups = Self { all, own: ArcSwap::default(), here_since };
+        let groups = Self { all, own: ArcSwap::default(), here };
         if let Some(previous) = previous {
             groups.set_own(&previous.own.load());
         }
@@ -256,7 +258,7 @@ impl Groups {
                 let same = before.iter().find(|server| server.info == info);
                 let fresh = || {
                     let (info, ways) = given(info.clone(), &group.options)?;
-                    Some(Arc::new(Server::unknown(info, ways)))
+                    Some(Arc::new(Server::unknown(info, ways, self.here.place())))
                 };
                 same.cloned().or_else(fresh)
             });
@@ -268,20 +270,20 @@ impl Groups {
 
     /// The network may be another one: what was known of it is a guess from here on.
     pub(super) fn moved_to(&self, place: PlaceId, now: Tick) {
-        self.here_since.store(now.0, Ordering::Relaxed);
+        self.here.move_to(place, now);
         for group in &self.all {
             group.outage.end();
             for server in group.members.load().iter() {
                 server.ladder.moved_to(place);
-                server.health.forget();
+                server.health.moved_to(place);
                 server.ways.doubt_addresses();
             }
         }
     }
 
-    /// Returns since when the machine is on the network it is on.
-    pub(super) fn here_since(&self) -> Tick {
-        Tick(self.here_since.load(Ordering::Relaxed))
+    /// Returns where the machine is.
+    pub(super) fn here(&self) -> &Here {
+        &self.here
     }
 
     pub(super) fn set_own(&self, own: &[SocketAddr]) {

@@ -199,7 +199,7 @@ async fn a_connection_lost_without_a_word_costs_a_moment_and_no_query() {
     assert_eq!(fake.connections(), 2);
     assert_eq!(group.stats.get(Counter::UpstreamSuspects), 1);
     assert_eq!(group.stats.get(Counter::UpstreamErrors), 0);
-    group.upstreams.network_changed();
+    group.upstreams.network_changed(truename::config::PlaceId::default());
     assert_eq!(group.address("after.test").await.octets()[3], 7);
     assert_eq!(fake.connections(), 3);
 }

@@ -190,6 +190,8 @@ fn group(pki: &Pki, what: &str, rules: &str, lasts: Duration) {
     let later: Vec<_> = (0..10).map(|_| ask(&machine, &mut asked)).collect();
     assert!(later.iter().all(|(address, _)| address == IN_THE_CLEAR), "{what}: {later:?}");
     let later = median(later.into_iter().map(|(_, took)| took).collect());
+    let ttl = machine.ask(US, "ttl.example.org")["answer"][0]["ttl_s"].as_u64().unwrap();
+    assert!(ttl <= 60, "{what}: kept for {ttl} s in place of what is wanted");
     go_on(&machine, &mut asked, lasts);
     assert_eq!(daemon.events("no upstream of a group can be reached; others are asked in its place").len(), 1);
     firewall(&machine, "");

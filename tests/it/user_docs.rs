@@ -4,7 +4,7 @@ use crate::support::daemon::run;
 use std::path::{Path, PathBuf};
 
 /// What a word must begin with to be a path of this repository.
-const FOLDERS: &[&str] = &[".ci/", ".config/", "benches/", "config/", "docs/", "src/", "tests/"];
+const FOLDERS: &[&str] = &[".ci/", ".config/", "benches/", "config/", "docs/", "packaging/", "src/", "tests/"];
 /// Names that stand for themselves at the root.
 const ROOT_FILES: &[&str] =
     &["Cargo.toml", "Cargo.lock", "CHANGELOG.md", "README.md", "deny.toml", "clippy.toml", "rustfmt.toml", "justfile"];

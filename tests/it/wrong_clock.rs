@@ -1,8 +1,9 @@
 //! A clock so wrong that certificates fail: it is said plainly, and the names of time servers are found all the same.
 
+use crate::control::stats_socket;
 use crate::support::client::{Response, ask};
 use crate::support::clocks::Clocks;
-use crate::support::daemon::{Daemon, run_with};
+use crate::support::daemon::{Daemon, run, run_with};
 use crate::support::encrypted::{Group1, Identity, NAME, Pki, options, upstream};
 use crate::support::eventually;
 use crate::support::fake::{Fake as Plain, Habit};
@@ -176,6 +177,20 @@ async fn while_the_clock_is_wrong_only_time_servers_are_found_in_plain_and_setti
             assert_eq!(plain.count(name), 0, "{name}");
         }
         assert_eq!(plain.count("www.example.org"), 0);
+        // Whoever looks at the upstreams is told.
+        let socket = stats_socket(&daemon);
+        let look = |args: &[&str]| {
+            let args = [args, &["--socket", socket.to_str().unwrap()]].concat();
+            String::from_utf8(run(&args).stdout).unwrap()
+        };
+        for command in [["upstreams", "live"].as_slice(), &["stats"], &["status"]] {
+            let text = look(command);
+            assert!(text.contains("▲ wrong clock here") && text.contains(year), "{command:?}: {text}");
+        }
+        for command in [["upstreams", "live", "--json"].as_slice(), &["stats", "--json"]] {
+            let document: serde_json::Value = serde_json::from_str(&look(command)).unwrap();
+            assert_eq!(document["wrong_clock"]["text"], said, "{command:?}");
+        }
         let words = if days < 0 { ("is not valid yet", "begins") } else { ("has expired", "ended") };
         let warned = daemon.events(&format!("a certificate {} by this clock", words.0));
         assert!(warned.len() == 1 && warned[0]["name"] == NAME, "{}", daemon.log());
@@ -183,6 +198,7 @@ async fn while_the_clock_is_wrong_only_time_servers_are_found_in_plain_and_setti
         clocks.set_wall_off(0);
         assert_eq!(asked(&daemon, "healed.example.org").await.addresses(), [ENCRYPTED], "at once");
         assert_eq!(asked(&daemon, "3.debian.pool.ntp.org").await.addresses(), [ENCRYPTED]);
+        assert!(look(&["upstreams", "live"]).starts_with("UPSTREAM"));
         eventually("it is told", || daemon.log().contains("the clock was set"));
         daemon.assert_no_panic();
     }
@@ -214,10 +230,12 @@ async fn a_command_says_that_the_clock_is_wrong() {
     clocks.set_wall_off(-20 * YEAR);
     let file = pki.folder.path().join("truename.toml");
     std::fs::write(&file, config(&pki, fake.address, "127.0.0.1:1".parse().unwrap(), "")).unwrap();
-    let command = clocks.binary();
-    let output = tokio::task::spawn_blocking(move || {
-        run_with(command, &["query", "www.example.org", "--config", file.to_str().unwrap()])
-    });
-    let said = String::from_utf8(output.await.unwrap().stdout).unwrap();
-    assert!(said.contains("wrong clock here") && said.contains("certificates begin 2020-01-01"), "{said}");
+    for args in [["query", "www.example.org"].as_slice(), &["upstreams", "test", "safe", "--count", "1"]] {
+        let (command, file) = (clocks.binary(), file.clone());
+        let output = tokio::task::spawn_blocking(move || {
+            run_with(command, &[args, &["--config", file.to_str().unwrap()]].concat())
+        });
+        let said = String::from_utf8(output.await.unwrap().stdout).unwrap();
+        assert!(said.contains("wrong clock here") && said.contains("certificates begin 2020-01-01"), "{said}");
+    }
 }

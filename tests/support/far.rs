@@ -7,6 +7,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// Where the server is, whichever cable leads to it.
 pub(crate) const SERVER: &str = "10.99.0.1";
+/// Another address of the same server; no cable leads there by itself.
+pub(crate) const OTHER: &str = "10.99.0.2";
 /// The machine's own addresses on the cables, and those of the other ends.
 pub(crate) const NEAR: [&str; 2] = ["10.77.0.2", "10.78.0.2"];
 pub(crate) const FAR: [&str; 2] = ["10.77.0.1", "10.78.0.1"];
@@ -53,7 +55,7 @@ impl<'a> Far<'a> {
             machine.run(&format!("ip link add near{at} type veth peer name far{at} netns {pid}"));
             far.run(&format!("ip address add {address}/24 dev far{at}; ip link set far{at} up"));
         }
-        far.run(&format!("ip address add {SERVER}/32 dev lo"));
+        far.run(&format!("ip address add {SERVER}/32 dev lo; ip address add {OTHER}/32 dev lo"));
         far
     }
 
@@ -67,8 +69,14 @@ impl<'a> Far<'a> {
 
     /// Runs a script of the shell there.
     pub(crate) fn run(&self, script: &str) {
+        self.output(script);
+    }
+
+    /// Runs a script of the shell there; returns what it wrote.
+    pub(crate) fn output(&self, script: &str) -> String {
         let output = self.enter("sh").args(["-ec", script]).output().expect("a shell");
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Starts unbound there with DoT and DoH; `None`, after saying so, when it is not installed.
@@ -77,8 +85,9 @@ impl<'a> Far<'a> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = unbound_config(identity, folder.path(), SERVER, [853, 443]);
         let file = folder.path().join("unbound.conf");
-        let plain = format!("  interface: {SERVER}@53\n");
-        std::fs::write(&file, config.replacen("server:\n", &format!("server:\n{plain}"), 1)).expect("a file");
+        let places = [(SERVER, 53), (OTHER, 53), (OTHER, 853), (OTHER, 443)];
+        let more: String = places.iter().map(|(address, port)| format!("  interface: {address}@{port}\n")).collect();
+        std::fs::write(&file, config.replacen("server:\n", &format!("server:\n{more}"), 1)).expect("a file");
         let child = self.enter(program).arg("-d").arg("-c").arg(file).stderr(Stdio::null()).spawn().expect("unbound");
         let mut server = FarServer { child, _folder: folder };
         eventually("the server listens", || {

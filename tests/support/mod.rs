@@ -9,6 +9,7 @@ pub(crate) mod fake;
 pub(crate) mod far;
 pub(crate) mod http;
 pub(crate) mod machine;
+pub(crate) mod pty;
 pub(crate) mod scenario;
 pub(crate) mod tls_fake;
 

@@ -228,12 +228,14 @@ async fn ask(pipeline: &Pipeline, step: &Step, qname: &Name) -> Seen {
     let mut out = Vec::new();
     let start = Instant::now();
     // As the listeners do: who may not ask gets nothing from the fast path.
-    if pipeline.allows(client.ip())
-        && let Some(origin) = pipeline.answer_cached(&parsed, client, local, transport, pipeline.now(), &mut out)
+    let fast = pipeline.fast_path();
+    if fast.allows(client.ip())
+        && let Some(origin) = fast.answer_cached(&parsed, client, local, transport, pipeline.now(), &mut out)
     {
         let trace = "    answered by the cache's fast path\n".to_owned();
         return Seen { bytes: out, origin, elapsed: start.elapsed(), trace };
     }
+    drop(fast);
     out.clear();
     let query = Query::from_wire(&parsed, client, local, transport);
     let mut trace = Trace::on();

@@ -7,7 +7,7 @@ use crate::config::document::{Table, Value};
 use crate::config::file::GUARD;
 use crate::config::get;
 use crate::config::model::{
-    DefaultRoute, GroupId, Location, OnFailure, Pattern, Proxy, Route, Rung, Tristate, Upstream, UpstreamOptions,
+    DefaultRoute, GroupId, Location, Pattern, Proxy, Route, Rung, Tristate, Upstream, UpstreamOptions,
     UpstreamTransport, View, ViewId,
 };
 use crate::config::resolve::{Names, SYSTEM_GROUP};
@@ -57,7 +57,8 @@ pub(crate) fn routes(
         views: scope,
         upstream,
         private: Tristate::False,
-        on_failure: Some(OnFailure::Default),
+        // The default's group follows, unless a floor is written for `trusted`.
+        on_failure: None,
         private_answers: None,
         guard: Some(get::meaning(table, "trusted_guard", &GUARD)),
         at,

@@ -31,7 +31,8 @@ macro_rules! with_connection_keys {
                 name: "floor",
                 kind: Kind::Word(FLOOR.words),
                 presence: $given("\"any\""),
-                doc: "\"encrypted\": the rungs udp and tcp are never used, whatever fails. Names may still go on to another group: see `on_failure`.",
+                doc: "\"encrypted\": the rungs udp and tcp are never used, whatever fails. Written for a group, its names get SERVFAIL when nothing \
+                      of it can be reached, unless it has a `fallback` or their route an `on_failure`.",
             },
             Key {
                 name: "sni",
@@ -80,7 +81,7 @@ macro_rules! with_connection_keys {
                 name: "mark",
                 kind: Kind::Integer { min: 1, max: u32::MAX as i64 },
                 presence: Optional("0x100"),
-                doc: "The mark of their packets, for routing rules and firewalls; needs CAP_NET_ADMIN.",
+                doc: "The mark of their packets, for routing rules and firewalls; needs CAP_NET_ADMIN, or from Linux 5.17 on CAP_NET_RAW.",
             },
             Key {
                 name: "proxy",

@@ -313,7 +313,7 @@ impl Eq for Slot {}
 
 impl Hash for Slot {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self as &dyn Keyed).hash(state);
+        state.write_u64(Keyed::hash(self));
     }
 }
 

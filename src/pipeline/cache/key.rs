@@ -5,7 +5,9 @@
 
 use crate::config::{PlaceId, ViewId};
 use crate::dns::{QuestionKey, Rtype, name};
-use std::hash::{Hash, Hasher};
+use foldhash::fast::RandomState;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::LazyLock;
 
 /// Octets before the question: place, view, and the DO and CD bits.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -15,6 +17,10 @@ const MAX_KEY_BYTES: usize = PREFIX_BYTES + name::MAX_NAME_BYTES + 2;
 const DNSSEC_OK: u8 = 1;
 /// CD in the prefix's last octet.
 const CHECKING_DISABLED: u8 = 2;
+
+/// How keys are hashed, one way in the whole process, so that each is hashed once; seeded at random, since clients choose
+/// the names.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// Who asks what: the parts a key is made of, borrowed from wherever the query lies.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +42,7 @@ pub struct Lookup<'a> {
 /// A key on the stack.
 #[derive(Clone, Copy)]
 pub struct KeyBuf {
+    hash: u64,
     len: u16,
     bytes: [u8; MAX_KEY_BYTES],
 }
@@ -54,7 +61,8 @@ impl KeyBuf {
         // Length octets are at most 63, so they are never ASCII letters.
         bytes[PREFIX_BYTES..end].make_ascii_lowercase();
         bytes[end..end + 2].copy_from_slice(&lookup.qtype.0.to_be_bytes());
-        Self { len: u16::try_from(end + 2).expect("a key is shorter than 65,536 octets"), bytes }
+        let hash = hash(&bytes[..PREFIX_BYTES], &bytes[PREFIX_BYTES..end + 2]);
+        Self { hash, len: u16::try_from(end + 2).expect("a key is shorter than 65,536 octets"), bytes }
     }
 
     /// Makes the key of a question whose prefix was stored; `None` for one that no key has.
@@ -134,7 +142,7 @@ impl Eq for KeyBuf {}
 
 impl Hash for KeyBuf {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self as &dyn Keyed).hash(state);
+        state.write_u64(self.hash);
     }
 }
 
@@ -144,6 +152,11 @@ pub(super) trait Keyed {
     fn prefix(&self) -> &[u8];
     /// The name, lower-cased, and the type.
     fn question(&self) -> &[u8];
+
+    /// The hash of both.
+    fn hash(&self) -> u64 {
+        hash(self.prefix(), self.question())
+    }
 }
 
 impl Keyed for KeyBuf {
@@ -153,6 +166,10 @@ impl Keyed for KeyBuf {
 
     fn question(&self) -> &[u8] {
         &self.bytes[PREFIX_BYTES..usize::from(self.len)]
+    }
+
+    fn hash(&self) -> u64 {
+        self.hash
     }
 }
 
@@ -166,9 +183,47 @@ impl Eq for dyn Keyed + '_ {}
 
 impl Hash for dyn Keyed + '_ {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The prefix has one length and a name ends itself, so the octets alone are unambiguous.
-        state.write(self.prefix());
-        state.write(self.question());
+        state.write_u64(Keyed::hash(self));
+    }
+}
+
+/// Hashes a key's parts. The prefix has one length and a name ends itself, so the octets alone are unambiguous.
+fn hash(prefix: &[u8], question: &[u8]) -> u64 {
+    let mut hasher = HASHER.build_hasher();
+    let mut first = [0; 8];
+    first[..prefix.len()].copy_from_slice(prefix);
+    hasher.write_u64(u64::from_le_bytes(first));
+    hasher.write(question);
+    hasher.finish()
+}
+
+/// For maps whose keys bring their hash.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct KnownHash;
+
+impl BuildHasher for KnownHash {
+    type Hasher = Known;
+
+    fn build_hasher(&self) -> Known {
+        Known(0)
+    }
+}
+
+/// The hash a key has brought.
+pub(super) struct Known(u64);
+
+impl Hasher for Known {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        // A key writes its hash only; anything else is still told apart.
+        self.0 = octets.iter().fold(self.0, |hash, octet| hash.rotate_left(8) ^ u64::from(*octet));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

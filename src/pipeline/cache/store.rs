@@ -8,7 +8,7 @@
 //! A lock is held for a lookup and a copy, or for one insertion; never for a walk over more than one shard.
 
 use super::entry::{self, Birth, Head, Slot, Unfit};
-use super::key::{KeyBuf, Keyed};
+use super::key::{KeyBuf, Keyed, KnownHash};
 use super::prefetch;
 use super::stale::{self, Staleness};
 use super::ttl::{self, FAILURE_MEMORY_S, Lifetime};
@@ -17,7 +17,6 @@ use crate::config;
 use crate::dns::wire::{flag, u16_at};
 use crate::dns::{Answer, Name, Origin, encode, name};
 use lru::LruCache;
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -40,13 +39,12 @@ const ALLOC_HEADER_BYTES: usize = 8;
 /// Local entries may take one part in this many of a shard before they push each other out.
 const LOCAL_SHARE: usize = 2;
 
-type List = LruCache<Slot, Head, foldhash::fast::RandomState>;
+type List = LruCache<Slot, Head, KnownHash>;
 
 /// Answers by place, view and question. Shared by all workers.
 #[derive(Debug)]
 pub struct Cache {
     shards: Box<[Mutex<Shard>]>,
-    hasher: foldhash::fast::RandomState,
     epoch: AtomicU32,
     /// Since when the network has been this one, in milliseconds of ticks: failures of another one say nothing here.
     network_since_ms: AtomicU64,
@@ -162,8 +160,7 @@ impl Cache {
         let fitting = usize::try_from(policy.max_bytes / MIN_ENTRY_BYTES).unwrap_or(usize::MAX);
         let shards = (policy.max_entries.min(fitting) / ENTRIES_PER_SHARD).clamp(1, MAX_SHARDS);
         let max_bytes = usize::try_from(policy.max_bytes).unwrap_or(usize::MAX) / shards;
-        let hasher = foldhash::fast::RandomState::default();
-        let shard = || Mutex::new(Shard::new(policy.max_entries / shards, max_bytes, &hasher));
+        let shard = || Mutex::new(Shard::new(policy.max_entries / shards, max_bytes));
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
             epoch: AtomicU32::new(0),
@@ -172,7 +169,6 @@ impl Cache {
             stale: stale::Policy::new(&policy.serve_stale),
             prefetch: prefetch::Policy::new(&policy.prefetch),
             changes: Changes::default(),
-            hasher,
         }
     }
 
@@ -436,7 +432,7 @@ impl Cache {
     fn shard(&self, key: &dyn Keyed) -> MutexGuard<'_, Shard> {
         // From the middle of the hash: its low bits choose the bucket inside the shard and its highest seven tell entries
         // of a bucket apart; what all entries of a shard have in common must be neither.
-        let middle = self.hasher.hash_one(key) >> 20 & u64::from(u32::MAX);
+        let middle = key.hash() >> 20 & u64::from(u32::MAX);
         let scaled = (middle * u64::try_from(self.shards.len()).unwrap_or(1)) >> 32;
         lock(&self.shards[usize::try_from(scaled).unwrap_or(0)])
     }
@@ -476,9 +472,9 @@ struct Shard {
 }
 
 impl Shard {
-    fn new(max_entries: usize, max_bytes: usize, hasher: &foldhash::fast::RandomState) -> Self {
+    fn new(max_entries: usize, max_bytes: usize) -> Self {
         // Unbounded lists grow as they fill; `insert` holds the bounds.
-        let list = || LruCache::unbounded_with_hasher(hasher.clone());
+        let list = || LruCache::unbounded_with_hasher(KnownHash);
         Self { forwarded: list(), local: list(), forwarded_bytes: 0, local_bytes: 0, max_entries, max_bytes }
     }
 

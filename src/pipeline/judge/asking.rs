@@ -136,7 +136,7 @@ impl Pipeline {
         };
         self.behind(async move {
             if let Ok((reply, _)) = witness.await.found {
-                late.keep(&reply);
+                late.keep(reply);
             }
         });
     }

@@ -6,6 +6,7 @@ use crate::dns::name;
 use proptest::prelude::{ProptestConfig, Strategy as Values, any, prop_assert, prop_assert_eq, proptest};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn at(line: u32) -> Location {
@@ -250,6 +251,23 @@ fn the_fingerprint_changes_with_the_decision_and_only_with_it() {
 }
 
 #[test]
+fn names_of_a_group_with_a_floor_go_nowhere_else_by_themselves() {
+    let on_failure = |config: &Config| {
+        let name = Name::parse("a.example.org").unwrap();
+        load(config).find(ViewId(0), name.as_wire()).on_failure
+    };
+    let mut config = config(vec![route(1, &["example.org"], &[], 1)]);
+    assert_eq!(on_failure(&config), OnFailure::Default);
+    config.groups[1].options = Arc::new(UpstreamOptions { floor: Floor::Encrypted, ..UpstreamOptions::default() });
+    assert_eq!(on_failure(&config), OnFailure::Servfail);
+    let written = Route { on_failure: Some(OnFailure::Default), ..config.routes[0].clone() };
+    let built_in = std::mem::replace(&mut config.routes, vec![written]);
+    assert_eq!(on_failure(&config), OnFailure::Default, "somebody says so");
+    (config.routes, config.built_in) = (Vec::new(), built_in);
+    assert_eq!(on_failure(&config), OnFailure::Servfail);
+}
+
+#[test]
 fn lists_are_read_and_their_problems_reported_where_they_are() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"Example.org\n*.a.test\nbad..name\n").unwrap();
@@ -387,7 +405,6 @@ proptest! {
 fn what_nobody_wrote_stands_behind_every_written_route_and_search_domain() {
     let built_in = |names: &[&str], views| Route {
         name: "trusted-presets".to_owned(),
-        on_failure: Some(OnFailure::Default),
         private: Tristate::False,
         views,
         ..route(1, names, &[], 1)

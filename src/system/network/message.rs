@@ -1,22 +1,20 @@
-//! What the kernel says about links, addresses, routes and rules (rtnetlink(7)), and whether it matters. Pure.
+//! What the kernel says about links, addresses, routes and rules (rtnetlink(7)), and whether it says anything new. Pure.
 //!
 //! Most of it does not: counters of links, lifetimes of IPv6 addresses that each router advertisement renews, routes that a
 //! network manager writes again as they are, links of containers that have no address of their own. What is known is kept
 //! so that only differences count.
 
+use super::wire::{ALIGN, HEADER_BYTES, INET, attributes, ip, u16_at, u32_at};
+use crate::config::PlaceId;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Links, addresses and routes known at most, each; beyond it all are forgotten, and what is heard of again counts once.
 pub(super) const MAX_KNOWN: usize = 4096;
-/// Octets of a message's header (struct nlmsghdr).
-const HEADER_BYTES: usize = 16;
 /// Octets of what follows it: struct ifaddrmsg, struct rtmsg.
 const ADDRESS_BYTES: usize = 8;
 const ROUTE_BYTES: usize = 12;
-/// Messages and attributes begin at multiples of this.
-const ALIGN: usize = 4;
 
 /// Kinds of messages (linux/rtnetlink.h).
 const NEW_LINK: u16 = 16;
@@ -37,6 +35,8 @@ const PEER: u16 = 1;
 const OWN: u16 = 2;
 /// RTM_F_CLONED (linux/rtnetlink.h): not a route but what was learnt about one destination.
 const CLONED: u32 = 0x200;
+/// RT_TABLE_MAIN: the one that counts where no rule says otherwise.
+const TABLE_MAIN: u8 = 254;
 /// RT_TABLE_LOCAL: the kernel's own, which follows the addresses.
 const TABLE_LOCAL: u8 = 255;
 /// RTPROT_KERNEL: made by the kernel with an address or a link, which are told as such.
@@ -48,30 +48,121 @@ const AGING: [u16; 2] = [12, 23];
 /// RTA_DST, RTA_PRIORITY and RTA_TABLE: what tells one route from another, with the family, length, service and table of the
 /// header. A route that takes another's place has the same; the kernel does not say that the other is gone.
 const NAMING: [u16; 3] = [1, 6, 15];
-/// AF_INET and AF_INET6, as messages have them.
-const INET: u8 = 2;
-const INET6: u8 = 10;
 
-/// What has changed, by how many messages.
+/// What has changed, by how many messages, and which network it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NetworkEvent {
-    /// Links with addresses that came up or went down.
+    /// Links that our packets leave by, which came up or went down.
     pub links: u32,
-    /// Addresses that came or went.
+    /// Addresses of those that came or went.
     pub addresses: u32,
-    /// Routes that came, went or became others.
+    /// Routes that came, went or became others, when the way to a server is another one.
     pub routes: u32,
-    /// Rules that say which table of routes counts.
+    /// Rules that say which table of routes counts, likewise.
     pub rules: u32,
     /// Times the kernel had more to say than there was room for.
     pub lost: u32,
+    /// All that concerns no way of ours: links of containers and their addresses, routes to places nobody asks.
+    pub elsewhere: u32,
+    /// The network the machine is on.
+    pub place: PlaceId,
 }
 
 impl NetworkEvent {
-    /// Tells whether anything has changed.
+    /// Tells whether a way of ours may be another one.
     #[must_use]
-    pub fn is_some(&self) -> bool {
-        *self != Self::default()
+    pub fn concerns_us(&self) -> bool {
+        [self.links, self.addresses, self.routes, self.rules, self.lost].iter().any(|count| *count > 0)
+    }
+}
+
+/// The addresses that a route is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Prefix {
+    address: IpAddr,
+    len: u8,
+}
+
+impl Prefix {
+    /// Tells whether it is for an address.
+    pub(super) fn covers(&self, address: IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let rest = 32_u32.saturating_sub(self.len.into());
+                (own.to_bits() ^ other.to_bits()).checked_shr(rest).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let rest = 128_u32.saturating_sub(self.len.into());
+                (own.to_bits() ^ other.to_bits()).checked_shr(rest).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What the kernel has said that is new, not yet judged.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// By link: changes of its own, of its addresses.
+    by_link: HashMap<u32, (u32, u32)>,
+    /// Where routes of the main table lead.
+    to: Vec<Prefix>,
+    /// Routes of other tables.
+    routes: u32,
+    rules: u32,
+    pub(super) lost: u32,
+}
+
+impl Noted {
+    /// Tells whether anything is new.
+    pub(super) fn is_some(&self) -> bool {
+        let counts = [self.routes, self.rules, self.lost];
+        !self.by_link.is_empty() || !self.to.is_empty() || counts.iter().any(|count| *count > 0)
+    }
+
+    /// Judges it, by which links are in use, which routes are for somebody we ask, and whether a way is another one than
+    /// before. There and back in a moment is no other way, but connections may have been opened in between.
+    pub(super) fn judged(
+        &self,
+        is_used: impl Fn(u32) -> bool,
+        is_ours: impl Fn(&Prefix) -> bool,
+        has_way_changed: bool,
+        place: PlaceId,
+    ) -> NetworkEvent {
+        let mut event = NetworkEvent { lost: self.lost, place, ..NetworkEvent::default() };
+        for (index, (links, addresses)) in &self.by_link {
+            if is_used(*index) {
+                (event.links, event.addresses) = (event.links + links, event.addresses + addresses);
+            } else {
+                event.elsewhere += links + addresses;
+            }
+        }
+        for to in &self.to {
+            *(if has_way_changed || is_ours(to) { &mut event.routes } else { &mut event.elsewhere }) += 1;
+        }
+        if has_way_changed {
+            (event.routes, event.rules) = (event.routes + self.routes, self.rules);
+            // The kernel's own routes come with addresses, and are not noted.
+            event.routes += u32::from(!event.concerns_us());
+        } else {
+            event.elsewhere += self.routes + self.rules;
+        }
+        event
+    }
+
+    fn add_route(&mut self, message: &[u8]) {
+        match prefix(message).filter(|_| self.to.len() < MAX_KNOWN) {
+            Some(to) => self.to.push(to),
+            None => self.routes += 1,
+        }
+    }
+
+    fn add(&mut self, index: u32, links: u32, addresses: u32) {
+        if links + addresses > 0 {
+            bounded(self.by_link.len(), || self.by_link.clear());
+            let known = self.by_link.entry(index).or_default();
+            *known = (known.0 + links, known.1 + addresses);
+        }
     }
 }
 
@@ -107,20 +198,27 @@ impl Known {
         }
     }
 
-    /// Takes note of all messages of a datagram, and counts in `event` those that say something new.
-    pub(super) fn note(&mut self, mut datagram: &[u8], event: &mut NetworkEvent) {
+    /// Takes note of all messages of a datagram, and counts those that say something new.
+    pub(super) fn note(&mut self, mut datagram: &[u8], noted: &mut Noted) {
         while let Some(len) = u32_at(datagram, 0).and_then(|len| usize::try_from(len).ok()) {
             let (Some(message), Some(kind)) = (datagram.get(HEADER_BYTES..len), u16_at(datagram, 4)) else { return };
             match kind {
-                NEW_LINK => event.links += u32::from(self.link(message) == Some(true)),
-                DEL_LINK => event.links += u32::from(self.link_gone(message) == Some(true)),
-                NEW_ADDRESS | DEL_ADDRESS => {
-                    event.addresses += u32::from(self.address(message, kind == NEW_ADDRESS) == Some(true));
+                NEW_LINK | DEL_LINK | NEW_ADDRESS | DEL_ADDRESS => {
+                    let index = u32_at(message, 4).unwrap_or(0);
+                    let (links, addresses) = match kind {
+                        NEW_LINK => (self.link(message), None),
+                        DEL_LINK => (self.link_gone(message), None),
+                        _ => (None, self.address(message, kind == NEW_ADDRESS)),
+                    };
+                    noted.add(index, u32::from(links == Some(true)), u32::from(addresses == Some(true)));
                 }
                 NEW_ROUTE | DEL_ROUTE => {
-                    event.routes += u32::from(self.route(message, kind == NEW_ROUTE) == Some(true));
+                    let is_new = self.route(message, kind == NEW_ROUTE) == Some(true);
+                    if is_new {
+                        noted.add_route(message);
+                    }
                 }
-                NEW_RULE | DEL_RULE => event.rules += 1,
+                NEW_RULE | DEL_RULE => noted.rules += 1,
                 _ => {}
             }
             datagram = datagram.get(len.next_multiple_of(ALIGN)..).unwrap_or_default();
@@ -194,6 +292,16 @@ impl Known {
     }
 }
 
+/// Returns where a route of the main table leads.
+fn prefix(message: &[u8]) -> Option<Prefix> {
+    let &[family, len, _, _, table, ..] = message.first_chunk::<ROUTE_BYTES>()?;
+    let to = attributes(message.get(ROUTE_BYTES..)?).find(|(kind, _)| *kind == NAMING[0]);
+    // The default route has none.
+    let all = if family == INET { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let address = to.map_or(Some(all), |(_, data)| ip(family, data))?;
+    (table == TABLE_MAIN).then_some(Prefix { address, len })
+}
+
 /// Forgets everything at the bound.
 fn bounded(len: usize, forget: impl FnOnce()) {
     if len >= MAX_KNOWN {
@@ -213,50 +321,14 @@ fn matters(address: IpAddr) -> bool {
     }
 }
 
-fn ip(family: u8, data: &[u8]) -> Option<IpAddr> {
-    match family {
-        INET => Some(Ipv4Addr::from(*data.first_chunk::<4>()?).into()),
-        INET6 => Some(Ipv6Addr::from(*data.first_chunk::<16>()?).into()),
-        _ => None,
-    }
-}
-
-/// Walks over attributes: length with its own four octets, kind, data.
-fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let (len, kind) = (usize::from(u16_at(rest, 0)?), u16_at(rest, 2)?);
-        let data = rest.get(4..len)?;
-        rest = rest.get(len.next_multiple_of(ALIGN)..).unwrap_or_default();
-        Some((kind, data))
-    })
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::wire::request;
     use super::*;
     use proptest::prelude::*;
 
     fn message(kind: u16, fixed: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
-        let mut body = fixed.to_vec();
-        for (kind, data) in attributes {
-            body.extend(u16::try_from(data.len() + 4).unwrap().to_ne_bytes());
-            body.extend(kind.to_ne_bytes());
-            body.extend(*data);
-            body.resize(body.len().next_multiple_of(ALIGN), 0);
-        }
-        let mut message = u32::try_from(HEADER_BYTES + body.len()).unwrap().to_ne_bytes().to_vec();
-        message.extend(kind.to_ne_bytes());
-        message.resize(HEADER_BYTES, 0);
-        message.extend(body);
-        message
+        request(kind, 0, fixed, attributes)
     }
 
     fn link(kind: u16, index: u32, flags: u32) -> Vec<u8> {
@@ -281,9 +353,10 @@ mod tests {
     }
 
     fn note(known: &mut Known, datagram: &[u8]) -> NetworkEvent {
-        let mut event = NetworkEvent::default();
-        known.note(datagram, &mut event);
-        event
+        let mut noted = Noted::default();
+        known.note(datagram, &mut noted);
+        let is_new = noted.is_some();
+        noted.judged(|_| true, |_| true, is_new, PlaceId::default())
     }
 
     #[test]
@@ -328,6 +401,48 @@ mod tests {
         assert_eq!(seen(&mut known, &both), 2, "out and in again: it may be another network");
         assert_eq!(seen(&mut known, &link(DEL_LINK, 2, 0)), 1);
         assert_eq!(seen(&mut known, &link(NEW_LINK, 2, UP)), 0);
+    }
+
+    #[test]
+    fn what_concerns_no_way_of_ours_is_told_apart() {
+        let (mut known, mut noted) = (Known::default(), Noted::default());
+        known.note(&address(NEW_ADDRESS, 2, 0, [192, 0, 2, 9]), &mut noted);
+        known.note(&address(NEW_ADDRESS, 9, 0, [172, 17, 0, 1]), &mut noted);
+        known.note(&link(NEW_LINK, 9, UP), &mut noted);
+        known.note(&route(NEW_ROUTE, 254, 16, [192, 0, 2, 1]), &mut noted);
+        let home = PlaceId(1);
+        let (nobody, server) = (|_: &Prefix| false, IpAddr::from([198, 18, 0, 7]));
+        let event = noted.judged(|link| link == 2, nobody, false, home);
+        assert_eq!(event, NetworkEvent { addresses: 1, elsewhere: 3, place: home, ..NetworkEvent::default() });
+        let event = noted.judged(|link| link == 3, |to| to.covers(server), false, home);
+        assert_eq!((event.routes, event.elsewhere), (1, 3), "the way may have been another one for a moment");
+        let event = noted.judged(|link| link == 3, nobody, false, home);
+        assert!(!event.concerns_us() && event.elsewhere == 4);
+        let event = noted.judged(|link| link == 3, nobody, true, home);
+        assert!(event.concerns_us() && (event.routes, event.elsewhere) == (1, 3));
+        let by_itself = Noted::default().judged(|_| false, nobody, true, home);
+        assert!(by_itself.concerns_us(), "a way that has changed is a change");
+    }
+
+    #[test]
+    fn a_route_is_for_the_addresses_below_it() {
+        let route = |to: [u8; 4], len: u8| Prefix { address: to.into(), len };
+        let covers = |prefix: Prefix, of: [u8; 4]| prefix.covers(of.into());
+        assert!(covers(route([0; 4], 0), [9, 9, 9, 9]) && !route([0; 4], 0).covers(Ipv6Addr::LOCALHOST.into()));
+        assert!(
+            covers(route([10, 99, 0, 0], 16), [10, 99, 7, 1]) && !covers(route([10, 99, 0, 0], 16), [10, 98, 7, 1])
+        );
+        assert!(
+            covers(route([10, 99, 0, 1], 32), [10, 99, 0, 1]) && !covers(route([10, 99, 0, 1], 32), [10, 99, 0, 0])
+        );
+        let documentation = Prefix { address: "2001:db8::".parse().unwrap(), len: 32 };
+        assert!(
+            documentation.covers("2001:db8:1::9".parse().unwrap()) && !documentation.covers(Ipv6Addr::LOCALHOST.into())
+        );
+        let default = [[INET, 0, 0, 0], [TABLE_MAIN, 16, 0, 1], [0; 4]].concat();
+        assert_eq!(prefix(&default), Some(route([0; 4], 0)));
+        let other_table = [[INET, 0, 0, 0], [7, 16, 0, 1], [0; 4]].concat();
+        assert_eq!(prefix(&other_table), None);
     }
 
     #[test]

@@ -1,22 +1,32 @@
-//! Notices that this machine's network has changed: rtnetlink(7), read by the task that waits. Nothing is sent and nothing is
-//! asked periodically; on a network at rest nothing wakes anybody.
+//! Notices that this machine's network has changed, and which network it is: rtnetlink(7), read by the task that waits.
+//!
+//! What the kernel says is new is a reason to look; what counts is by which links and routers our own packets go. A bridge
+//! for containers, its addresses and routes change nothing of that. Nothing is sent, and on a network at rest nothing wakes
+//! anybody, but for a few looks at a router whose hardware address has not shown yet.
 
 mod message;
+mod place;
+mod way;
+mod wire;
 
 pub use message::NetworkEvent;
+pub use way::Destination;
 
-use message::Known;
+use crate::config::PlaceId;
+use message::{Known, Noted, Prefix};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recvfrom, socket,
 };
+use place::{Places, Seen};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
+use way::Ways;
 
 /// What comes so soon after the first is one change: a network that comes up says a dozen things.
 const SETTLE: Duration = Duration::from_millis(30);
@@ -26,6 +36,10 @@ const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(4);
 /// After so long without a change, the next is reported soon.
 const QUIET: Duration = MAX_PAUSE;
+/// When a router's hardware address is looked for again, the first time, and how often; the pause doubles. It shows as soon
+/// as anything is sent.
+const LOOK_AGAIN_FIRST: Duration = Duration::from_secs(1);
+const LOOKS: u32 = 5;
 /// Datagrams read before a report; the others wait in the kernel's buffer, which says when it is full.
 const MAX_READ: usize = 512;
 /// Octets of one of them; a page for each, and more for links of many parts.
@@ -40,7 +54,14 @@ pub struct Network {
     kernel: AsyncFd<Kernel>,
     known: Known,
     /// What has changed and is not reported yet.
-    event: NetworkEvent,
+    noted: Noted,
+    destinations: Vec<Destination>,
+    ways: Ways,
+    places: Places,
+    place: PlaceId,
+    /// When it is looked for which network this is, and how often it was.
+    look_again: Option<Instant>,
+    looks: u32,
     /// When that is reported.
     due: Option<Instant>,
     reported: Option<Instant>,
@@ -58,48 +79,123 @@ impl AsRawFd for Kernel {
 }
 
 impl Network {
-    /// Begins to watch the network of this process.
+    /// Begins to watch the network of this process, on which packets of ours go to some destinations.
     ///
     /// # Errors
     /// When the kernel does not let us, for instance inside a sandbox.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(destinations: Vec<Destination>) -> io::Result<Self> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
         #[expect(deprecated, reason = "its successor is unsafe; an `OwnedFd` keeps its descriptor, as that asks for")]
         let kernel = AsyncFd::with_interest(Kernel(fd), Interest::READABLE)?;
-        let event = NetworkEvent::default();
         // What changes from here on is in the socket, so nothing falls between.
-        Ok(Self { kernel, known: look(), event, due: None, reported: None, pause: MIN_PAUSE })
+        let mut network = Self {
+            kernel,
+            known: look(),
+            noted: Noted::default(),
+            destinations,
+            ways: Ways::default(),
+            places: Places::default(),
+            place: PlaceId::default(),
+            look_again: None,
+            looks: 0,
+            due: None,
+            reported: None,
+            pause: MIN_PAUSE,
+        };
+        network.look_at_ways();
+        Ok(network)
     }
 
-    /// Waits until the network has changed, and a moment longer for what belongs to it. Cancel safe.
+    /// Returns which network the machine is on; number 0 when nothing leads out of it.
+    #[must_use]
+    pub fn place(&self) -> PlaceId {
+        self.place
+    }
+
+    /// Says where packets of ours go from here on.
+    pub fn follow(&mut self, destinations: Vec<Destination>) {
+        if destinations == self.destinations {
+            return;
+        }
+        self.destinations = destinations;
+        let before = std::mem::replace(&mut self.ways, Ways::look(&self.destinations));
+        if before.out() != self.ways.out() {
+            // What the kernel has to say about that is not read yet, and will find nothing changed.
+            self.noted.lost += 1;
+            self.decide(Instant::now());
+        }
+    }
+
+    /// Waits until the network has changed, and a moment longer for what belongs to it; or until it shows that it is another
+    /// one than it seemed. Cancel safe.
     pub async fn changed(&mut self) -> NetworkEvent {
         loop {
             let Some(due) = self.due else {
-                self.read_next().await;
-                self.decide(Instant::now());
+                let look_again = self.look_again;
+                tokio::select! {
+                    () = Self::read_next(&self.kernel) => {
+                        // What is left is read before the report.
+                        if !self.read() {
+                            self.noted.lost += 1;
+                        }
+                        self.decide(Instant::now());
+                    }
+                    () = at(look_again) => {
+                        let seemed = self.place;
+                        self.look_for_place(&Ways::look(&self.destinations).seen);
+                        if self.place != seemed {
+                            return NetworkEvent { place: self.place, ..NetworkEvent::default() };
+                        }
+                    }
+                }
                 continue;
             };
-            tokio::time::sleep_until(due).await;
+            sleep_until(due).await;
             let is_all = self.read();
             let now = Instant::now();
             (self.due, self.reported) = (None, Some(now));
-            let event = std::mem::take(&mut self.event);
+            let noted = std::mem::take(&mut self.noted);
+            let event = self.judge(&noted);
             if !is_all {
-                self.event.lost += 1;
+                self.noted.lost += 1;
                 self.decide(now);
             }
             return event;
         }
     }
 
+    /// Judges what the kernel has said by the ways our packets take from here on, and took until then.
+    fn judge(&mut self, noted: &Noted) -> NetworkEvent {
+        let before = self.look_at_ways();
+        let is_used = |link| before.use_link(link) || self.ways.use_link(link);
+        let is_ours = |to: &Prefix| way::all(&self.destinations).any(|destination| to.covers(destination.address));
+        noted.judged(is_used, is_ours, before.ways != self.ways.ways, self.place)
+    }
+
+    /// Looks at the ways there are; returns those there were.
+    fn look_at_ways(&mut self) -> Ways {
+        (self.look_again, self.looks) = (None, 0);
+        let ways = Ways::look(&self.destinations);
+        self.look_for_place(&ways.seen);
+        std::mem::replace(&mut self.ways, ways)
+    }
+
+    /// Decides which network this is.
+    fn look_for_place(&mut self, seen: &Seen) {
+        self.place = self.places.find(seen);
+        let is_unsure = seen.is_unsure() && self.looks < LOOKS;
+        self.look_again = is_unsure.then(|| Instant::now() + LOOK_AGAIN_FIRST * 2_u32.pow(self.looks));
+        self.looks += 1;
+    }
+
     /// Says when what has changed is reported.
     fn decide(&mut self, now: Instant) {
-        if !self.event.is_some() {
+        if !self.noted.is_some() {
             return;
         }
         let earliest = self.reported.map(|reported| {
@@ -111,16 +207,12 @@ impl Network {
         self.due = Some(earliest.map_or(settled, |earliest| settled.max(earliest)));
     }
 
-    /// Waits for the next messages and takes note of them. Cancel safe.
-    async fn read_next(&mut self) {
-        match self.kernel.readable().await {
+    /// Waits until there are messages; what comes while they are read is told again. Cancel safe.
+    async fn read_next(kernel: &AsyncFd<Kernel>) {
+        match kernel.readable().await {
             Ok(mut ready) => ready.clear_ready(),
             // The runtime ends.
-            Err(_) => return std::future::pending().await,
-        }
-        // Readiness was cleared before, so what comes while this reads is told again. What is left is read before the report.
-        if !self.read() {
-            self.event.lost += 1;
+            Err(_) => std::future::pending().await,
         }
     }
 
@@ -131,17 +223,25 @@ impl Network {
             match recvfrom::<NetlinkAddr>(self.kernel.get_ref().as_raw_fd(), &mut buffer) {
                 // Only the kernel is believed.
                 Ok((len, Some(from))) if from.pid() == 0 => {
-                    self.known.note(buffer.get(..len).unwrap_or_default(), &mut self.event);
+                    self.known.note(buffer.get(..len).unwrap_or_default(), &mut self.noted);
                 }
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(Errno::ENOBUFS) => {
-                    self.event.lost += 1;
+                    self.noted.lost += 1;
                     self.known = look();
                 }
                 Err(_) => return true,
             }
         }
         false
+    }
+}
+
+/// Waits until then, for ever when there is no such time.
+async fn at(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => std::future::pending().await,
     }
 }
 

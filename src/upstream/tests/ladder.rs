@@ -3,10 +3,10 @@
 use super::fake::*;
 use super::play::*;
 use crate::config::UpstreamTransport::{self, Https, Quic, Tcp, Tls, Udp};
-use crate::config::{Floor, Group, GroupId, Rung, Upstream, UpstreamHost, UpstreamOptions};
+use crate::config::{Floor, Group, GroupId, PlaceId, Rung, Upstream, UpstreamHost, UpstreamOptions};
 use crate::dns::Trace;
 use crate::stats::Counter;
-use crate::upstream::{Acceptance, Ask, NetEvent, SimulatedQuery, SimulatedReplies, Upstreams};
+use crate::upstream::{Acceptance, Ask, NetEvent, SimulatedQuery, SimulatedReplies, Standing, Upstreams};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,11 +128,88 @@ async fn on_another_network_what_worked_is_the_first_guess_and_raced() {
     play.over(1, &[Tls]);
     assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(1), 150 + u128::from(RTT_MS)));
     play.over(1, &[Https]);
-    upstreams.network_changed();
+    upstreams.network_changed(PlaceId::default());
     assert_eq!(timed(&upstreams, "b.example.org").await, (Ok(1), 150 + u128::from(RTT_MS)));
     play.over(1, &[Https, Tls]);
-    upstreams.network_changed();
+    upstreams.network_changed(PlaceId::default());
     assert_eq!(timed(&upstreams, "c.example.org").await, (Ok(1), u128::from(RTT_MS)), "the guess was right");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_network_has_a_rung_of_its_own_and_on_return_that_one_is_asked_first() {
+    let (home, office) = (PlaceId(1), PlaceId(2));
+    let (play, upstreams, _) = play_with(vec![group_of("g", vec![ladder("g", 1, &[Https, Tls, Tcp])])]);
+    upstreams.network_changed(home);
+    play.over(1, &[Tcp]);
+    assert_eq!(timed(&upstreams, "a.example.org").await, (Ok(1), 300 + u128::from(RTT_MS)));
+    upstreams.network_changed(office);
+    play.over(1, &[Https, Tls, Tcp]);
+    assert_eq!(timed(&upstreams, "b.example.org").await, (Ok(1), u128::from(RTT_MS)));
+    assert_eq!(works_over(&upstreams), Some(Https));
+    let over_https = play.sent_over(Https);
+    for (place, rungs, rung) in [(home, &[Tcp] as &[_], Tcp), (office, &[Https], Https), (home, &[Tcp], Tcp)] {
+        upstreams.network_changed(place);
+        play.over(1, rungs);
+        assert_eq!(works_over(&upstreams), Some(rung), "the first guess");
+        assert_eq!(upstreams.status()[0].srtt, Some(Duration::from_millis(RTT_MS)));
+        assert_eq!(timed(&upstreams, "c.example.org").await, (Ok(1), u128::from(RTT_MS)));
+        assert_eq!(works_over(&upstreams), Some(rung));
+    }
+    assert_eq!(play.sent_over(Https), over_https + 1, "at home nothing else is raced");
+    // Which network it is may show later; what was guessed until then is not what is known of it.
+    upstreams.network_is(office);
+    assert_eq!(works_over(&upstreams), Some(Https));
+}
+
+/// Asks, and says after so long that the network is another one.
+async fn moving(upstreams: &Upstreams, name: &str, after: Duration) -> Option<u8> {
+    let moving = async {
+        sleep(after).await;
+        upstreams.network_changed(PlaceId(7));
+    };
+    tokio::join!(timed(upstreams, name), moving).0.0.ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_queries_under_way_meet_when_the_network_changes_teaches_nothing() {
+    let (soon, later) = (Duration::from_millis(100), Duration::from_millis(300));
+    let alone = || play_with(vec![group_of("g", vec![ladder("g", 1, &[Https])])]);
+    // A reply answers its question all the same.
+    let (play, upstreams, _) = play_with(vec![group_of("g", vec![ladder("g", 1, &[Https, Tls])])]);
+    play.set_far(1, move |query, to| to.message(later, answer(&query.bytes, 1)));
+    assert_eq!(moving(&upstreams, "a.example.org", Duration::from_millis(200)).await, Some(1));
+    assert_eq!((works_over(&upstreams), upstreams.status()[0].srtt), (None, None));
+    // An error.
+    let (play, upstreams, _) = alone();
+    play.set_far(1, move |_, to| to.refuse(later));
+    assert_eq!(moving(&upstreams, "a.example.org", soon).await, None);
+    assert_eq!((upstreams.status()[0].sums.errors, upstreams.status()[0].standing), (0, Standing::Unknown));
+    // Silence, and being late.
+    let (_, upstreams, _) = alone();
+    assert_eq!(moving(&upstreams, "a.example.org", soon).await, None);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!((upstreams.status()[0].sums.timeouts, upstreams.status()[0].standing), (0, Standing::Unknown));
+    // A reply in another letter case: the server is asked in mixed case afterwards.
+    let (play, upstreams, _) = play_with(vec![group("g", &[address(1)])]);
+    play.set(1, |query, to| {
+        let mut bytes = query.bytes.clone();
+        if query.transport == Udp {
+            bytes[12..].make_ascii_lowercase();
+        }
+        // Before the query is repeated.
+        to.message(Duration::from_millis(140), answer(&bytes, 1));
+    });
+    assert_eq!(moving(&upstreams, "abcdefghijklmnopq.example.org", soon).await, Some(1));
+    let before = play.sent();
+    timed(&upstreams, "bcdefghijklmnopqr.example.org").await.0.unwrap();
+    let sent = play.log.lock().unwrap()[before].2[12..].to_vec();
+    assert_ne!(sent, sent.to_ascii_lowercase());
+    // A group of which nobody has answered.
+    let (play, upstreams, _) = play_with(trusted_and_system());
+    play.healthy(9, RTT_MS);
+    assert_eq!(moving(&upstreams, "a.example.org", later).await, Some(9));
+    play.over(2, &[Tls]);
+    assert_eq!(timed(&upstreams, "b.example.org").await.0, Ok(2), "it is not down");
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +222,7 @@ async fn what_comes_late_for_queries_of_another_network_says_nothing_about_this_
         play.set_far(1, |query, to| to.message(LATE, answer(&query.bytes, 1)));
         assert!(timed(&upstreams, "a.example.org").await.0.is_err());
         if has_moved {
-            upstreams.network_changed();
+            upstreams.network_changed(PlaceId::default());
         }
         sleep(2 * LATE).await;
         assert_eq!(works_over(&upstreams).is_none(), has_moved);
@@ -157,7 +234,7 @@ async fn what_comes_late_for_queries_of_another_network_says_nothing_about_this_
         play.set_far(1, |_, to| to.refuse(LATE));
         assert!(timed(&upstreams, "b.example.org").await.0.is_err());
         if has_moved {
-            upstreams.network_changed();
+            upstreams.network_changed(PlaceId::default());
         }
         sleep(2 * LATE).await;
         assert_eq!(works_over(&upstreams), has_moved.then_some(Https));
@@ -278,13 +355,13 @@ async fn another_network_gives_a_group_that_was_down_its_first_chance_again() {
     play.healthy(9, RTT_MS);
     timed(&upstreams, "a.example.org").await.0.unwrap();
     play.over(2, &[Tls]);
-    upstreams.network_changed();
+    upstreams.network_changed(PlaceId::default());
     assert_eq!(timed(&upstreams, "b.example.org").await.0, Ok(2));
     for last in 1..=4 {
         play.over(last, &[]);
     }
     sleep(Duration::from_millis(1)).await;
-    upstreams.network_changed();
+    upstreams.network_changed(PlaceId::default());
     assert_eq!(timed(&upstreams, "c.example.org").await, (Ok(9), 600 + u128::from(RTT_MS)));
 }
 

@@ -37,6 +37,20 @@ pub struct WrongClock {
     pub(super) side: Side,
 }
 
+impl WrongClock {
+    /// Returns what the clock of this machine says.
+    #[must_use]
+    pub fn here(&self) -> SystemTime {
+        self.ours
+    }
+
+    /// Returns the date of a certificate that speaks against it.
+    #[must_use]
+    pub fn certificate(&self) -> SystemTime {
+        self.certificate
+    }
+}
+
 impl fmt::Display for WrongClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.side {

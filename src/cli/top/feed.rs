@@ -1,0 +1,123 @@
+//! Asks the daemon for `top`: sums again and again, and questions as they are answered.
+
+use super::model::{News, Seen, Why};
+use crate::control::client::{self, ClientError};
+use crate::control::report::Stats;
+use http::Method;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// How often questions are drawn at most; people do not read faster.
+const BATCH_EVERY: Duration = Duration::from_millis(100);
+/// Questions of one batch; a screen has fewer lines.
+const MAX_BATCH: usize = 500;
+/// The pause before questions are asked for again: the daemon may have been started anew.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// Brings a report every so often, or why there is none.
+pub(super) async fn reports(socket: PathBuf, every: Duration, news: Sender<News>) {
+    loop {
+        let due = Instant::now() + every;
+        let said = match client::fetch(&socket, &Method::GET, "/stats").await {
+            Ok(document) => match serde_json::from_slice::<Stats>(&document) {
+                Ok(report) => News::Report(Box::new(report)),
+                Err(error) => News::Silence(format!("the answer of the daemon is not understood: {error}")),
+            },
+            Err(error) => News::Silence(error.to_string()),
+        };
+        if news.send(said).await.is_err() {
+            return;
+        }
+        sleep_until(due).await;
+    }
+}
+
+/// Brings questions as they are answered, or why there are none.
+pub(super) async fn queries(socket: PathBuf, news: Sender<News>) {
+    loop {
+        let ended = follow(&socket, &news).await;
+        let why = match ended {
+            Ok(()) => Why::Ended,
+            Err(ClientError::NotPermitted(_) | ClientError::Problem { status: 403, .. }) => Why::NotPermitted,
+            Err(ClientError::Problem { status: 404, .. }) => Why::NotKept,
+            Err(error) => Why::Other(error.to_string()),
+        };
+        if news.send(News::NoQueries(why)).await.is_err() {
+            return;
+        }
+        sleep(AGAIN_AFTER).await;
+    }
+}
+
+async fn follow(socket: &std::path::Path, news: &Sender<News>) -> Result<(), ClientError> {
+    let mut lines = client::lines(socket, "/queries?follow=1").await?;
+    if news.send(News::Queries(Vec::new())).await.is_err() {
+        return Ok(());
+    }
+    while let Some(line) = lines.next().await? {
+        let due = Instant::now() + BATCH_EVERY;
+        let mut batch = VecDeque::from([line]);
+        let mut is_over = false;
+        while let Ok(next) = tokio::time::timeout_at(due, lines.next()).await {
+            match next? {
+                Some(line) => {
+                    // The newest are what is shown.
+                    if batch.len() == MAX_BATCH {
+                        batch.pop_front();
+                    }
+                    batch.push_back(line);
+                }
+                None => is_over = true,
+            }
+            if is_over {
+                break;
+            }
+        }
+        let seen: Vec<Seen> = batch.iter().filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        if news.send(News::Queries(seen)).await.is_err() || is_over {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    #[tokio::test]
+    async fn more_questions_than_anybody_reads_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut lines = String::new();
+        (0..MAX_BATCH * 2).for_each(|n| writeln!(lines, "{{\"name\":\"n{n}.\"}}").unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await.unwrap();
+            stream.write_all(lines.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let (news, mut coming) = tokio::sync::mpsc::channel(8);
+        tokio::spawn(queries(path, news));
+        let Some(News::Queries(first)) = coming.recv().await else { panic!("questions are to be had") };
+        assert!(first.is_empty());
+        let mut largest = 0;
+        loop {
+            let Some(News::Queries(batch)) = coming.recv().await else { panic!("they go on") };
+            largest = largest.max(batch.len());
+            // The newest is shown, however many there were before it.
+            if batch.last().expect("no batch is empty").name == "n999." {
+                break;
+            }
+        }
+        assert!((1..=MAX_BATCH).contains(&largest), "{largest}");
+    }
+}

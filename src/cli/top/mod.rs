@@ -1,0 +1,96 @@
+//! `truename top`: the running daemon on a full screen, as it changes.
+//!
+//! ```text
+//! feed.rs    asks the daemon: sums again and again, questions as they are answered
+//! model.rs   what is known, and what keys have changed about how it is shown (pure)
+//! draw.rs    the model on the screen
+//! screen.rs  takes the terminal, and gives it back however this ends
+//! ```
+
+mod draw;
+mod feed;
+mod model;
+mod screen;
+
+use super::args::TopArguments;
+use super::exit::{Failed, Outcome};
+use super::{daemon, render};
+use crate::control::{Door, place};
+use futures_util::StreamExt;
+use model::{After, Model};
+use ratatui::crossterm::event::{Event, EventStream};
+use screen::Screen;
+use std::io;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// Pieces of news that wait to be drawn; each is a report or what a tenth of a second has brought.
+const MAX_WAITING: usize = 8;
+
+/// Shows the daemon until somebody ends it.
+pub(super) fn run(arguments: &TopArguments) -> Result<Outcome, Failed> {
+    if !render::is_on_terminal() {
+        return Err(Failed::Usage(
+            "top draws on a terminal, and stdin or stdout is none; `truename stats --watch` prints lines".to_owned(),
+        ));
+    }
+    // What is wrong from the start is told as every command does, before the screen is taken.
+    let first = daemon::read(&daemon::get(&arguments.at, Door::Stats, "/stats")?)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let shown = runtime.block_on(show(arguments, first));
+    runtime.shutdown_background();
+    shown?;
+    Ok(Outcome::Fine)
+}
+
+async fn show(arguments: &TopArguments, first: crate::control::report::Stats) -> io::Result<()> {
+    let named = arguments.at.socket.as_deref();
+    let (news, mut coming) = mpsc::channel(MAX_WAITING);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(feed::reports(place::find(named, Door::Stats), arguments.every, news.clone()));
+    tasks.spawn(feed::queries(place::find(named, Door::Control), news));
+    let mut ends = Ends::new()?;
+    let mut model = Model::new(first);
+    let mut screen = Screen::take()?;
+    let mut keys = EventStream::new();
+    loop {
+        screen.draw(|frame| draw::draw(&model, frame))?;
+        tokio::select! {
+            key = keys.next() => match key {
+                Some(Ok(Event::Key(key))) => if model.press(key) == After::End { return Ok(()) },
+                // A new size is drawn like everything else; the rest was not asked for.
+                Some(Ok(_)) => {}
+                // The terminal is gone.
+                Some(Err(_)) | None => return Ok(()),
+            },
+            Some(news) = coming.recv() => model.learn(news),
+            () = ends.told() => return Ok(()),
+            Some(ended) = tasks.join_next() => if let Err(error) = ended && error.is_panic() {
+                std::panic::resume_unwind(error.into_panic());
+            },
+        }
+    }
+}
+
+/// The signals that ask a program to end.
+struct Ends([Signal; 4]);
+
+impl Ends {
+    fn new() -> io::Result<Self> {
+        let [hangup, interrupt, quit, terminate] =
+            [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()].map(signal);
+        Ok(Self([hangup?, interrupt?, quit?, terminate?]))
+    }
+
+    /// Waits for one of them. Cancel safe.
+    async fn told(&mut self) {
+        let [hangup, interrupt, quit, terminate] = &mut self.0;
+        tokio::select! {
+            _ = hangup.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = quit.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Names that somebody chose to harm whoever reads them, through everything that shows names (issue 5, bad input).
+
+use crate::control::{control_socket, start, stats_socket};
+use crate::support::client::{PATIENCE, query};
+use crate::support::daemon::{Daemon, binary, forward_to};
+use crate::support::eventually;
+use crate::support::fake::{Fake, Habit, answer_with, qname_of};
+use crate::support::http::get;
+use std::net::UdpSocket;
+use truename::dns::wire::{Message, Section};
+use truename::dns::{Record, Rtype};
+
+/// Labels in presentation form: what moves a cursor or sets a title, ends a line and begins another, closes a string or a
+/// tag, writes from right to left, hides, ends a text in C, or is no UTF-8.
+const HOSTILE: &[&str] = &[
+    "\\027[2J\\027]0;x\\007",
+    "\\155[31m",
+    "a\\013\\010b level=error",
+    "<script>alert(1)</script>",
+    "\\\"},{\\\"name\\\":\\\"x",
+    "{{ $labels }}",
+    "\\226\\128\\174moc",
+    "\\226\\128\\139\\239\\187\\191",
+    "\\000x",
+    "\\255\\254",
+    "\\\\",
+    "\\\"\\010truename_cache_hits_total 9",
+];
+
+/// Asks a daemon for each hostile name below a domain.
+fn ask_all(daemon: &Daemon) {
+    for label in HOSTILE {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(daemon.address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.send(&query(&format!("{label}.example.org"), Rtype::A, 1)).unwrap();
+        socket.recv(&mut [0; 1500]).unwrap_or_else(|error| panic!("{label}: {error}"));
+    }
+}
+
+/// Asserts that a text cannot harm a terminal or a log, nor whoever reads it.
+fn assert_harmless(what: &str, text: &[u8]) {
+    let text =
+        std::str::from_utf8(text).unwrap_or_else(|error| panic!("{what}: {error}: {}", String::from_utf8_lossy(text)));
+    let bad = text.chars().find(|c| {
+        c.is_control() && *c != '\n'
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    });
+    assert_eq!(bad, None, "{what}: {text:?}");
+}
+
+/// A forwarding daemon that has been asked for all of them.
+fn asked(more: &str) -> (Fake, Daemon) {
+    let fake = Fake::address([192, 0, 2, 1]);
+    let daemon = start(&format!("{}{more}", forward_to(&[fake.address])));
+    ask_all(&daemon);
+    (fake, daemon)
+}
+
+fn said(args: &[&str]) -> Vec<u8> {
+    let output = binary().args(args).output().unwrap();
+    [output.stdout, output.stderr].concat()
+}
+
+#[test]
+fn in_documents_of_the_sockets() {
+    let (_fake, daemon) = asked("");
+    let control = control_socket(&daemon);
+    let cached = get(&control, "/cache?limit=1000");
+    assert_harmless("/cache", cached.body.as_bytes());
+    assert_eq!(cached.json()["entries"].as_array().unwrap().len(), HOSTILE.len());
+    for label in HOSTILE {
+        let name = format!("{label}.example.org");
+        let escaped: String = name.bytes().map(|octet| format!("%{octet:02x}")).collect();
+        for target in [format!("/query?name={escaped}"), format!("/cache/{escaped}"), format!("/cache?match={escaped}")]
+        {
+            let response = get(&control, &target);
+            assert_eq!(response.status, 200, "{target}: {}", response.body);
+            assert_harmless(&target, response.body.as_bytes());
+            response.json();
+        }
+    }
+    for path in ["/stats", "/upstreams", "/zones", "/routes", "/views", "/lists"] {
+        assert_harmless(path, get(&control, path).body.as_bytes());
+    }
+}
+
+#[test]
+fn in_metrics_there_is_no_name_and_no_line_of_theirs() {
+    let (_fake, daemon) = asked("");
+    let page = get(&stats_socket(&daemon), "/metrics").body;
+    assert_harmless("/metrics", page.as_bytes());
+    assert!(page.contains("\ntruename_cache_hits_total 0\n") && !page.contains("example"), "{page}");
+}
+
+#[test]
+fn in_logs_of_both_forms_at_the_lowest_level() {
+    for format in ["text", "json"] {
+        let fake = Fake::address([192, 0, 2, 1]);
+        let log = format!("[log]\nlevel = \"trace\"\nformat = \"{format}\"\n");
+        // Its start is told in the form under test, so that one is waited for by its sockets.
+        let folder = tempfile::tempdir().unwrap();
+        let config = format!("{}{log}[hosts]\nfiles = []\n", forward_to(&[fake.address]));
+        std::fs::write(folder.path().join("truename.toml"), config).unwrap();
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let out = folder.path().join("log");
+        let mut child = binary()
+            .args(["run", "--listen", &free.to_string(), "--config"])
+            .arg(folder.path().join("truename.toml"))
+            .env("RUNTIME_DIRECTORY", folder.path())
+            .env("STATE_DIRECTORY", folder.path())
+            .stderr(std::fs::File::create(&out).unwrap())
+            .spawn()
+            .unwrap();
+        let control = folder.path().join("control.sock");
+        eventually("its socket is there", || std::os::unix::net::UnixStream::connect(&control).is_ok());
+        for label in HOSTILE {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.connect(free).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.send(&query(&format!("{label}.example.org"), Rtype::A, 1)).unwrap();
+            socket.recv(&mut [0; 1500]).unwrap();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let log = std::fs::read(&out).unwrap();
+        assert_harmless(format, &log);
+        let text = String::from_utf8(log).unwrap();
+        assert!(text.contains("example.org"), "names are logged at this level, or the test shows nothing: {text}");
+        assert!(
+            !text.lines().any(|line| line.starts_with("b level=error") || line.starts_with("truename_cache")),
+            "{text}"
+        );
+        if format == "json" {
+            for line in text.lines() {
+                serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn in_what_commands_print() {
+    let (_fake, daemon) = asked("");
+    let (control, stats) = (control_socket(&daemon), stats_socket(&daemon));
+    for (socket, args) in [
+        (&control, &["cache", "list", "--limit", "1000"][..]),
+        (&control, &["cache", "list", "--json"]),
+        (&stats, &["status"]),
+        (&stats, &["stats"]),
+    ] {
+        let text = said(&[args, &["--socket", socket.to_str().unwrap()]].concat());
+        assert_harmless(&args.join(" "), &text);
+    }
+    let list = String::from_utf8(said(&["cache", "list", "--socket", control.to_str().unwrap()])).unwrap();
+    assert_eq!(list.lines().count(), HOSTILE.len() + 1, "a line each: {list}");
+    let server = format!("@{}", daemon.address);
+    for label in HOSTILE {
+        let name = format!("{label}.example.org");
+        for more in [&[][..], &["--json"], &["--short"]] {
+            let text = said(&[&["query", &name, &server], more].concat());
+            assert_harmless(&format!("query {more:?}"), &text);
+            assert!(String::from_utf8(text).unwrap().contains("192.0.2.1"), "{name}");
+        }
+        let config = daemon.config_path();
+        let trace = ["query", &name, "--trace", "--config", config.to_str().unwrap()];
+        assert_harmless("query --trace", &said(&trace));
+    }
+}
+
+#[test]
+fn in_answers_that_hold_hostile_data_and_reasons() {
+    // A TXT record with all of it in raw form, and a reason in an extended error (RFC 8914).
+    const RAW: &[u8] = b"\x1b[2J\r\nevil \xe2\x80\xae\xff\x00\"";
+    let txt = |query: &[u8], _tcp: bool| {
+        let text = [&[u8::try_from(RAW.len()).unwrap()][..], RAW].concat();
+        let record = Record { owner: qname_of(query), rtype: Rtype::TXT, class: 1, ttl: 60, rdata: text.into() };
+        vec![answer_with(query, &[record])]
+    };
+    let reason = |query: &[u8], _tcp: bool| {
+        let mut message = answer_with(query, &[]);
+        message[3] = message[3] & 0xf0 | 2;
+        let data = [&[0, 22][..], b"\x1b[31mevil\xe2\x80\xaegnp.exe\r\nx"].concat();
+        let length = u16::try_from(data.len()).unwrap();
+        let option = [&[0, 15][..], &length.to_be_bytes(), &data].concat();
+        let opt = [&[0, 0, 41, 4, 208, 0, 0, 0, 0][..], &u16::try_from(option.len()).unwrap().to_be_bytes(), &option]
+            .concat();
+        message[11] = 1;
+        message.extend_from_slice(&opt);
+        vec![message]
+    };
+    let fake = Fake::address([192, 0, 2, 1])
+        .with("txt.example.org", Habit::Custom(txt))
+        .with("failed.example.org", Habit::Custom(reason));
+    let daemon = start(&forward_to(&[fake.address]));
+    let (server, direct) = (format!("@{}", daemon.address), format!("@{}", fake.address));
+    for at in [&server, &direct] {
+        for more in [&[][..], &["--json"], &["--short"]] {
+            let text = said(&[&["query", "txt.example.org", "TXT", at], more].concat());
+            assert_harmless("TXT", &text);
+            assert!(String::from_utf8(text).unwrap().contains("evil"));
+            assert_harmless("EDE", &said(&[&["query", "failed.example.org", at], more].concat()));
+        }
+    }
+    let answer = get(&control_socket(&daemon), "/query?name=failed.example.org");
+    assert_harmless("/query", answer.body.as_bytes());
+    assert!(answer.body.contains("evil"), "the reason is handed on: {}", answer.body);
+    // What goes to clients of ours holds the record's octets, and no reason that harms.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(daemon.address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = [0; 1500];
+    socket.send(&query("txt.example.org", Rtype::TXT, 5)).unwrap();
+    let len = socket.recv(&mut buffer).unwrap();
+    let view = Message::parse(&buffer[..len]).unwrap();
+    assert_eq!(view.count(Section::Answer), 1);
+    socket.send(&query("failed.example.org", Rtype::A, 6)).unwrap();
+    let len = socket.recv(&mut buffer).unwrap();
+    assert!(!buffer[..len].contains(&0x1b), "{:?}", &buffer[..len]);
+}

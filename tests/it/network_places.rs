@@ -1,0 +1,119 @@
+//! Networks that are told apart, and changes that concern none of our ways: the real binary on a made-up machine.
+
+use crate::control::stats_socket;
+use crate::support::daemon::Daemon;
+use crate::support::encrypted::{ADDRESS, NAME, Pki, installed};
+use crate::support::eventually;
+use crate::support::far::{FAR, Far, SERVER};
+use crate::support::http::get;
+use crate::support::machine::Machine;
+
+/// Where the daemon under test listens on its machine.
+const US: &str = "127.0.0.1:53";
+const CHANGED: &str = "the network has changed";
+
+/// Asks from the machine; returns over which transports the daemon asked for that.
+fn asked_over(machine: &Machine, daemon: &Daemon, name: &str) -> Vec<String> {
+    let sends = || -> Vec<String> {
+        let events = daemon.events("exchange").into_iter().filter(|fields| fields["event"] == "send");
+        events.map(|fields| fields["decision"].as_str().unwrap().replace("ask over ", "")).collect()
+    };
+    let before = sends().len();
+    let answer = machine.ask(US, name);
+    assert_eq!(answer["answer"][0]["data"], ADDRESS.to_string(), "{name}: {answer}");
+    eventually("the log is written", || sends().len() > before);
+    sends()[before..].to_vec()
+}
+
+/// Returns the network that the daemon thinks it is on since its last change, when there were more than so many.
+fn network(daemon: &Daemon, changes: usize) -> u64 {
+    eventually("the change is noticed", || daemon.events(CHANGED).len() > changes);
+    daemon.events(CHANGED).last().unwrap()["network"].as_u64().unwrap()
+}
+
+fn counter(daemon: &Daemon, name: &str) -> u64 {
+    let metrics = get(&stats_socket(daemon), "/metrics").body;
+    let line = metrics.lines().find(|line| line.starts_with(&format!("truename_{name} ")));
+    line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or_else(|| panic!("{name}: {metrics}"))
+}
+
+#[test]
+fn on_return_to_a_network_the_rung_that_worked_there_is_asked_at_once() {
+    let pki = Pki::new();
+    let identity = pki.server();
+    let Some(machine) = Machine::make(&[]) else { return };
+    let far = Far::make(&machine);
+    let (Some(_unbound), Some(_)) = (far.unbound(&identity), installed("nft", &["/usr/sbin/nft"])) else { return };
+    // The first network lets no encrypted connection out, the second does.
+    far.run(
+        "nft add table ip f; nft 'add chain ip f in { type filter hook input priority 0; }'; \
+         nft 'add rule ip f in iif far0 tcp dport { 443, 853 } drop'",
+    );
+    let config = format!(
+        "[upstream.g]\nservers = [{{ address = \"{SERVER}#{NAME}\", rungs = [\"https\", \"tls\", \"tcp\"] }}]\n\
+         ca_file = \"{}\"\n[default]\nupstream = \"g\"\n[hosts]\nfiles = []\n[server]\nworkers = 1\n[log]\nlevel = \"debug\"\n",
+        pki.ca_file().display()
+    );
+    far.plug_in(0);
+    let daemon = machine.daemon(&config, &[US]);
+    assert_eq!(asked_over(&machine, &daemon, "a.example.org"), ["DoH", "DoT", "TCP"]);
+    let mut seen = Vec::new();
+    for (round, (cable, rung)) in [(1, "DoH"), (0, "TCP"), (1, "DoH"), (0, "TCP")].into_iter().enumerate() {
+        let changes = daemon.events(CHANGED).len();
+        far.plug_in(cable);
+        seen.push(network(&daemon, changes));
+        assert_eq!(asked_over(&machine, &daemon, &format!("b{round}.example.org"))[0], rung, "round {round}");
+        let over = asked_over(&machine, &daemon, &format!("c{round}.example.org"));
+        // Higher rungs are tried along now and then.
+        assert_eq!(over[0], rung, "round {round}: {over:?}");
+    }
+    assert!(seen[0] != seen[1] && seen[0] == seen[2] && seen[1] == seen[3] && !seen.contains(&0), "{seen:?}");
+    daemon.assert_no_panic();
+}
+
+#[test]
+fn bridges_and_links_of_containers_are_no_other_network_and_a_default_route_is() {
+    let pki = Pki::new();
+    let identity = pki.server();
+    let Some(machine) = Machine::make(&[]) else { return };
+    let far = Far::make(&machine);
+    let Some(_unbound) = far.unbound(&identity) else { return };
+    machine.run(&format!(
+        "ip link set near0 up; ip address add 10.77.0.2/24 dev near0; ip route add default via {}",
+        FAR[0]
+    ));
+    let config = format!(
+        "[upstream.g]\nservers = [\"tls://{SERVER}#{NAME}\"]\nca_file = \"{}\"\n[default]\nupstream = \"g\"\n\
+         [hosts]\nfiles = []\n[server]\nworkers = 1\n",
+        pki.ca_file().display()
+    );
+    let daemon = machine.daemon(&config, &[US]);
+    let ask = |name: &str| {
+        let answer = machine.ask(US, name);
+        assert_eq!(answer["answer"][0]["data"], ADDRESS.to_string(), "{name}: {answer}");
+    };
+    ask("a.example.org");
+    eventually("the socket is there", || stats_socket(&daemon).exists());
+    for round in 0..3 {
+        machine.run(
+            "ip link add docker0 type bridge; ip address add 172.17.0.1/16 dev docker0; ip link set docker0 up; \
+             ip link add veth0 type veth peer name inner0; ip link set veth0 master docker0; \
+             ip address add 172.17.0.2/16 dev inner0; ip link set veth0 up; ip link set inner0 up; \
+             ip route add 10.244.1.0/24 via 172.17.0.2",
+        );
+        eventually("it is noticed", || counter(&daemon, "network_events_elsewhere_total") >= 4 * (2 * round + 1));
+        machine.run("ip link del veth0; ip link del docker0");
+        eventually("it is noticed", || counter(&daemon, "network_events_elsewhere_total") >= 4 * (2 * round + 2));
+        ask(&format!("b{round}.example.org"));
+    }
+    assert_eq!(daemon.events(CHANGED), Vec::<serde_json::Value>::new());
+    let suspects = || counter(&daemon, "upstream_suspect_connections_total");
+    assert_eq!((suspects(), counter(&daemon, "network_changes_total")), (0, 0));
+    // Another cable, and the default route over it.
+    machine.run("ip link set near1 up; ip address add 10.78.0.2/24 dev near1");
+    machine.run(&format!("ip route replace default via {}", FAR[1]));
+    eventually("the change is noticed", || daemon.events(CHANGED).len() == 1);
+    ask("c.example.org");
+    eventually("the connection is suspect", || suspects() == 1);
+    daemon.assert_no_panic();
+}
