@@ -218,7 +218,7 @@ fn folder_of(path: &str) -> &str {
 
 /// The stage a file of `pipeline/` belongs to; `pipeline/mod.rs` and what it works by belong to none.
 fn stage_of(path: &str) -> Option<&str> {
-    let no_stage = ["mod.rs", "state.rs", "keep.rs", "refresh.rs", "text.rs"];
+    let no_stage = ["mod.rs", "fast.rs", "state.rs", "keep.rs", "refresh.rs", "text.rs"];
     let rest = path.strip_prefix("pipeline/").filter(|rest| !no_stage.contains(rest) && !rest.starts_with("judge/"))?;
     Some(rest.split('/').next().unwrap_or(rest).trim_end_matches(".rs"))
 }
