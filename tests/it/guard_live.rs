@@ -146,11 +146,13 @@ fn lawful_differences_raise_no_alarm_and_keep_their_near_answers() {
         .with("near.example.org", Habit::Address([93, 184, 216, 77].into(), 60))
         .with("rotates.example.org", Habit::Records(many(&[1, 2, 3])))
         .with("cdn.example.org", Habit::Alias("a.cdn.example", [151, 101, 1, 1].into()))
+        .with("a.cdn.example", Habit::Address([151, 101, 1, 1].into(), 60))
         .with("v4.example.org", Habit::Address(truth.into(), 60));
     let slow = |habit| Habit::Slow(std::time::Duration::from_millis(40), Box::new(habit));
     let witness = Fake::start(slow(Habit::Address(truth.into(), 300)))
         .with("rotates.example.org", slow(Habit::Records(many(&[3, 4, 5]))))
-        .with("cdn.example.org", slow(Habit::Alias("b.cdn.example", [151, 101, 1, 9].into())));
+        .with("cdn.example.org", slow(Habit::Alias("b.cdn.example", [151, 101, 1, 9].into())))
+        .with("a.cdn.example", slow(Habit::Address([151, 101, 1, 9].into(), 60)));
     let daemon = Daemon::start(&guarded(&[isp.address], &[witness.address], "enforce"));
     for (asked, expected) in [
         ("same", vec![[93, 184, 216, 34]]),
@@ -165,12 +167,13 @@ fn lawful_differences_raise_no_alarm_and_keep_their_near_answers() {
     // No address of one family is ordinary, from either side.
     let none = ask_type(daemon.address, "v4.example.org", Rtype::AAAA);
     assert_eq!((none.rcode(), none.answers().len(), none.ede()), (Rcode::NOERROR, 0, None));
+    // The alias leads out of the route, and what it leads to is judged too.
     eventually("all are judged", || {
         ["consistent", "benign_divergent"]
             .map(|verdict| counter(&daemon, &format!("guard_{verdict}_total")))
             .iter()
             .sum::<u64>()
-            == 5
+            == 6
     });
     assert_eq!(incidents(&daemon), Vec::<Value>::new());
 }
