@@ -72,6 +72,39 @@ fn on_return_to_a_network_the_rung_that_worked_there_is_asked_at_once() {
 }
 
 #[test]
+fn another_router_of_the_same_address_is_another_network_as_soon_as_its_hardware_shows() {
+    const SHOWN: &str = "the hardware address of the router has shown";
+    const OTHER: &str = "the network is another one than it seemed";
+    let pki = Pki::new();
+    let identity = pki.server();
+    let Some(machine) = Machine::make(&[]) else { return };
+    let far = Far::make(&machine);
+    let Some(_unbound) = far.unbound(&identity) else { return };
+    let config = format!(
+        "[upstream.g]\nservers = [\"tcp://{SERVER}\"]\n[default]\nupstream = \"g\"\n[hosts]\nfiles = []\n\
+         [server]\nworkers = 1\n[log]\nlevel = \"debug\"\n"
+    );
+    let daemon = machine.daemon(&config, &[US]);
+    // The cable leads from one to the other and back.
+    let [home, office] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
+    let mut seen = Vec::new();
+    for (round, hardware) in [home, office, home, office].into_iter().enumerate() {
+        machine.run("ip link set near0 down");
+        far.run(&format!("ip link set far0 address {hardware}"));
+        let (changes, shown) = (daemon.events(CHANGED).len(), daemon.events(SHOWN).len());
+        far.plug_in(0);
+        network(&daemon, changes);
+        asked_over(&machine, &daemon, &format!("a{round}.example.org"));
+        // Until something was sent there, it is taken for the one before.
+        eventually("it shows", || daemon.events(SHOWN).len() > shown);
+        seen.push(daemon.events(SHOWN).last().unwrap()["network"].as_u64().unwrap());
+    }
+    assert!(seen[0] != 0 && seen[0] != seen[1] && seen[0] == seen[2] && seen[1] == seen[3], "{seen:?}");
+    eventually("the upstreams are told", || daemon.events(OTHER).len() == 3);
+    daemon.assert_no_panic();
+}
+
+#[test]
 fn bridges_and_links_of_containers_are_no_other_network_and_a_default_route_is() {
     let pki = Pki::new();
     let identity = pki.server();
