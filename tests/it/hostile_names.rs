@@ -73,7 +73,8 @@ fn in_documents_of_the_sockets() {
     for label in HOSTILE {
         let name = format!("{label}.example.org");
         let escaped: String = name.bytes().map(|octet| format!("%{octet:02x}")).collect();
-        for target in [format!("/query?name={escaped}"), format!("/cache/{escaped}"), format!("/cache?match={escaped}")]
+        for target in
+            ["/query?name=", "/explain?name=", "/cache/", "/cache?match="].map(|path| format!("{path}{escaped}"))
         {
             let response = get(&control, &target);
             assert_eq!(response.status, 200, "{target}: {}", response.body);
@@ -204,6 +205,11 @@ fn in_what_commands_print() {
         let config = daemon.config_path();
         let trace = ["query", &name, "--trace", "--config", config.to_str().unwrap()];
         assert_harmless("query --trace", &said(&trace));
+        for more in [&[][..], &["--json"]] {
+            let text = said(&[&["explain", &name, "--socket", control.to_str().unwrap()], more].concat());
+            assert_harmless(&format!("explain {more:?}"), &text);
+            assert!(String::from_utf8(text).unwrap().contains("192.0.2.1"), "{name}");
+        }
     }
 }
 
