@@ -236,8 +236,9 @@ impl Daemon<'_> {
             self.look_around("the network has changed");
             return;
         }
-        // It may show late that it is another one than it seemed.
-        state.upstreams.network_is(place);
+        if state.upstreams.network_is(place) {
+            tracing::debug!(network = place.0, "the network is another one than it seemed");
+        }
         if elsewhere > 0 {
             tracing::debug!(elsewhere, "a part of this machine's network has changed that no upstream is reached by");
             self.follow_machine("a part of the network has changed");

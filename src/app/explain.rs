@@ -82,12 +82,20 @@ pub(super) async fn explain(pipeline: &Pipeline, what: Explain) -> Value {
     }
     document["route"] = stage(Stage::Route).map(|said| route(&state, &query, said)).into();
     document["upstreams"] = asked.trace.replies().iter().map(|seen| candidate(&state, seen)).collect();
+    let failed = asked.trace.steps().iter().filter(|step| step.stage == Stage::Exchange && is_failure(&step.decided));
+    document["failures"] =
+        failed.map(|step| json!({ "about": step.saw, "what": step.decided, "because": step.because })).collect();
     let judged = asked.trace.steps().iter().filter(|step| step.stage == Stage::Guard);
     document["guard"] = judged
         .map(|step| json!({ "decided": step.decided, "evidence": evidence(&step.because), "about": step.saw }))
         .collect();
     document["ttl"] = ttls(&asked).into();
     document
+}
+
+/// Tells whether the exchange speaks of something that did not go well.
+fn is_failure(decided: &str) -> bool {
+    ["no answer", "not an answer", "cannot be reached", "not asked"].contains(&decided)
 }
 
 /// Makes the question as its client would ask it.

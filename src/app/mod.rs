@@ -5,6 +5,7 @@
 
 mod build;
 mod daemon;
+mod demo;
 mod explain;
 mod incidents;
 mod inside;
@@ -25,6 +26,7 @@ mod watchdog;
 
 pub use build::{Checked, check, effective};
 pub use daemon::run;
+pub use demo::demo;
 pub use explain::{Explain, explain_ourselves};
 pub use once::{Asked, Whom, as_json, ask_ourselves, ask_upstream};
 pub use upstreams::{Findings, Member, Test, Tested, list_upstreams, test_upstreams};

@@ -55,6 +55,11 @@ Exit status: 0 an answer with records, 1 NXDOMAIN, NODATA, an error code or no a
     /// Say why an answer is what it is: view, cache, zone, route, every reply, verdict, TTLs
     #[command(after_help = inside::EXPLAIN_HELP)]
     Explain(ExplainArguments),
+    /// Start honest, lying, empty and dead resolvers on loopback, and show what becomes of what they say
+    #[command(after_help = "It needs no root, no network and no configuration, and takes a few seconds.
+
+Exit status: 0 when it ran.")]
+    Demo(DemoArguments),
     /// Show in one screen how the running daemon is
     #[command(after_help = inside::STATUS_HELP)]
     Status(ReadArguments),
@@ -178,6 +183,14 @@ pub(super) struct QueryArguments {
     /// The configuration to answer by; without it what `truename run` would read
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+}
+
+/// `truename demo`.
+#[derive(Debug, Args)]
+pub(super) struct DemoArguments {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// `truename upstreams`.

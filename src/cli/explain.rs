@@ -113,6 +113,9 @@ fn shown(document: &Value) -> String {
         let said = format!("{how}: {} {}", text(seen, "rcode"), data.join(" "));
         row("reply", text(seen, "upstream"), said.trim_end());
     }
+    for failed in items(document, "failures") {
+        row("failed", text(failed, "about"), &format!("{}: {}", text(failed, "what"), text(failed, "because")));
+    }
     for judged in items(document, "guard") {
         row("verdict", text(judged, "decided"), "");
         for sign in items(judged, "evidence") {

@@ -5,6 +5,7 @@ mod cache;
 mod check;
 mod config;
 mod daemon;
+mod demo;
 mod exit;
 mod explain;
 mod figures;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
         // Its statuses are those of Nagios, whatever happens.
         Command::MonitorCheck(arguments) => return monitor::run(&arguments),
         Command::Upstreams(arguments) => upstreams::run(arguments.what.as_ref()),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Guard(arguments) => guard::run(&arguments),
         Command::Incidents(arguments) => incidents::run(&arguments),

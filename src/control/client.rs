@@ -78,6 +78,29 @@ pub async fn lines(socket: &Path, target: &str) -> Result<Lines, ClientError> {
     Ok(Lines { body: response.into_body(), rest: BytesMut::new(), _driver: driver })
 }
 
+/// Does the same for who has no runtime: hands out line by line, until the daemon or `take` ends it; empty lines are left out.
+///
+/// # Errors
+/// As [`ask`].
+pub fn follow(
+    socket: &Path,
+    target: &str,
+    mut take: impl FnMut(&str) -> io::Result<()>,
+) -> Result<io::Result<()>, ClientError> {
+    let broken = |error: io::Error| ClientError::Broken(error.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(broken)?;
+    runtime.block_on(async {
+        let mut lines = lines(socket, target).await?;
+        while let Some(line) = lines.next().await? {
+            let line = String::from_utf8_lossy(&line);
+            if let Err(error) = if line.is_empty() { Ok(()) } else { take(&line) } {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    })
+}
+
 /// The lines of an answer as they come.
 #[derive(Debug)]
 pub struct Lines {
@@ -207,6 +230,25 @@ mod tests {
         assert_eq!(lines.next().await.unwrap().unwrap(), "");
         // Half a line at the end is none.
         assert_eq!(lines.next().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn who_follows_gets_lines_until_it_wants_no_more() {
+        let (folder, _lines) = answering(Vec::new()).await;
+        let path = folder.path().join("again");
+        let listener = UnixListener::bind(&path).unwrap();
+        let followed = tokio::task::spawn_blocking(move || {
+            let mut taken = Vec::new();
+            let ended = follow(&path, "/x", |line| {
+                taken.push(line.to_owned());
+                if line == "b" { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+            });
+            (ended.unwrap().unwrap_err().kind(), taken)
+        });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\na\n\nb\nc\n").await.unwrap();
+        assert_eq!(followed.await.unwrap(), (io::ErrorKind::BrokenPipe, vec!["a".to_owned(), "b".to_owned()]));
     }
 
     #[tokio::test]

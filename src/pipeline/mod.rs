@@ -660,7 +660,8 @@ impl Pipeline {
             ),
             Err(failure) => (key_text(question), "no answer".to_owned(), failure.summary.clone()),
         });
-        if let Ok(reply) = &result {
+        // What is no answer tells something too.
+        if let Some(reply) = result.as_ref().map_or_else(|failure| failure.best.as_ref(), Some) {
             work.trace.reply(|| Seen {
                 upstream: reply.server.to_string(),
                 transport: reply.transport.to_string(),

@@ -292,11 +292,14 @@ impl Upstreams {
         self.0.forget_network(place);
     }
 
-    /// Tells which network the machine is on, when that shows later than the change. Connections are not suspect for that.
-    pub fn network_is(&self, place: PlaceId) {
-        if self.0.groups.here().place() != place {
+    /// Tells which network the machine is on, when that shows later than the change; returns whether it is another one than
+    /// it seemed. Connections are not suspect for that.
+    pub fn network_is(&self, place: PlaceId) -> bool {
+        let is_other = self.0.groups.here().place() != place;
+        if is_other {
             self.0.groups.moved_to(place, self.0.clock.now());
         }
+        is_other
     }
 
     /// Waits until a question has shown that the machine had slept, and returns for how long. All that

@@ -136,6 +136,117 @@ fn every_kind_of_lie_is_found_replaced_and_recorded() {
 }
 
 #[test]
+fn lawful_differences_raise_no_alarm_and_keep_their_near_answers() {
+    let name = |text: &str| Name::parse(text).unwrap();
+    let truth = [93, 184, 216, 34];
+    let many = |last: &[u8]| -> Vec<Record> {
+        last.iter().map(|last| a(&name("rotates.example.org"), [93, 184, 216, *last].into(), 60)).collect()
+    };
+    let isp = Fake::start(Habit::Address(truth.into(), 60))
+        .with("near.example.org", Habit::Address([93, 184, 216, 77].into(), 60))
+        .with("rotates.example.org", Habit::Records(many(&[1, 2, 3])))
+        .with("cdn.example.org", Habit::Alias("a.cdn.example", [151, 101, 1, 1].into()))
+        .with("a.cdn.example", Habit::Address([151, 101, 1, 1].into(), 60))
+        .with("v4.example.org", Habit::Address(truth.into(), 60));
+    let slow = |habit| Habit::Slow(std::time::Duration::from_millis(40), Box::new(habit));
+    let witness = Fake::start(slow(Habit::Address(truth.into(), 300)))
+        .with("rotates.example.org", slow(Habit::Records(many(&[3, 4, 5]))))
+        .with("cdn.example.org", slow(Habit::Alias("b.cdn.example", [151, 101, 1, 9].into())))
+        .with("a.cdn.example", slow(Habit::Address([151, 101, 1, 9].into(), 60)));
+    let daemon = Daemon::start(&guarded(&[isp.address], &[witness.address], "enforce"));
+    for (asked, expected) in [
+        ("same", vec![[93, 184, 216, 34]]),
+        ("near", vec![[93, 184, 216, 77]]),
+        ("rotates", vec![[93, 184, 216, 1], [93, 184, 216, 2], [93, 184, 216, 3]]),
+        ("cdn", vec![[151, 101, 1, 1]]),
+    ] {
+        let answer = ask(daemon.address, &format!("{asked}.example.org"));
+        let expected: Vec<String> = expected.into_iter().map(text).collect();
+        assert_eq!((answer.addresses(), answer.ede()), (expected, None), "{asked}");
+    }
+    // No address of one family is ordinary, from either side.
+    let none = ask_type(daemon.address, "v4.example.org", Rtype::AAAA);
+    assert_eq!((none.rcode(), none.answers().len(), none.ede()), (Rcode::NOERROR, 0, None));
+    // The alias leads out of the route, and what it leads to is judged too.
+    eventually("all are judged", || {
+        ["consistent", "benign_divergent"]
+            .map(|verdict| counter(&daemon, &format!("guard_{verdict}_total")))
+            .iter()
+            .sum::<u64>()
+            == 6
+    });
+    assert_eq!(incidents(&daemon), Vec::<Value>::new());
+}
+
+#[test]
+fn an_answer_that_alternates_between_true_and_forged_never_goes_out_forged() {
+    let isp = Fake::address(TRUE);
+    let witness = Fake::start(Habit::Address(TRUE.into(), 300));
+    let daemon = Daemon::start(&guarded(&[isp.address], &[witness.address], "enforce"));
+    for n in 0..40_u8 {
+        // One clean answer whitelists nothing: not the name, and not the server.
+        let lies = n % 2 == 1;
+        isp.becomes(Habit::Address(if lies { FORGED.into() } else { TRUE.into() }, 0));
+        assert_eq!(ask(daemon.address, "www.example.org").addresses(), [text(TRUE)], "{n}");
+        flush(&daemon);
+    }
+}
+
+fn flush(daemon: &Daemon) {
+    assert_eq!(ask_http(&control_socket(daemon), "DELETE", "/cache?match=*", "", "").status, 200);
+}
+
+#[test]
+fn a_filter_that_says_so_is_no_attack_and_its_answer_is_not_what_goes_out() {
+    fn filtered(query: &[u8], _: bool) -> Vec<Vec<u8>> {
+        let mut reply = answer_with(query, &[a(&qname_of(query), [31, 13, 94, 10].into(), 300)]);
+        // OPT with EDE 17 (Filtered).
+        reply[11] = 1;
+        reply.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 6, 0, 15, 0, 2, 0, 17]);
+        vec![reply]
+    }
+    let (isp, witness) = (Fake::start(Habit::Custom(filtered)), Fake::start(Habit::Address(TRUE.into(), 300)));
+    let daemon = Daemon::start(&guarded(&[isp.address], &[witness.address], "enforce"));
+    assert_eq!(ask(daemon.address, "www.example.org").addresses(), [text(TRUE)]);
+    eventually("it is judged", || counter(&daemon, "guard_undecidable_total") == 1);
+    assert_eq!(incidents(&daemon), Vec::<Value>::new());
+}
+
+#[test]
+fn names_of_zones_and_private_routes_are_never_told_to_a_reference() {
+    let (isp, witness) = (Fake::address(TRUE), Fake::address(TRUE));
+    let config = guarded(&[isp.address], &[witness.address], "enforce").replace("private = false\n", "");
+    let zone = "[[zone]]\nname = \"lab.example\"\nrecords = [{ name = \"git\", type = \"A\", value = \"10.0.0.7\" }]\n";
+    let config = config.replace("[default]\n", "[default]\nguard = \"enforce\"\n");
+    let daemon = Daemon::start(&format!("{zone}{config}"));
+    assert_eq!(ask(daemon.address, "git.lab.example").addresses(), ["10.0.0.7"]);
+    assert_eq!(ask(daemon.address, "none.lab.example").rcode(), Rcode::NXDOMAIN);
+    for n in 0..20 {
+        ask(daemon.address, &format!("n{n}.example.org"));
+    }
+    assert_eq!(isp.asked().len(), 20, "its route is private by its server's address");
+    assert_eq!(witness.asked().len(), 0);
+    ask(daemon.address, "www.example.net");
+    eventually("names of the default are judged", || witness.count("www.example.net") > 0);
+}
+
+#[test]
+fn when_the_references_come_back_what_was_doubted_is_mended() {
+    let isp = Fake::address([31, 13, 94, 11]);
+    let witness =
+        Fake::start(Habit::Slow(std::time::Duration::from_millis(600), Box::new(Habit::Address(TRUE.into(), 300))));
+    let config = guarded(&[isp.address], &[witness.address], "enforce").replace("2s", "100ms");
+    let daemon = Daemon::start(&config);
+    let doubted = ask(daemon.address, "www.example.org");
+    assert_eq!((doubted.addresses(), doubted.ede()), (vec!["31.13.94.11".to_owned()], Some(0)));
+    assert!(doubted.answers()[0].ttl <= 30);
+    eventually("the late trusted answer takes its place", || {
+        ask(daemon.address, "www.example.org").addresses() == [text(TRUE)]
+    });
+    assert_eq!(isp.count("www.example.org"), 1);
+}
+
+#[test]
 fn watching_records_what_would_not_have_stood_and_changes_nothing() {
     let isp = Fake::start(Habit::Address([10, 10, 34, 34].into(), 300));
     let witness =

@@ -6,6 +6,7 @@ use crate::support::daemon::{Daemon, binary, forward_to};
 use crate::support::eventually;
 use crate::support::fake::{Fake, Habit, answer_with, qname_of};
 use crate::support::http::get;
+use std::io::{Read, Write};
 use std::net::UdpSocket;
 use truename::dns::wire::{Message, Section};
 use truename::dns::{Record, Rtype};
@@ -72,7 +73,8 @@ fn in_documents_of_the_sockets() {
     for label in HOSTILE {
         let name = format!("{label}.example.org");
         let escaped: String = name.bytes().map(|octet| format!("%{octet:02x}")).collect();
-        for target in [format!("/query?name={escaped}"), format!("/cache/{escaped}"), format!("/cache?match={escaped}")]
+        for target in
+            ["/query?name=", "/explain?name=", "/cache/", "/cache?match="].map(|path| format!("{path}{escaped}"))
         {
             let response = get(&control, &target);
             assert_eq!(response.status, 200, "{target}: {}", response.body);
@@ -82,6 +84,44 @@ fn in_documents_of_the_sockets() {
     }
     for path in ["/stats", "/upstreams", "/zones", "/routes", "/views", "/lists"] {
         assert_harmless(path, get(&control, path).body.as_bytes());
+    }
+}
+
+#[test]
+fn in_the_log_of_questions() {
+    let (_fake, daemon) = asked("");
+    let control = control_socket(&daemon);
+    if !get(&control, "/openapi.json").json()["paths"]["/queries"].is_object() {
+        return;
+    }
+    let queries = get(&control, "/queries?limit=1000");
+    assert_harmless("/queries", queries.body.as_bytes());
+    assert_eq!(queries.json()["queries"].as_array().unwrap().len(), HOSTILE.len());
+    // One that follows gets a line for each, however it is written.
+    for accept in ["application/x-ndjson", "text/event-stream"] {
+        let mut stream = crate::support::http::open(&control);
+        write!(stream, "GET /queries?follow=1&limit=100 HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n").unwrap();
+        let mut told = Vec::new();
+        let mut buffer = [0; 4096];
+        while told.windows(12).filter(|some| some == b"example.org.").count() < HOSTILE.len() {
+            let len = stream.read(&mut buffer).unwrap();
+            assert!(len > 0, "{}", String::from_utf8_lossy(&told));
+            told.extend_from_slice(&buffer[..len]);
+        }
+        // Lines of HTTP end in both; nothing else is there that a terminal obeys.
+        let told = String::from_utf8(told).unwrap().replace("\r\n", "\n");
+        assert_harmless(accept, told.as_bytes());
+        let (_, lines) = told.split_once("\n\n").unwrap();
+        let lines = lines
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("data: ").unwrap_or(line)).filter(|line| line.starts_with('{')));
+        let names: Vec<serde_json::Value> = lines.filter_map(|line| serde_json::from_str(line).ok()).collect();
+        assert_eq!(names.len(), HOSTILE.len(), "each is one line and well formed: {told}");
+    }
+    for args in [&["log"][..], &["log", "--json"]] {
+        let text = said(&[args, &["--socket", control.to_str().unwrap()]].concat());
+        assert_harmless(&args.join(" "), &text);
+        assert_eq!(String::from_utf8(text).unwrap().matches("example.org.").count(), HOSTILE.len());
     }
 }
 
@@ -165,6 +205,11 @@ fn in_what_commands_print() {
         let config = daemon.config_path();
         let trace = ["query", &name, "--trace", "--config", config.to_str().unwrap()];
         assert_harmless("query --trace", &said(&trace));
+        for more in [&[][..], &["--json"]] {
+            let text = said(&[&["explain", &name, "--socket", control.to_str().unwrap()], more].concat());
+            assert_harmless(&format!("explain {more:?}"), &text);
+            assert!(String::from_utf8(text).unwrap().contains("192.0.2.1"), "{name}");
+        }
     }
 }
 

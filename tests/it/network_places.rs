@@ -31,6 +31,13 @@ fn network(daemon: &Daemon, changes: usize) -> u64 {
     daemon.events(CHANGED).last().unwrap()["network"].as_u64().unwrap()
 }
 
+/// Returns the network that the daemon has last named in its log.
+fn last_network(daemon: &Daemon) -> u64 {
+    let log = daemon.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines.filter_map(|line| line["fields"]["network"].as_u64()).next_back().unwrap_or(0)
+}
+
 fn counter(daemon: &Daemon, name: &str) -> u64 {
     let metrics = get(&stats_socket(daemon), "/metrics").body;
     let line = metrics.lines().find(|line| line.starts_with(&format!("truename_{name} ")));
@@ -68,6 +75,43 @@ fn on_return_to_a_network_the_rung_that_worked_there_is_asked_at_once() {
         assert_eq!(over[0], rung, "round {round}: {over:?}");
     }
     assert!(seen[0] != seen[1] && seen[0] == seen[2] && seen[1] == seen[3] && !seen.contains(&0), "{seen:?}");
+    daemon.assert_no_panic();
+}
+
+#[test]
+fn another_router_of_the_same_address_is_another_network_as_soon_as_its_hardware_shows() {
+    let pki = Pki::new();
+    let identity = pki.server();
+    let Some(machine) = Machine::make(&[]) else { return };
+    let far = Far::make(&machine);
+    let Some(_unbound) = far.unbound(&identity) else { return };
+    let config = format!(
+        "[upstream.g]\nservers = [\"tcp://{SERVER}\"]\n[default]\nupstream = \"g\"\n[hosts]\nfiles = []\n\
+         [server]\nworkers = 1\n[log]\nlevel = \"debug\"\n"
+    );
+    let daemon = machine.daemon(&config, &[US]);
+    // The cable leads from one to the other and back.
+    let [home, office] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
+    let mut seen: Vec<u64> = Vec::new();
+    for (round, hardware) in [home, office, home, office].into_iter().enumerate() {
+        machine.run("ip link set near0 down");
+        far.run(&format!("ip link set far0 address {hardware}"));
+        far.plug_in(0);
+        network(&daemon, daemon.events(CHANGED).len().saturating_sub(1));
+        asked_over(&machine, &daemon, &format!("a{round}.example.org"));
+        // Until something was sent there, it is taken for the one before.
+        match round {
+            0 => {
+                let changes = daemon.events(CHANGED).len();
+                machine.run("ip address add 192.0.2.77/32 dev near0");
+                network(&daemon, changes);
+            }
+            1 => eventually("it is another one", || ![0, seen[0]].contains(&last_network(&daemon))),
+            _ => eventually("it is known again", || last_network(&daemon) == seen[round - 2]),
+        }
+        seen.push(last_network(&daemon));
+    }
+    assert!(seen[0] != 0 && seen[0] != seen[1], "{seen:?}");
     daemon.assert_no_panic();
 }
 

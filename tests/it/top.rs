@@ -1,7 +1,7 @@
 //! `truename top` on a real terminal (issue 5).
 
 use crate::control::{control_socket, start, stats_socket};
-use crate::support::client::ask;
+use crate::support::client::{PATIENCE, ask, query};
 use crate::support::daemon::{Daemon, binary, forward_to};
 use crate::support::eventually;
 use crate::support::fake::Fake;
@@ -9,8 +9,10 @@ use crate::support::http::get;
 use crate::support::pty::Pty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use truename::dns::Rtype;
 
 fn top(socket: &Path) -> Command {
     let mut command = binary();
@@ -36,6 +38,11 @@ fn cell(screen: &str, table: &str, row: &str, column: &str) -> Option<String> {
         lines.take_while(|line| !line.is_empty()).find(|line| line.starts_with(row))?.chars().collect();
     let upto: String = line.get(..end.min(line.len()))?.iter().collect();
     upto.split_whitespace().last().map(str::to_owned)
+}
+
+/// Tells whether the daemon under test tells questions.
+fn keeps_questions(daemon: &Daemon) -> bool {
+    get(&control_socket(daemon), "/openapi.json").json()["paths"]["/queries"].is_object()
 }
 
 /// Waits until it has the screen and has drawn.
@@ -180,12 +187,54 @@ fn with_the_socket_for_everybody_it_has_sums_and_says_why_no_questions() {
     let (_fake, daemon) = forwarding();
     let mut pty = Pty::start(&top(&stats_socket(&daemon)), 30, 120);
     drawn(&pty);
-    let keeps_questions = get(&control_socket(&daemon), "/openapi.json").json()["paths"]["/queries"].is_object();
-    let expected = if keeps_questions { "usermod -aG truename" } else { "not kept by this daemon" };
+    let expected = if keeps_questions(&daemon) { "usermod -aG truename" } else { "not kept by this daemon" };
     eventually("it says why", || pty.screen().contains(expected));
     assert!(!pty.screen().contains("www.example.org"), "{}", pty.screen());
     assert!(cell(&pty.screen(), "SOURCE", "forward", "ANSWERS").is_some(), "{}", pty.screen());
     pty.press("q");
+    assert_eq!(ended(&mut pty), Some(0));
+}
+
+#[test]
+fn questions_come_as_they_are_answered_and_names_do_no_harm() {
+    let (fake, daemon) = forwarding();
+    let mut pty = Pty::start(&top(&control_socket(&daemon)), 30, 140);
+    drawn(&pty);
+    if !keeps_questions(&daemon) {
+        eventually("it says so", || pty.screen().contains("not kept by this daemon"));
+        return;
+    }
+    // Those before it are told first.
+    eventually("the last ones are there", || pty.screen().contains("www.example.org."));
+    // What moves a cursor, sets a title, clears, turns, and an 8-bit control character.
+    let hostile = ["\\027[2J\\027]0;owned\\007", "\\155[31m", "\\226\\128\\174x", "a\\013\\010b"];
+    for label in hostile {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(daemon.address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.send(&query(&format!("{label}.example.org"), Rtype::A, 1)).unwrap();
+        socket.recv(&mut [0; 1500]).unwrap();
+    }
+    eventually("each has a line", || {
+        let screen = pty.screen();
+        ["\\027[2J", "\\155[31m", "\\226\\128\\174x", "a\\013\\010b"]
+            .iter()
+            .all(|shown| screen.to_lowercase().contains(&shown.to_lowercase()))
+    });
+    let screen = pty.screen();
+    assert!(screen.starts_with("● truename") && screen.contains("UPSTREAM"), "nothing was wiped: {screen}");
+    let row = screen.lines().find(|line| line.contains("www.example.org.")).unwrap();
+    assert!(
+        row.contains(" forward ") && row.contains(" NOERROR ") && row.contains(&format!("fake/{}", fake.address)),
+        "{row}"
+    );
+    let octets = pty.octets();
+    for harm in [&b"\x1b]0;"[..], b"\x07", "\u{9b}".as_bytes(), "\u{202e}".as_bytes()] {
+        assert!(!octets.windows(harm.len()).any(|some| some == harm), "{harm:?}");
+    }
+    pty.press("/a\\013");
+    eventually("only that one", || !pty.screen().contains("www.example.org.") && pty.screen().contains("a\\013\\010b"));
+    pty.press("\u{3}");
     assert_eq!(ended(&mut pty), Some(0));
 }
 

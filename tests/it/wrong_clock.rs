@@ -189,7 +189,8 @@ async fn while_the_clock_is_wrong_only_time_servers_are_found_in_plain_and_setti
         }
         for command in [["upstreams", "live", "--json"].as_slice(), &["stats", "--json"]] {
             let document: serde_json::Value = serde_json::from_str(&look(command)).unwrap();
-            assert_eq!(document["wrong_clock"]["text"], said, "{command:?}");
+            let text = document["wrong_clock"]["text"].as_str().unwrap();
+            assert!(text.contains("wrong clock here") && text.contains(year), "{command:?}: {text}");
         }
         let words = if days < 0 { ("is not valid yet", "begins") } else { ("has expired", "ended") };
         let warned = daemon.events(&format!("a certificate {} by this clock", words.0));

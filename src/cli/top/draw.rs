@@ -192,7 +192,8 @@ fn troubles(model: &Model) -> Vec<String> {
     let refused =
         config.last_reload.error.as_ref().map(|error| format!("the last reload was refused: {}", visible(error)));
     let silence = model.silence.as_ref().map(|why| format!("{}; shown is what it said last", visible(why)));
-    [silence, paused, refused].into_iter().flatten().collect()
+    let clock = model.report.wrong_clock.as_ref().map(|clock| visible(&clock.text));
+    [silence, paused, refused, clock].into_iter().flatten().collect()
 }
 
 fn sources(model: &Model) -> String {
@@ -244,30 +245,33 @@ fn queries(model: &Model, rows: usize) -> String {
         return format!("QUESTIONS\n{why}\n");
     }
     let lines: Vec<_> = model.seen().take(rows).map(query).collect();
-    let mut head = vec!["TIME", "NAME", "TYPE", "SOURCE", "UPSTREAM", "TOOK", "RCODE", "VERDICT"];
-    let lost = format!("({} LOST)", count(model.lost));
-    if model.lost > 0 {
-        head.push(&lost);
-    }
+    let lost = format!("ANSWER  ({} more came too fast)", count(model.lost));
+    let last = if model.lost > 0 { &*lost } else { "ANSWER" };
+    let head = ["TIME", "CLIENT", "TYPE", "SOURCE", "RCODE", "TOOK", "NAME", last];
     table(&head, &[5], &lines)
 }
 
+/// The columns of `truename log`, and what was made of the answer behind it.
 fn query(seen: &Seen) -> Vec<String> {
     let clock = seen.ts.get(11..19).unwrap_or_default().to_owned();
-    let mut name = visible(&seen.name);
+    let mut name = visible(seen.name.as_deref().unwrap_or_default());
     if name.chars().count() > NAME_COLUMNS {
         name = name.chars().take(NAME_COLUMNS - 1).chain(['…']).collect();
     }
-    let [upstream, verdict] = [&seen.upstream, &seen.verdict].map(|text| text.clone().unwrap_or_default());
+    let from = seen.upstream.as_ref().map(|upstream| format!("from {upstream}"));
+    let verdict = seen.verdict.clone().filter(|verdict| verdict != "consistent");
+    let mut answer = vec![seen.answers.join(" ")];
+    answer.extend([from, verdict].into_iter().flatten());
+    answer.retain(|part| !part.is_empty());
     vec![
         clock,
-        name,
-        seen.qtype.clone(),
+        seen.client.clone(),
+        seen.qtype.clone().unwrap_or_default(),
         seen.source.clone(),
-        upstream,
-        time(seen.duration_seconds),
         seen.rcode.clone(),
-        verdict,
+        time(seen.duration_seconds),
+        name,
+        answer.join(", "),
     ]
 }
 

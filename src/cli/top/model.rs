@@ -48,12 +48,14 @@ pub(super) enum Why {
 pub(super) struct Seen {
     pub(super) ts: String,
     pub(super) client: String,
-    pub(super) name: String,
+    /// Nothing, like the type, when the message could not be read.
+    pub(super) name: Option<String>,
     #[serde(rename = "type")]
-    pub(super) qtype: String,
+    pub(super) qtype: Option<String>,
     pub(super) source: String,
     pub(super) upstream: Option<String>,
     pub(super) rcode: String,
+    pub(super) answers: Vec<String>,
     pub(super) duration_seconds: f64,
     pub(super) verdict: Option<String>,
     /// In place of all that: so many were not told.
@@ -222,9 +224,9 @@ impl Model {
     /// Lists questions that the filter lets through, the newest first.
     pub(super) fn seen(&self) -> impl Iterator<Item = &Seen> {
         self.seen.iter().filter(|seen| {
-            let upstream = seen.upstream.as_deref().unwrap_or_default();
-            let verdict = seen.verdict.as_deref().unwrap_or_default();
-            self.lets_through(&[&seen.name, &seen.client, &seen.qtype, &seen.source, &seen.rcode, upstream, verdict])
+            let [name, qtype, upstream, verdict] = [&seen.name, &seen.qtype, &seen.upstream, &seen.verdict]
+                .map(|text| text.as_deref().unwrap_or_default());
+            self.lets_through(&[name, &seen.client, qtype, &seen.source, &seen.rcode, upstream, verdict])
         })
     }
 
@@ -277,7 +279,7 @@ mod tests {
     use super::*;
 
     fn seen(name: &str) -> Seen {
-        Seen { name: name.to_owned(), ..Seen::default() }
+        Seen { name: Some(name.to_owned()), ..Seen::default() }
     }
 
     #[test]
@@ -285,11 +287,11 @@ mod tests {
         let mut model = Model::new(Stats::default());
         model.learn(News::Queries((0..MAX_SEEN + 5).map(|n| seen(&format!("n{n}.example."))).collect()));
         assert_eq!(model.seen().count(), MAX_SEEN);
-        assert_eq!(model.seen().next().unwrap().name, "n1004.example.");
+        assert_eq!(model.seen().next().unwrap().name.as_deref(), Some("n1004.example."));
         for key in ['/', 'N', '7', '7', '.'] {
             model.press(KeyEvent::from(KeyCode::Char(key)));
         }
-        let found: Vec<&str> = model.seen().map(|seen| &*seen.name).collect();
+        let found: Vec<&str> = model.seen().filter_map(|seen| seen.name.as_deref()).collect();
         assert_eq!(found, ["n77.example."]);
         model.press(KeyEvent::from(KeyCode::Esc));
         assert_eq!(model.seen().count(), MAX_SEEN);

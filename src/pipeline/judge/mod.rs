@@ -111,7 +111,7 @@ impl Pipeline {
                 if has_answer && let Some(trusted) = self.stands_alone(subject, parties) {
                     let question = subject.question.clone();
                     work.step(Stage::Guard, || {
-                        (key_text(&question), "goes on: the trusted reply", "it came first; the other is judged behind it")
+                        (key_text(&question), "a trusted reply came first, goes on: it", "the other is judged behind it")
                     });
                     let early = std::mem::replace(parties, Parties::new(&question));
                     self.judge_behind(subject.behind(), early, Some(route));

@@ -111,6 +111,8 @@ pub(super) struct Noted {
     routes: u32,
     rules: u32,
     pub(super) lost: u32,
+    /// A route was said again as it is known.
+    heard: bool,
 }
 
 impl Noted {
@@ -118,6 +120,12 @@ impl Noted {
     pub(super) fn is_some(&self) -> bool {
         let counts = [self.routes, self.rules, self.lost];
         !self.by_link.is_empty() || !self.to.is_empty() || counts.iter().any(|count| *count > 0)
+    }
+
+    /// Tells whether the ways are worth a look. Routes that go with their link go without a word, and what is then said again
+    /// makes a way.
+    pub(super) fn is_reason(&self) -> bool {
+        self.heard || self.is_some()
     }
 
     /// Judges it, by which links are in use, which routes are for somebody we ask, and whether a way is another one than
@@ -148,6 +156,11 @@ impl Noted {
             event.elsewhere += self.routes + self.rules;
         }
         event
+    }
+
+    /// A way has changed that no message tells of.
+    pub(super) fn add_way(&mut self) {
+        self.to.push(Prefix { address: Ipv4Addr::UNSPECIFIED.into(), len: 0 });
     }
 
     fn add_route(&mut self, message: &[u8]) {
@@ -216,6 +229,8 @@ impl Known {
                     let is_new = self.route(message, kind == NEW_ROUTE) == Some(true);
                     if is_new {
                         noted.add_route(message);
+                    } else {
+                        noted.heard = true;
                     }
                 }
                 NEW_RULE | DEL_RULE => noted.rules += 1,
@@ -422,6 +437,17 @@ mod tests {
         assert!(event.concerns_us() && (event.routes, event.elsewhere) == (1, 3));
         let by_itself = Noted::default().judged(|_| false, nobody, true, home);
         assert!(by_itself.concerns_us(), "a way that has changed is a change");
+    }
+
+    #[test]
+    fn a_route_that_is_said_again_is_a_reason_to_look() {
+        let (mut known, home) = (Known::default(), route(NEW_ROUTE, 254, 16, [192, 0, 2, 1]));
+        for is_new in [true, false] {
+            let mut noted = Noted::default();
+            assert!(!noted.is_reason());
+            known.note(&home, &mut noted);
+            assert_eq!((noted.is_some(), noted.is_reason()), (is_new, true));
+        }
     }
 
     #[test]

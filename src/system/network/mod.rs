@@ -125,8 +125,8 @@ impl Network {
         self.destinations = destinations;
         let before = std::mem::replace(&mut self.ways, Ways::look(&self.destinations));
         if before.out() != self.ways.out() {
-            // What the kernel has to say about that is not read yet, and will find nothing changed.
-            self.noted.lost += 1;
+            // What the kernel has to say about that is not read yet, and would seem to change nothing.
+            self.noted.add_way();
             self.decide(Instant::now());
         }
     }
@@ -147,7 +147,11 @@ impl Network {
                     }
                     () = at(look_again) => {
                         let seemed = self.place;
-                        self.look_for_place(&Ways::look(&self.destinations).seen);
+                        let seen = Ways::look(&self.destinations).seen;
+                        self.look_for_place(&seen);
+                        if !seen.is_unsure() {
+                            tracing::debug!(network = self.place.0, "the hardware address of the router has shown");
+                        }
                         if self.place != seemed {
                             return NetworkEvent { place: self.place, ..NetworkEvent::default() };
                         }
@@ -158,12 +162,19 @@ impl Network {
             sleep_until(due).await;
             let is_all = self.read();
             let now = Instant::now();
-            (self.due, self.reported) = (None, Some(now));
-            let noted = std::mem::take(&mut self.noted);
+            self.due = None;
+            let (noted, seemed) = (std::mem::take(&mut self.noted), self.place);
             let event = self.judge(&noted);
+            if event.concerns_us() {
+                // Containers that come and go must not delay what concerns us.
+                self.reported = Some(now);
+            }
             if !is_all {
                 self.noted.lost += 1;
                 self.decide(now);
+            }
+            if event == (NetworkEvent { place: seemed, ..NetworkEvent::default() }) {
+                continue;
             }
             return event;
         }
@@ -195,7 +206,7 @@ impl Network {
 
     /// Says when what has changed is reported.
     fn decide(&mut self, now: Instant) {
-        if !self.noted.is_some() {
+        if !self.noted.is_reason() {
             return;
         }
         let earliest = self.reported.map(|reported| {

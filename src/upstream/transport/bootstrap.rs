@@ -5,7 +5,7 @@
 //! server in use when half of their life is over; nothing happens while nobody asks. When nobody can tell, those known
 //! before stay in use.
 
-use super::jobs::Fault;
+use super::jobs::{ABANDONED, Fault};
 use super::race;
 use crate::dns::address::is_private;
 use crate::dns::wire::{Message, Section, flag};
@@ -54,6 +54,8 @@ pub(in crate::upstream) struct Finder {
 struct State {
     helpers: Option<Arc<Helpers>>,
     known: Option<Known>,
+    /// Why the last search was in vain.
+    fault: Option<Fault>,
     /// No search behind queries begins before.
     next_refresh: Option<Instant>,
 }
@@ -83,7 +85,7 @@ impl Finder {
     pub(super) async fn addresses(self: &Arc<Self>, name: &Name) -> Result<Vec<IpAddr>, Fault> {
         let known = self.state().known.clone();
         match known {
-            None => self.search(name).await,
+            None => self.found(name).await,
             Some(known) if Instant::now() < known.until => Ok(known.addresses),
             Some(known) => {
                 let refreshed = self.refreshed.notified();
@@ -95,19 +97,43 @@ impl Finder {
         }
     }
 
+    /// Returns what the search for a name that nothing is known of finds. It goes on when whoever waits gives up, as a
+    /// connection does after its time: asking one after the other may take longer, and the next connection has its result.
+    async fn found(self: &Arc<Self>, name: &Name) -> Result<Vec<IpAddr>, Fault> {
+        // Told also of what ends from here on, before it is waited for.
+        let refreshed = self.refreshed.notified();
+        self.refresh(name);
+        refreshed.await;
+        let state = self.state();
+        state
+            .known
+            .as_ref()
+            .map(|known| known.addresses.clone())
+            // It ended with the runtime it ran on, which says nothing about the server.
+            .ok_or_else(|| state.fault.clone().unwrap_or_else(|| Fault::of(ABANDONED)))
+    }
+
     /// Looks for a name that nothing is kept of, such as a proxy's.
     pub(super) async fn find(&self, name: &Name) -> Result<(Vec<IpAddr>, Duration), Fault> {
         let helpers = self.state().helpers.clone();
         find(name, helpers.map(|helpers| helpers()).unwrap_or_default()).await
     }
 
-    async fn search(&self, name: &Name) -> Result<Vec<IpAddr>, Fault> {
-        let (addresses, kept) = self.find(name).await?;
+    async fn search(&self, name: &Name) {
+        let found = self.find(name).await;
         let mut state = self.state();
         let now = Instant::now();
-        state.known = Some(Known { addresses: addresses.clone(), until: now + kept });
-        state.next_refresh = Some(now + kept / 2);
-        Ok(addresses)
+        match found {
+            Ok((addresses, kept)) => {
+                state.known = Some(Known { addresses, until: now + kept });
+                (state.fault, state.next_refresh) = (None, Some(now + kept / 2));
+            }
+            Err(fault) => {
+                // Behind queries of a server that is known; one that is not is looked for by its next connection.
+                let again = state.known.as_ref().map(|_| now + REFRESH_PAUSE);
+                (state.fault, state.next_refresh) = (Some(fault), again);
+            }
+        }
     }
 
     /// The server is being asked: looks for its name once more when it is time, so that the next connection need not wait
@@ -127,10 +153,7 @@ impl Finder {
         let (running, name) = (Refreshing(Arc::clone(self)), name.clone());
         // Detached: it ends by itself in a few seconds, and nothing waits for its end.
         tokio::spawn(async move {
-            let finder = &running.0;
-            if finder.search(&name).await.is_err() {
-                finder.state().next_refresh = Some(Instant::now() + REFRESH_PAUSE);
-            }
+            running.0.search(&name).await;
         });
     }
 

@@ -94,6 +94,26 @@ async fn the_next_list_is_asked_when_nobody_of_the_first_can_tell() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_search_that_takes_longer_than_a_connection_may_goes_on_for_the_next_one() {
+    // Each says nothing for as long as a question is repeated.
+    let silent: Vec<_> = (0..8).map(|_| Arc::new(Played { takes: (1400, 1400), ..Played::default() })).collect();
+    let list: Vec<_> = silent.iter().collect();
+    let last = Played::new(&[V4.into()], 300);
+    let finder = finder(&[&list, &list[..7], &[&last]]);
+    let start = Instant::now();
+    let connection = Duration::from_secs(4);
+    assert!(timeout(connection, finder.addresses(&name())).await.is_err());
+    assert_eq!(timeout(connection, finder.addresses(&name())).await.unwrap().unwrap(), [IpAddr::V4(V4)]);
+    assert!(start.elapsed() > connection && start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
+    assert!(silent.iter().all(|server| server.asked() <= 2) && last.asked() == 1, "one search");
+    // Two that wait at once share one.
+    let (one, other) = (Played::new(&[V4.into()], 300), name());
+    let finder = self::finder(&[&[&one]]);
+    let (first, second) = tokio::join!(finder.addresses(&other), finder.addresses(&other));
+    assert_eq!((first.unwrap().len(), second.unwrap().len(), one.asked()), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_family_does_not_wait_long_for_the_other() {
     let slow =
         |takes| Arc::new(Played { says: Mutex::new(Some(vec![V4.into(), V6.into()])), takes, ..Played::default() });
