@@ -108,7 +108,7 @@ fn a_full_disk_leaves_questions_answered_and_no_line_torn() {
     let (folder, path) = place();
     let mut command = Command::new("unshare");
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C").stdin(Stdio::null());
-    let mount = format!("mount -t tmpfs -o size=16k tmpfs {} && exec \"$0\" \"$@\"", folder.path().display());
+    let mount = format!("mount -t tmpfs -o size=64k tmpfs {} && exec \"$0\" \"$@\"", folder.path().display());
     command.args(["-m", "/bin/sh", "-c", &mount, env!("CARGO_BIN_EXE_truename")]);
     let daemon = Daemon::start_by(command, &format!("{}[hosts]\nfiles = []\n", config(&path, "")), &["127.0.0.1:0"]);
     eventually("the sockets are there", || daemon.events("control socket").len() == 2);
