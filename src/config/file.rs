@@ -163,9 +163,9 @@ static DEFAULT: TableDef = TableDef {
         Key {
             name: "trusted_guard",
             kind: Kind::Word(GUARD.words),
-            presence: Default("\"enforce\""),
-            doc: "How replies about the names of `trusted_presets` are judged, as in `guard`. It costs nothing while `trusted` \
-                  answers; what other groups say in its place is kept for 30 s at most, and never that there is no such name.",
+            presence: Default("\"off\""),
+            doc: "How replies about the names of `trusted_presets` are judged, as in `guard`. With \"enforce\" it costs nothing while \
+                  `trusted` answers; what other groups say in its place is kept for 30 s at most, and never that there is no such name.",
         },
         Key {
             name: "time_servers",

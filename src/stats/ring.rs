@@ -74,9 +74,9 @@ fn offset_of(position: u64) -> usize {
 }
 
 impl Ring {
-    /// Makes one for about so many octets, four chunks at least.
+    /// Makes one for about so many octets, sixteen chunks at least: a batch of the longest records fits into a part of it.
     pub(super) fn new(bytes: usize) -> Self {
-        let chunks = (bytes / (8 * CHUNK_WORDS) + 1).next_power_of_two().max(4);
+        let chunks = (bytes / (8 * CHUNK_WORDS) + 1).next_power_of_two().max(16);
         let chunks = (0..chunks).map(|_| OnceLock::new()).collect();
         Self { chunks, floor: AtomicU64::new(0), end: AtomicU64::new(0) }
     }
@@ -101,7 +101,7 @@ impl Ring {
 
     /// Tells whether there is something behind a cursor.
     pub(super) fn has_news(&self, cursor: &Cursor) -> bool {
-        self.end.load(Ordering::SeqCst) != cursor.at
+        self.end.load(Ordering::SeqCst) > cursor.at
     }
 
     /// Tells whether there is anything in it.

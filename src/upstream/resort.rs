@@ -23,8 +23,9 @@ const LOOK: Duration = Duration::from_millis(4500);
 
 /// See [`super::Upstreams::ask`].
 pub(super) async fn ask(inner: &Arc<Inner>, ask: Ask<'_>, trace: &mut Trace) -> Result<Reply, Box<Failure>> {
+    // First: what is asked after a sleep is asked on the network that the machine has woken up in.
+    inner.look_at_clocks(Instant::now(), inner.clock.now());
     let mut exchange = Exchange::new(inner, ask, trace);
-    inner.look_at_clocks(exchange.start, exchange.start_tick);
     let mut under_way = inner.loops.under_way(ask.question, ask.group, ask.only_private);
     let mut timer = pin!(tokio::time::sleep_until(ask.deadline));
     let mut sends_left = group::MAX_SENDS;

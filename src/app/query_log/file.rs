@@ -55,6 +55,8 @@ impl Rotating {
     }
 
     fn append(&mut self, page: &[u8]) -> io::Result<()> {
+        // Somebody else may have emptied it, or written to it.
+        self.bytes = self.file.metadata()?.len();
         if let Err(error) = self.file.write_all(page) {
             // A disk that is full has taken a part: a torn line would spoil the next one, too.
             drop(self.file.set_len(self.bytes));
@@ -66,7 +68,9 @@ impl Rotating {
 
     /// Moves every file on by one; the oldest goes.
     fn rotate(&mut self) -> io::Result<()> {
-        for number in (1..self.files).rev() {
+        // Without it, the last time came as far as moving them: they are not moved twice.
+        let moved = if fs::exists(&self.path)? { 1..self.files } else { 1..1 };
+        for number in moved.rev() {
             match fs::rename(self.numbered(number - 1), self.numbered(number)) {
                 // There have not been so many yet.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
