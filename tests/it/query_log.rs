@@ -23,7 +23,9 @@ fn config(path: &Path, more: &str) -> String {
 fn names(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let line = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-    text.lines().map(|text| line(text)["name"].as_str().unwrap().to_owned()).collect()
+    // What is being written has no end yet.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|text| line(text)["name"].as_str().unwrap().to_owned()).collect()
 }
 
 fn counter(daemon: &Daemon, name: &str) -> u64 {
