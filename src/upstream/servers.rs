@@ -288,6 +288,15 @@ impl Groups {
         }
     }
 
+    /// The network is another one than it seemed; nothing else has changed.
+    pub(super) fn is_at(&self, place: PlaceId) {
+        self.here.is_at(place);
+        for server in self.all.iter().flat_map(|group| group.members.load_full().to_vec()) {
+            server.ladder.is_at(place);
+            server.health.is_at(place);
+        }
+    }
+
     /// Returns where the machine is.
     pub(super) fn here(&self) -> &Here {
         &self.here
