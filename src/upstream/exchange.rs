@@ -17,7 +17,7 @@ use super::sockets::Need;
 use super::transport::{Channel, Way, udp};
 use super::{Acceptance, Ask, Failure, Heir, Inner, Net, Reply, awake, linger};
 use crate::clock::Tick;
-use crate::config::{Floor, GroupId, UpstreamTransport};
+use crate::config::{GroupId, UpstreamTransport};
 use crate::dns::wire::Message;
 use crate::dns::{Rcode, Stage, Trace};
 use crate::stats::Counter;
@@ -580,7 +580,9 @@ impl<'a> Exchange<'a> {
         self.linger(self.start + LINGER_FAILED, heir);
         let clock = self.seen.broken.then(|| self.inner.pool.dates().wrong_clock()).flatten();
         let group = self.inner.groups.get(self.ask.group);
-        let floor = !self.ask.resort && group.is_some_and(|group| group.options.floor == Floor::Encrypted);
+        // Behind a fallback others were asked too, and they may be plain.
+        let is_last = |group: &GroupState| !self.ask.resort && group.fallback.is_none();
+        let floor = group.is_some_and(|group| group.has_floor && is_last(group));
         self.seen.conclude(self.sends).map_err(|failure| Box::new(Failure { clock, floor, ..*failure }))
     }
 

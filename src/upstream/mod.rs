@@ -315,11 +315,12 @@ impl Upstreams {
     }
 
     /// Tells which network the machine is on, when that shows later than the change; returns whether it is another one than
-    /// it seemed. Connections are not suspect for that.
+    /// it seemed. What was learnt since the change holds for it, and for the one it was taken for what was known before.
+    /// Nothing becomes suspect.
     pub fn network_is(&self, place: PlaceId) -> bool {
         let is_other = self.0.groups.here().place() != place;
         if is_other {
-            self.0.groups.moved_to(place, self.0.clock.now());
+            self.0.groups.is_at(place);
         }
         is_other
     }
