@@ -337,6 +337,8 @@ impl Pipeline {
         if let Some(staleness) = cached.staleness {
             return Found::Stale(StaleAnswer { answer, staleness });
         }
+        // What it becomes part of is as doubtful.
+        work.known.disputed |= cached.is_disputed;
         if cached.ask_again {
             self.prefetch(work.state, work.view, question.clone());
         }
@@ -682,7 +684,7 @@ impl Pipeline {
         work.step(Stage::Store, || match kept {
             Some((lifetime, inserted)) if inserted.stored => (key_text(question), "kept", lifetime.to_string()),
             Some((_, inserted)) if inserted.better_stays => {
-                (key_text(question), "not kept", "a failure; the answer from before stays".to_owned())
+                (key_text(question), "not kept", "a failure, or disputed; the answer from before stays".to_owned())
             }
             Some((_, inserted)) if inserted.too_large => {
                 (key_text(question), "not kept", "too many records, or octets, for the cache".to_owned())
