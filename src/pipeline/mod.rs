@@ -135,6 +135,10 @@ struct Work<'a> {
     guard: GuardMode,
     /// Asked anew, whatever is cached, and not kept.
     fresh: bool,
+    /// Replies that come too late for it are kept for the next who asks.
+    keeps_late: bool,
+    /// What is left of the time for which a client who has an answer at hand waits for a trusted one.
+    patience: Duration,
     /// Where the channel of a reply in a datagram is left, when somebody wants to listen on.
     hold: Option<Arc<Hold>>,
     /// No server of this operator is asked.
@@ -225,6 +229,8 @@ impl Pipeline {
             known: Provenance::default(),
             guard: GuardMode::Off,
             fresh,
+            keeps_late: !fresh,
+            patience: state.config.guard.budget,
             hold: None,
             apart_from: None,
             trace,
@@ -648,7 +654,7 @@ impl Pipeline {
             apart_from: work.apart_from.as_deref(),
             hold: hold.as_deref(),
             acceptable: &acceptable,
-            heir: Some(&heir),
+            heir: if work.keeps_late { Some(&heir) } else { None },
         };
         if work.trace.is_on() {
             work.trace.elapsed = work.started.elapsed();
