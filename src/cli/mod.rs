@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod daemon;
 mod demo;
+mod down;
 mod exit;
 mod explain;
 mod figures;
@@ -22,7 +23,9 @@ mod run;
 mod stats;
 mod status;
 mod tables;
+mod takeover;
 mod top;
+mod up;
 mod upstreams;
 
 use args::{Arguments, Command, RunAlone};
@@ -40,6 +43,9 @@ pub fn main() -> ExitCode {
     };
     let result = match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Up(arguments) => up::run(&arguments),
+        Command::Down(arguments) => down::run(&arguments),
+        Command::Takeover(arguments) => takeover::run(&arguments.what),
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),

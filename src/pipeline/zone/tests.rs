@@ -355,6 +355,21 @@ fn rewrites_rank_by_labels_then_scope_then_order() {
 }
 
 #[test]
+fn the_canary_is_answered_whatever_zones_there_are() {
+    for own in [vec![], vec![zone("test", &[("@", "A", "192.0.2.1")])]] {
+        let mut config = config();
+        config.zones = own;
+        let zones = load(&config);
+        let lines_of = |text: &str| lines(&local(&zones, text, Rtype::A).answers);
+        let said = lines_of("1.Canary.truename.test").concat();
+        assert!(said.starts_with("1.Canary.truename.test. 0 IN A 127."), "{said}");
+        assert_eq!(lines_of("2.canary.truename.test").concat().rsplit(' ').next(), said.rsplit(' ').next());
+        assert_eq!(local(&zones, "1.canary.truename.test", Rtype::AAAA).rcode, Rcode::NOERROR);
+        assert_eq!(local(&zones, "canary2.truename.test", Rtype::A).rcode, Rcode::NXDOMAIN);
+    }
+}
+
+#[test]
 fn special_names_are_answered_kept_in_or_passed() {
     let zones = load(&config());
     assert_eq!(lines(&local(&zones, "x.LocalHost", Rtype::A).answers), ["x.LocalHost. 10800 IN A 127.0.0.1"]);

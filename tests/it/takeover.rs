@@ -1,0 +1,164 @@
+//! `truename up` and `truename down` under a real systemd, with every manager of names (issue 7).
+
+use crate::support::booted::{Booted, Names};
+use std::time::{Duration, Instant};
+
+/// What truename alone knows.
+const ZONE: &str =
+    "[[zone]]\nname = \"lab.example\"\nrecords = [{ name = \"@\", type = \"A\", value = \"10.0.0.1\" }]\n";
+/// The resolver of the network, which DHCP would have told of, in a network of its own behind the link d0: it knows the
+/// office's names and answers for no other.
+const OFFICE: &str = "ip netns add office && ip link add d0 type veth peer name d1 netns office && \
+    ip addr add 10.53.0.2/24 dev d0 && ip link set d0 up && ip route add default via 10.53.0.1 dev d0 && \
+    ip -n office link set lo up && ip -n office addr add 10.53.0.1/24 dev d1 && ip -n office link set d1 up && \
+    mkdir -p /office && printf '[[zone]]\\nname = \"office.example\"\\nrecords = [{ name = \"www\", type = \"A\", \
+    value = \"10.99.0.1\" }]\\n[server.access]\\nallow = [\"10.53.0.0/24\"]\\n[cache]\\npersist = false\\n[stats]\\nsocket = \"off\"\\ncontrol = \"off\"\\n' \
+    > /office/office.toml && \
+    systemd-run --quiet --unit=office -p NetworkNamespacePath=/run/netns/office truename run --config /office/office.toml --listen 10.53.0.1:53";
+
+const KILL: &str = "systemctl kill --kill-who=main -s KILL truename.service";
+
+/// A machine in an office, with truename installed and not started.
+fn machine(names: Names) -> Option<Booted> {
+    let machine = Booted::boot_with(names, ZONE)?;
+    machine.sh(OFFICE);
+    match names {
+        Names::Resolved => {
+            machine.sh("resolvectl dns d0 10.53.0.1 && resolvectl domain d0 office.example");
+        }
+        Names::File => {}
+        Names::NetworkManager => {
+            machine.sh(
+                "nmcli device set d0 managed yes; nmcli -w 20 connection add type ethernet ifname d0 con-name office \
+                 ipv4.method manual ipv4.addresses 10.53.0.2/24 ipv4.gateway 10.53.0.1 ipv4.dns 10.53.0.1 \
+                 ipv4.dns-search office.example ipv6.method disabled && nmcli -w 20 connection up office",
+            );
+        }
+        Names::Resolvconf | Names::Openresolv => {
+            machine.sh("printf 'search office.example\\nnameserver 10.53.0.1\\n' | resolvconf -a d0.dhclient");
+        }
+    }
+    patiently("the office answers", || machine.address("www.office.example") == "10.99.0.1");
+    assert_eq!(machine.address("lab.example"), "", "nobody knows our zone yet");
+    Some(machine)
+}
+
+impl Booted {
+    /// What a program is told.
+    fn address(&self, name: &str) -> String {
+        let said = String::from_utf8(self.run(&format!("getent ahostsv4 {name}")).stdout).unwrap();
+        said.split_whitespace().next().unwrap_or_default().to_owned()
+    }
+
+    /// Our names and those of the office are answered.
+    fn is_taken(&self) -> bool {
+        self.address("lab.example") == "10.0.0.1" && self.address("www.office.example") == "10.99.0.1"
+    }
+
+    /// Names are where they were before.
+    fn is_as_before(&self) -> bool {
+        self.address("www.office.example") == "10.99.0.1" && self.address("lab.example").is_empty()
+    }
+
+    /// What must come back byte for byte: what is there, with modes, owners and times, where links lead, and every text.
+    /// NetworkManager and openresolv write their file anew, with the same text.
+    fn files(&self, names: Names) -> String {
+        let writes = matches!(names, Names::NetworkManager | Names::Openresolv);
+        let stat = if writes { "%n %N %a %U" } else { "%n %N %a %U %i %y" };
+        self.sh(&format!(
+            "cd /etc && stat -c '{stat}' resolv.conf* && cat resolv.conf; ls -d /run/NetworkManager/conf.d/* \
+             /run/resolvconf/interface/* /run/resolvconf/interfaces/* /sys/class/net/* 2>/dev/null; true"
+        ))
+    }
+
+    fn unit(&self, property: &str, unit: &str) -> String {
+        self.sh(&format!("systemctl show --value -p {property} {unit}")).trim().to_owned()
+    }
+}
+
+/// Waits longer than for a daemon: each look is some programs, and some wait for a resolver's silence.
+#[allow(clippy::disallowed_methods, reason = "real machines, real time")]
+fn patiently(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(40);
+    while !holds() {
+        assert!(Instant::now() < end, "not within 40 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Up; every way the daemon can end; down.
+fn whole_life(names: Names, method: &str) {
+    let Some(machine) = machine(names) else { return };
+    let before = machine.files(names);
+    let plan = machine.sh("truename up --dry-run");
+    assert!(plan.contains("10.53.0.1"), "{plan}");
+    let said = machine.sh("truename up --yes");
+    assert!(said.contains(&format!("taken over ({method})")), "{said}");
+    assert!(machine.is_taken(), "{}", machine.files(names));
+    assert!(machine.sh("truename status --why").contains(&format!("taken over ({method})")));
+    // Said again, it is the same.
+    machine.sh("truename up --yes");
+    assert!(machine.is_taken());
+
+    machine.sh("systemctl restart truename.service");
+    assert!(machine.is_taken(), "after a restart\n{}", machine.files(names));
+    machine.sh(KILL);
+    patiently("it is taken again after a crash", || machine.is_taken());
+
+    machine.sh("systemctl stop truename.socket truename.service");
+    assert!(machine.is_as_before(), "after a stop\n{}", machine.files(names));
+    assert_eq!(machine.files(names), before, "after a stop");
+    machine.sh("systemctl start truename.service");
+    patiently("it is taken again with the daemon", || machine.is_taken());
+
+    // A crash loop to the start limit.
+    patiently("the start limit is reached", || {
+        machine.run(KILL);
+        machine.unit("ActiveState", "truename.service") == "failed"
+    });
+    patiently("names are back after it has failed for good", || machine.is_as_before());
+    patiently("files are back after it has failed for good", || machine.files(names) == before);
+
+    machine.sh("systemctl reset-failed; systemctl start truename.socket truename.service");
+    patiently("it is taken again", || machine.is_taken());
+    let said = machine.sh("truename down");
+    assert!(said.contains("where they were before"), "{said}");
+    assert!(machine.is_as_before(), "after down\n{}", machine.files(names));
+    assert_eq!(machine.files(names), before, "after down");
+    machine.sh("systemctl restart truename.service");
+    assert!(machine.is_as_before(), "down is for good");
+    assert_eq!(machine.sh("ls /var/lib/truename-takeover"), "");
+}
+
+#[test]
+fn a_trial_is_neither_over_at_once_nor_never() {
+    for time in ["1s", "25h", "soon"] {
+        let output = crate::support::daemon::run(&["up", "--try", time]);
+        assert_eq!(output.status.code(), Some(2), "{time}");
+    }
+}
+
+#[test]
+fn a_machine_with_systemd_resolved_is_taken_over_and_given_back() {
+    whole_life(Names::Resolved, "resolved");
+}
+
+#[test]
+fn a_machine_with_a_plain_file_is_taken_over_and_given_back() {
+    whole_life(Names::File, "file");
+}
+
+#[test]
+fn a_machine_with_network_manager_is_taken_over_and_given_back() {
+    whole_life(Names::NetworkManager, "network-manager");
+}
+
+#[test]
+fn a_machine_with_resolvconf_is_taken_over_and_given_back() {
+    whole_life(Names::Resolvconf, "resolvconf");
+}
+
+#[test]
+fn a_machine_with_openresolv_is_taken_over_and_given_back() {
+    whole_life(Names::Openresolv, "resolvconf");
+}
