@@ -242,6 +242,16 @@ fn a_zone_without_soa_gets_one() {
 fn an_apex_alias_works_in_a_zone_of_one_name() {
     let zones = inline(&[("@", "CNAME", "public.example.")]);
     assert_eq!(local(&zones, "lab.example", Rtype::A).follow, Some(name("public.example")));
+    // What it is printed as loads again, with the SOA record that was made.
+    let dir = tempfile::tempdir().unwrap();
+    let printed: String = zones.records().map(|record| record_line(&record) + "\n").collect();
+    let mut config = config();
+    config.zones = vec![Zone { file: Some(write(&dir, "zone", &printed)), ..zone("lab.example", &[]) }];
+    let (again, problems) = Zones::load(&config, 7);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert!(again.records().eq(zones.records()), "{printed}");
+    std::fs::write(dir.path().join("zone"), printed + "@ NS ns\n").unwrap();
+    assert_eq!(Zones::load(&config, 7).1[0].code, "cname-and-other-data");
 }
 
 #[test]
