@@ -103,6 +103,7 @@ impl Inside {
             guard: guard(&self.pipeline, stats),
             zones: zones(&state, &answers),
             routes: routes(&state, &answers),
+            views: views(&state, &answers),
             process: usage(),
             counters: Counter::ALL.iter().map(|counter| (counter.name().to_owned(), stats.get(*counter))).collect(),
             asked: answers.asked(),
@@ -431,6 +432,14 @@ fn routes(state: &State, answers: &Answers) -> Vec<report::Route> {
         matches_total: answers.of_tag(*tag),
     };
     state.routes.routes().iter().zip(&state.tags.routes).enumerate().map(route).collect()
+}
+
+fn views(&State { ref config, ref tags, .. }: &State, answers: &Answers) -> Vec<report::View> {
+    let view = |(view, tag): (ViewId, Tag)| report::View {
+        name: config.view_name(view).to_owned(),
+        queries_total: answers.of_tag(tag),
+    };
+    tags.views().map(view).collect()
 }
 
 fn usage() -> report::Process {

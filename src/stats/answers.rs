@@ -5,6 +5,7 @@
 use super::histogram::{BUCKETS, Histogram};
 use crate::clock::Tick;
 use crate::dns::{Decided, Origin, Rcode, Rtype, Tag, Transport};
+use std::net::IpAddr;
 
 /// What an answer came from, as users are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,33 +104,42 @@ const RCODES: [(Rcode, &str); 7] = [
 
 const TYPE_CLASSES: usize = TYPES.len() + 1;
 const RCODE_CLASSES: usize = RCODES.len() + 1;
-const PROTOCOLS: usize = 2;
-/// Sources, rounded up to a power of two, so that a cell's source is its low bits.
+/// Sources, classes of response codes and of types, each rounded up to a power of two: a cell's number is made of bits.
 pub(super) const SOURCE_ROOM: usize = 16;
-/// All cells.
-pub(super) const CELLS: usize = PROTOCOLS * TYPE_CLASSES * RCODE_CLASSES * SOURCE_ROOM;
-const PROTOCOL_NAMES: [&str; PROTOCOLS] = ["udp", "tcp"];
+const RCODE_ROOM: usize = RCODE_CLASSES.next_power_of_two();
+const TYPE_ROOM: usize = TYPE_CLASSES.next_power_of_two();
+/// How a question comes in: by which protocol, from an address of which family. By number.
+const WAY_NAMES: [[&str; 2]; WAYS] = [["udp", "ipv4"], ["udp", "ipv6"], ["tcp", "ipv4"], ["tcp", "ipv6"]];
+/// Ways there are.
+pub(super) const WAYS: usize = 4;
+/// Cells of one way.
+pub(super) const CELLS_OF_A_WAY: usize = TYPE_ROOM * RCODE_ROOM * SOURCE_ROOM;
+const PROTOCOL_NAMES: [&str; 2] = ["udp", "tcp"];
 
-/// Bits of a cell that are its source.
-const SOURCE_BITS: u32 = SOURCE_ROOM.trailing_zeros();
+const RCODE_SHIFT: u32 = SOURCE_ROOM.trailing_zeros();
+const TYPE_SHIFT: u32 = RCODE_SHIFT + RCODE_ROOM.trailing_zeros();
+const WAY_SHIFT: u32 = TYPE_SHIFT + TYPE_ROOM.trailing_zeros();
+/// The bit of a cell that says that the client's address is of IPv6.
+const IPV6: u16 = 1 << WAY_SHIFT;
+/// The bit that says that it came over TCP.
+const TCP: u16 = 2 << WAY_SHIFT;
 /// The class of all other response codes.
 const OTHER_RCODE: u16 = small(RCODES.len());
-/// Where the cells of TCP begin.
-const UDP_CELLS: u16 = small(CELLS / PROTOCOLS);
 /// Types with a number below this are looked up in [`TYPE_CELLS`]; those counted apart are all among them.
-const TYPE_ROOM: u16 = 66;
-/// Where the cells of a type begin, by its number.
-const TYPE_CELLS: [u16; TYPE_ROOM as usize] = {
-    let mut cells = [OTHER_TYPE_CELLS; TYPE_ROOM as usize];
+const LISTED_TYPES: u16 = 66;
+/// The bits of a type, by its number.
+const TYPE_CELLS: [u16; LISTED_TYPES as usize] = {
+    let mut cells = [OTHER_TYPE_CELLS; LISTED_TYPES as usize];
     let mut class = 0;
     while class < TYPES.len() {
-        cells[TYPES[class].0.0 as usize] = small(class * RCODE_CLASSES * SOURCE_ROOM);
+        cells[TYPES[class].0.0 as usize] = small(class << TYPE_SHIFT);
         class += 1;
     }
     cells
 };
-/// Where the cells of all other types begin.
-const OTHER_TYPE_CELLS: u16 = small(TYPES.len() * RCODE_CLASSES * SOURCE_ROOM);
+/// The bits of all other types.
+const OTHER_TYPE_CELLS: u16 = small(TYPES.len() << TYPE_SHIFT);
+const _: () = assert!(WAYS * CELLS_OF_A_WAY == WAYS << WAY_SHIFT && Source::ALL.len() <= SOURCE_ROOM);
 
 /// There are fewer than 65,536 cells.
 #[expect(clippy::cast_possible_truncation, reason = "checked, at compile time")]
@@ -150,7 +160,7 @@ pub(super) const TIMES_STRIDE: usize = BUCKETS + 2;
 /// Where one answer is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell {
-    pub(super) at: u16,
+    at: u16,
     /// The zone or the route that it is counted for as well.
     pub(super) by: Tag,
     /// The client's view.
@@ -163,10 +173,10 @@ impl Cell {
     pub fn new(transport: Transport, qtype: Option<Rtype>, rcode: Rcode, origin: Origin) -> Self {
         let protocol = match transport {
             Transport::Udp => 0,
-            Transport::Tcp => UDP_CELLS,
+            Transport::Tcp => TCP,
         };
         let rtype = match qtype {
-            Some(Rtype(code @ 0..TYPE_ROOM)) => TYPE_CELLS[usize::from(code)],
+            Some(Rtype(code @ 0..LISTED_TYPES)) => TYPE_CELLS[usize::from(code)],
             Some(_) | None => OTHER_TYPE_CELLS,
         };
         let code = match rcode.0 {
@@ -174,7 +184,7 @@ impl Cell {
             16 => 6,
             _ => OTHER_RCODE,
         };
-        let at = protocol + rtype + (code << SOURCE_BITS) + Source::new(origin, rcode) as u16;
+        let at = protocol | rtype | code << RCODE_SHIFT | Source::new(origin, rcode) as u16;
         Self { at, by: Tag::NONE, view: Tag::NONE }
     }
 
@@ -184,13 +194,25 @@ impl Cell {
         Self { by: decided.by, view: decided.view, ..self }
     }
 
+    /// Says from where it was asked.
+    #[inline]
+    pub(super) fn from(self, client: IpAddr) -> Self {
+        Self { at: if client.is_ipv6() { self.at | IPV6 } else { self.at }, ..self }
+    }
+
+    /// Returns the number of its way, and its place among the cells of that.
+    #[inline]
+    pub(super) fn place(self) -> (usize, usize) {
+        (usize::from(self.at >> WAY_SHIFT), usize::from(self.at) % CELLS_OF_A_WAY)
+    }
+
     pub(super) fn source(self) -> usize {
-        usize::from(self.at) & (SOURCE_ROOM - 1)
+        source_of(usize::from(self.at))
     }
 
     /// Returns the protocol.
     pub(super) fn transport(self) -> Transport {
-        if protocol_of(usize::from(self.at)) == 0 { Transport::Udp } else { Transport::Tcp }
+        if self.at & TCP == 0 { Transport::Udp } else { Transport::Tcp }
     }
 
     /// Returns where the answer came from.
@@ -218,7 +240,7 @@ pub struct Answers {
 impl Default for Answers {
     fn default() -> Self {
         Self {
-            cells: vec![0; CELLS],
+            cells: vec![0; WAYS * CELLS_OF_A_WAY],
             tagged: vec![0; Tag::COUNT],
             times: vec![Histogram::default(); Source::ALL.len()],
             slots: Vec::new(),
@@ -227,11 +249,15 @@ impl Default for Answers {
 }
 
 impl Answers {
-    /// Adds what one worker has answered.
-    pub(super) fn add(&mut self, cells: &[u64], tagged: &[u64], times: &[u64], slots: &[u64]) {
-        for (sum, cell) in self.cells.iter_mut().chain(&mut self.tagged).zip(cells.iter().chain(tagged)) {
-            *sum += cell;
-        }
+    /// Adds what came to one worker in one way.
+    pub(super) fn add_way(&mut self, way: usize, cells: &[u64]) {
+        let sums = self.cells.iter_mut().skip(way * CELLS_OF_A_WAY);
+        sums.zip(cells).for_each(|(sum, cell)| *sum += cell);
+    }
+
+    /// Adds the rest of what one worker has counted.
+    pub(super) fn add(&mut self, tagged: &[u64], times: &[u64], slots: &[u64]) {
+        self.tagged.iter_mut().zip(tagged).for_each(|(sum, cell)| *sum += cell);
         for (sum, times) in self.times.iter_mut().zip(times.chunks_exact(TIMES_STRIDE)) {
             let (buckets, rest) = times.split_at(BUCKETS);
             let mut histogram = Histogram::default();
@@ -272,21 +298,24 @@ impl Answers {
         self.margin(Source::ALL.iter().map(|source| source.as_str()), source_of)
     }
 
-    /// Counts them by protocol and type: what was asked.
+    /// Counts them by protocol, family of the client's address, and type: what was asked.
     #[must_use]
-    pub fn asked(&self) -> Vec<([&'static str; 2], u64)> {
+    pub fn asked(&self) -> Vec<([&'static str; 3], u64)> {
         let types: Vec<_> = type_names().collect();
-        self.pairs(&PROTOCOL_NAMES, &types, |at| (protocol_of(at), type_of(at)))
+        let asked = self.pairs(&WAY_NAMES, &types, |at| (way_of(at), type_of(at)));
+        asked.into_iter().map(|([protocol, family], rtype, count)| ([protocol, family, rtype], count)).collect()
     }
 
     /// Counts them by response code and source: what was answered.
     #[must_use]
     pub fn answered(&self) -> Vec<([&'static str; 2], u64)> {
         let (rcodes, sources): (Vec<_>, Vec<_>) = (rcode_names().collect(), Source::ALL.map(Source::as_str).into());
-        self.pairs(&rcodes, &sources, |at| (rcode_of(at), source_of(at)))
+        let answered = self.pairs(&rcodes, &sources, |at| (rcode_of(at), source_of(at)));
+        answered.into_iter().map(|(rcode, source, count)| ([rcode, source], count)).collect()
     }
 
-    /// Counts those of a zone or a route, whatever they came from; with the tag for nothing, those of neither.
+    /// Counts those of a zone, a route or a view, whatever they came from; with the tag for nothing, those of no zone and
+    /// no route.
     #[must_use]
     pub fn of_tag(&self, tag: Tag) -> u64 {
         self.tagged.get(usize::from(tag.number())).copied().unwrap_or(0)
@@ -347,17 +376,17 @@ impl Answers {
         sums
     }
 
-    fn pairs(
+    fn pairs<A: Copy, B: Copy>(
         &self,
-        first: &[&'static str],
-        second: &[&'static str],
+        first: &[A],
+        second: &[B],
         class: impl Fn(usize) -> (usize, usize),
-    ) -> Vec<([&'static str; 2], u64)> {
-        let names = first.iter().flat_map(|one| second.iter().map(|other| ([*one, *other], 0)));
-        let mut sums: Vec<([&'static str; 2], u64)> = names.collect();
+    ) -> Vec<(A, B, u64)> {
+        let names = first.iter().flat_map(|one| second.iter().map(|other| (*one, *other, 0)));
+        let mut sums: Vec<(A, B, u64)> = names.collect();
         for (at, count) in self.cells.iter().enumerate().filter(|(_, count)| **count > 0) {
             let (one, other) = class(at);
-            if let Some((_, sum)) = sums.get_mut(one * second.len() + other) {
+            if let Some((.., sum)) = sums.get_mut(one * second.len() + other) {
                 *sum += count;
             }
         }
@@ -378,15 +407,19 @@ fn source_of(cell: usize) -> usize {
 }
 
 fn rcode_of(cell: usize) -> usize {
-    cell / SOURCE_ROOM % RCODE_CLASSES
-}
-
-fn protocol_of(at: usize) -> usize {
-    at / (CELLS / PROTOCOLS)
+    (cell >> RCODE_SHIFT) % RCODE_ROOM
 }
 
 fn type_of(cell: usize) -> usize {
-    cell / (SOURCE_ROOM * RCODE_CLASSES) % TYPE_CLASSES
+    (cell >> TYPE_SHIFT) % TYPE_ROOM
+}
+
+fn way_of(cell: usize) -> usize {
+    cell >> WAY_SHIFT
+}
+
+fn protocol_of(cell: usize) -> usize {
+    way_of(cell) >> 1
 }
 
 #[cfg(test)]

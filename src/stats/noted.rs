@@ -22,7 +22,8 @@ impl Noted {
     pub fn new(cell: Cell, client: SocketAddr, bytes: usize) -> Self {
         // A message is shorter than 64 KiB.
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Self { ip: client.ip(), port: client.port(), cell, bytes }
+        let ip = client.ip();
+        Self { ip, port: client.port(), cell: cell.from(ip), bytes }
     }
 
     /// Returns the same with another number of octets.

@@ -4,11 +4,12 @@
 //! publishes it under a sequence number. Whoever reads copies everything and does so again when the number has changed
 //! meanwhile (a sequence lock, of atomics only). So all sums taken from one copy agree exactly.
 
-use super::answers::{Answers, CELLS, SLOT_SHIFT, SLOTS, SOURCE_ROOM, Source, TIMES_STRIDE};
+use super::answers::{Answers, CELLS_OF_A_WAY, SLOT_SHIFT, SLOTS, SOURCE_ROOM, Source, TIMES_STRIDE, WAYS};
 use super::histogram::{BUCKETS, bucket_of, nanoseconds};
 use super::noted::Noted;
 use crate::clock::Tick;
 use crate::dns::Tag;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use std::time::Duration;
 pub(super) struct Sheet {
     /// Odd while the worker writes.
     sequence: AtomicU64,
-    cells: Box<[AtomicU64]>,
-    /// By tag: those of a zone or a route.
+    /// By way; made when the first question comes in that way.
+    cells: [OnceLock<Box<[AtomicU64]>>; WAYS],
+    /// By tag: those of a zone, a route or a view.
     tagged: Box<[AtomicU64]>,
     /// By source: the buckets, the sum, the maximum.
     times: Box<[AtomicU64]>,
@@ -34,7 +36,7 @@ impl Default for Sheet {
     fn default() -> Self {
         Self {
             sequence: AtomicU64::new(0),
-            cells: zeroes(CELLS),
+            cells: [const { OnceLock::new() }; WAYS],
             tagged: zeroes(Tag::COUNT),
             times: zeroes(TIMES_STRIDE * Source::ALL.len()),
             slots: zeroes(2 * SLOTS),
@@ -57,10 +59,17 @@ impl Sheet {
         fence(Ordering::Release);
         for Noted { cell, .. } in answers {
             by_source[cell.source()] += 1;
-            if let Some(cell) = self.cells.get(usize::from(cell.at)) {
-                bump(cell, 1);
+            let (way, at) = cell.place();
+            if let Some(cells) = self.cells.get(way) {
+                bump(&cells.get_or_init(|| zeroes(CELLS_OF_A_WAY))[at], 1);
             }
             if let Some(tagged) = self.tagged.get(usize::from(cell.by.number())) {
+                bump(tagged, 1);
+            }
+            // What nobody has decided has no view; with the tag for nothing those of no zone are counted.
+            if cell.view != Tag::NONE
+                && let Some(tagged) = self.tagged.get(usize::from(cell.view.number()))
+            {
                 bump(tagged, 1);
             }
         }
@@ -89,14 +98,20 @@ impl Sheet {
 
     /// Adds this worker's answers to a sum, all of them as they stood at one moment.
     pub(super) fn add_to(&self, sum: &mut Answers) {
-        let mut copy = vec![0; self.cells.len() + self.tagged.len() + self.times.len() + self.slots.len()];
+        let rest = self.tagged.len() + self.times.len() + self.slots.len();
+        let mut copy = Vec::with_capacity(CELLS_OF_A_WAY + rest);
+        let mut ways = [false; WAYS];
         loop {
             let before = self.sequence.load(Ordering::Acquire);
             if before & 1 == 0 {
-                let all = self.cells.iter().chain(&*self.tagged).chain(&*self.times).chain(&*self.slots);
-                for (to, from) in copy.iter_mut().zip(all) {
-                    *to = from.load(Ordering::Relaxed);
+                copy.clear();
+                for (cells, is_used) in self.cells.iter().zip(&mut ways) {
+                    let cells = cells.get();
+                    *is_used = cells.is_some();
+                    copy.extend(cells.into_iter().flatten().map(|cell| cell.load(Ordering::Relaxed)));
                 }
+                let rest = self.tagged.iter().chain(&*self.times).chain(&*self.slots);
+                copy.extend(rest.map(|cell| cell.load(Ordering::Relaxed)));
                 fence(Ordering::Acquire);
                 if self.sequence.load(Ordering::Relaxed) == before {
                     break;
@@ -105,9 +120,14 @@ impl Sheet {
             // The worker writes for some hundred nanoseconds, unless the kernel has just taken its core away.
             std::thread::yield_now();
         }
-        let (cells, rest) = copy.split_at(CELLS);
+        let mut rest = &*copy;
+        for (way, _) in ways.iter().enumerate().filter(|(_, is_used)| **is_used) {
+            let (cells, behind) = rest.split_at(CELLS_OF_A_WAY);
+            sum.add_way(way, cells);
+            rest = behind;
+        }
         let (tagged, rest) = rest.split_at(Tag::COUNT);
         let (times, slots) = rest.split_at(self.times.len());
-        sum.add(cells, tagged, times, slots);
+        sum.add(tagged, times, slots);
     }
 }
