@@ -23,6 +23,7 @@ use super::guard::evidence::Probe;
 use super::guard::reply::Question;
 use super::guard::verdict::{Decision, Given, Serve, Side, Verdict};
 use super::guard::{Compare, HoldOn, Judgement, Policy, judge};
+use super::said::{Found as Finding, Record};
 use super::state::{State, Way};
 use super::text::key_text;
 use super::{Pipeline, Work};
@@ -85,7 +86,10 @@ impl Pipeline {
         work.deadline = whole;
         work.patience = patience.left(Instant::now());
         self.conclude(&parties, &decision, decision.serve.given());
-        work.step(Stage::Guard, || told(question, &decision));
+        let (saw, decided, because) = told(question, &decision);
+        let found = Finding { decided: decided.clone(), because: because.clone() };
+        self.note(question, Record::judged(parties.said(), found, self.clock.now()), work);
+        work.step(Stage::Guard, || (saw, decided, because));
         served(parties, &decision)
     }
 
@@ -132,9 +136,10 @@ impl Pipeline {
                 } else if let Some(trusted) = alone {
                     work.patience = patience.left(Instant::now());
                     let question = subject.question.clone();
-                    work.step(Stage::Guard, || {
-                        (key_text(&question), "a trusted reply came first, goes on: it", "the other is judged behind it")
-                    });
+                    let (decided, because) = ("a trusted reply came first, goes on: it", "the other is judged behind it");
+                    let found = Finding { decided: decided.to_owned(), because: because.to_owned() };
+                    self.note(&question, Record::judged(parties.said(), found, self.clock.now()), work);
+                    work.step(Stage::Guard, || (key_text(&question), decided, because));
                     let early = std::mem::replace(parties, Parties::new(&question));
                     self.judge_behind(subject.behind(), early, Some(route));
                     return Some(Judged::unlooked(trusted));
@@ -227,6 +232,10 @@ impl Pipeline {
             let policy = policy(way, state);
             let decision = pipeline.settle(&policy, question, way, &mut parties, &mut work).await;
             pipeline.conclude(&parties, &decision, given);
+            let (_, _, because) = told(question, &decision);
+            let decided = format!("{}, found behind the answer, which was: {}", decision.verdict, given_text(given));
+            let record = Record::judged(parties.said(), Finding { decided, because }, pipeline.clock.now());
+            pipeline.note(question, record, &work);
         });
     }
 
@@ -336,6 +345,15 @@ fn told(question: &QuestionKey, decision: &Decision) -> (String, String, String)
     };
     let signs: Vec<_> = decision.assessment.signs.iter().map(|sign| sign.as_str()).collect();
     (key_text(question), format!("{}, goes on: {goes_on}", decision.verdict), signs.join(", "))
+}
+
+fn given_text(given: Given) -> &'static str {
+    match given {
+        Given::Trusted => "the trusted reply",
+        Given::Suspect => "the reply",
+        Given::Unconfirmed => "the reply, unconfirmed",
+        Given::Nothing => "nothing",
+    }
 }
 
 fn counter(verdict: Verdict) -> Counter {
