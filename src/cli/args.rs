@@ -120,6 +120,13 @@ Exit status of test and probe: 0 every server answers over one of its rungs, 1 o
     Guard(GuardArguments),
 }
 
+/// `truename run`, read without the other commands.
+#[derive(Debug, Parser)]
+pub(super) struct RunAlone {
+    #[command(flatten)]
+    pub(super) arguments: RunArguments,
+}
+
 /// `truename run`.
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {

@@ -135,6 +135,10 @@ struct Work<'a> {
     guard: GuardMode,
     /// Asked anew, whatever is cached, and not kept.
     fresh: bool,
+    /// Replies that come too late for it are kept for the next who asks.
+    keeps_late: bool,
+    /// What is left of the time for which a client who has an answer at hand waits for a trusted one.
+    patience: Duration,
     /// Where the channel of a reply in a datagram is left, when somebody wants to listen on.
     hold: Option<Arc<Hold>>,
     /// No server of this operator is asked.
@@ -225,6 +229,8 @@ impl Pipeline {
             known: Provenance::default(),
             guard: GuardMode::Off,
             fresh,
+            keeps_late: !fresh,
+            patience: state.config.guard.budget,
             hold: None,
             apart_from: None,
             trace,
@@ -337,6 +343,8 @@ impl Pipeline {
         if let Some(staleness) = cached.staleness {
             return Found::Stale(StaleAnswer { answer, staleness });
         }
+        // What it becomes part of is as doubtful.
+        work.known.disputed |= cached.is_disputed;
         if cached.ask_again {
             self.prefetch(work.state, work.view, question.clone());
         }
@@ -638,15 +646,13 @@ impl Pipeline {
         };
         let hold = work.hold.clone();
         let ask = Ask {
-            group,
-            question,
-            deadline: work.deadline,
             only_private: way.only_private,
             resort,
             apart_from: work.apart_from.as_deref(),
             hold: hold.as_deref(),
             acceptable: &acceptable,
-            heir: Some(&heir),
+            heir: if work.keeps_late { Some(&heir) } else { None },
+            ..Ask::new(group, question, work.deadline)
         };
         if work.trace.is_on() {
             work.trace.elapsed = work.started.elapsed();
@@ -682,7 +688,7 @@ impl Pipeline {
         work.step(Stage::Store, || match kept {
             Some((lifetime, inserted)) if inserted.stored => (key_text(question), "kept", lifetime.to_string()),
             Some((_, inserted)) if inserted.better_stays => {
-                (key_text(question), "not kept", "a failure; the answer from before stays".to_owned())
+                (key_text(question), "not kept", "a failure, or disputed; the answer from before stays".to_owned())
             }
             Some((_, inserted)) if inserted.too_large => {
                 (key_text(question), "not kept", "too many records, or octets, for the cache".to_owned())

@@ -1,14 +1,10 @@
 //! Every answer sent, once: by protocol, type, response code and source, with how long it took.
 //!
-//! A [`Sheet`] belongs to one worker, which alone writes to it and has no lock to wait for: it adds up a batch and
-//! publishes it under a sequence number. Whoever reads copies everything and does so again when the number has changed
-//! meanwhile (a sequence lock, of atomics only). So all sums taken from one copy agree exactly.
+//! A worker counts on a sheet of its own (`sheet.rs`); what stands here are the table's rows and columns, and its sums.
 
-use super::histogram::{BUCKETS, Histogram, bucket_of, nanoseconds};
+use super::histogram::{BUCKETS, Histogram};
 use crate::clock::Tick;
-use crate::dns::{Origin, Rcode, Rtype, Tag, Transport};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::time::Duration;
+use crate::dns::{Decided, Origin, Rcode, Rtype, Tag, Transport};
 
 /// What an answer came from, as users are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,8 +105,9 @@ const TYPE_CLASSES: usize = TYPES.len() + 1;
 const RCODE_CLASSES: usize = RCODES.len() + 1;
 const PROTOCOLS: usize = 2;
 /// Sources, rounded up to a power of two, so that a cell's source is its low bits.
-const SOURCE_ROOM: usize = 16;
-const CELLS: usize = PROTOCOLS * TYPE_CLASSES * RCODE_CLASSES * SOURCE_ROOM;
+pub(super) const SOURCE_ROOM: usize = 16;
+/// All cells.
+pub(super) const CELLS: usize = PROTOCOLS * TYPE_CLASSES * RCODE_CLASSES * SOURCE_ROOM;
 const PROTOCOL_NAMES: [&str; PROTOCOLS] = ["udp", "tcp"];
 
 /// Bits of a cell that are its source.
@@ -142,18 +139,22 @@ const fn small(n: usize) -> u16 {
 }
 
 /// Milliseconds of a slot in which answers are counted for the rate of the last minute, as a power of two: 4,096.
-const SLOT_SHIFT: u32 = 12;
+pub(super) const SLOT_SHIFT: u32 = 12;
 /// Slots kept: 64 seconds and the one under way.
-const SLOTS: usize = 16;
+pub(super) const SLOTS: usize = 16;
 /// Slots before the one under way that make the last minute.
 const SLOTS_OF_A_MINUTE: u64 = 14;
+/// Cells for the times of a source: the buckets, the sum, the maximum.
+pub(super) const TIMES_STRIDE: usize = BUCKETS + 2;
 
 /// Where one answer is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell {
-    at: u16,
+    pub(super) at: u16,
     /// The zone or the route that it is counted for as well.
-    by: Tag,
+    pub(super) by: Tag,
+    /// The client's view.
+    pub(super) view: Tag,
 }
 
 impl Cell {
@@ -173,27 +174,18 @@ impl Cell {
             16 => 6,
             _ => OTHER_RCODE,
         };
-        Self { at: protocol + rtype + (code << SOURCE_BITS) + Source::new(origin, rcode) as u16, by: Tag::NONE }
+        let at = protocol + rtype + (code << SOURCE_BITS) + Source::new(origin, rcode) as u16;
+        Self { at, by: Tag::NONE, view: Tag::NONE }
     }
 
-    /// Counts it for a zone or a route as well.
+    /// Counts it for a zone or a route as well, and says for which view it was.
     #[must_use]
-    pub fn by(self, by: Tag) -> Self {
-        Self { by, ..self }
+    pub fn of(self, decided: Decided) -> Self {
+        Self { by: decided.by, view: decided.view, ..self }
     }
 
-    fn source(self) -> usize {
+    pub(super) fn source(self) -> usize {
         usize::from(self.at) & (SOURCE_ROOM - 1)
-    }
-
-    /// Returns all of it but for whom it is counted as well, as a number.
-    pub(super) fn number(self) -> u16 {
-        self.at
-    }
-
-    /// Makes one of such a number.
-    pub(super) fn from_number(at: u16) -> Self {
-        Self { at, by: Tag::NONE }
     }
 
     /// Returns the protocol.
@@ -210,109 +202,6 @@ impl Cell {
     pub(super) fn extended_rcode(self) -> Option<Rcode> {
         let (code, _) = RCODES.get(rcode_of(usize::from(self.at)))?;
         (code.0 > 15).then_some(*code)
-    }
-}
-
-/// What one worker has sent. Read by anybody, written by one.
-#[derive(Debug)]
-pub(super) struct Sheet {
-    /// Odd while the worker writes.
-    sequence: AtomicU64,
-    cells: Box<[AtomicU64]>,
-    /// By tag: those of a zone or a route.
-    tagged: Box<[AtomicU64]>,
-    /// By source: the buckets, the sum, the maximum.
-    times: Box<[AtomicU64]>,
-    /// By slot: which one it is, and its answers.
-    slots: Box<[AtomicU64]>,
-}
-
-/// Cells of a source in [`Sheet::times`].
-const TIMES_STRIDE: usize = BUCKETS + 2;
-
-fn zeroes(count: usize) -> Box<[AtomicU64]> {
-    (0..count).map(|_| AtomicU64::new(0)).collect()
-}
-
-impl Default for Sheet {
-    fn default() -> Self {
-        Self {
-            sequence: AtomicU64::new(0),
-            cells: zeroes(CELLS),
-            tagged: zeroes(Tag::COUNT),
-            times: zeroes(TIMES_STRIDE * Source::ALL.len()),
-            slots: zeroes(2 * SLOTS),
-        }
-    }
-}
-
-/// Adds to a cell that nobody else writes: no locked instruction.
-fn bump(cell: &AtomicU64, n: u64) {
-    cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-}
-
-impl Sheet {
-    /// Publishes answers that took the same time, which ended `now`.
-    pub(super) fn publish(&self, answers: &[Cell], took: Duration, now: Tick) {
-        let Some(count) = u64::try_from(answers.len()).ok().filter(|count| *count > 0) else { return };
-        let mut by_source = [0_u32; SOURCE_ROOM];
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
-        for cell in answers {
-            by_source[cell.source()] += 1;
-            if let Some(cell) = self.cells.get(usize::from(cell.at)) {
-                bump(cell, 1);
-            }
-            if let Some(tagged) = self.tagged.get(usize::from(cell.by.number())) {
-                bump(tagged, 1);
-            }
-        }
-        let ns = nanoseconds(took);
-        let bucket = bucket_of(ns);
-        for (source, &answers) in by_source.iter().enumerate().filter(|(_, answers)| **answers > 0) {
-            let start = source * TIMES_STRIDE;
-            if let Some(times) = self.times.get(start..start + TIMES_STRIDE) {
-                bump(&times[bucket], u64::from(answers));
-                bump(&times[BUCKETS], ns.saturating_mul(u64::from(answers)));
-                if times[BUCKETS + 1].load(Ordering::Relaxed) < ns {
-                    times[BUCKETS + 1].store(ns, Ordering::Relaxed);
-                }
-            }
-        }
-        let slot = now.0 >> SLOT_SHIFT;
-        let at = 2 * usize::try_from(slot % SLOTS as u64).unwrap_or(0);
-        if self.slots[at].load(Ordering::Relaxed) == slot {
-            bump(&self.slots[at + 1], count);
-        } else {
-            self.slots[at].store(slot, Ordering::Relaxed);
-            self.slots[at + 1].store(count, Ordering::Relaxed);
-        }
-        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
-    }
-
-    /// Adds this worker's answers to a sum, all of them as they stood at one moment.
-    pub(super) fn add_to(&self, sum: &mut Answers) {
-        let mut copy = vec![0; self.cells.len() + self.tagged.len() + self.times.len() + self.slots.len()];
-        loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            if before & 1 == 0 {
-                let all = self.cells.iter().chain(&*self.tagged).chain(&*self.times).chain(&*self.slots);
-                for (to, from) in copy.iter_mut().zip(all) {
-                    *to = from.load(Ordering::Relaxed);
-                }
-                fence(Ordering::Acquire);
-                if self.sequence.load(Ordering::Relaxed) == before {
-                    break;
-                }
-            }
-            // The worker writes for some hundred nanoseconds, unless the kernel has just taken its core away.
-            std::thread::yield_now();
-        }
-        let (cells, rest) = copy.split_at(CELLS);
-        let (tagged, rest) = rest.split_at(Tag::COUNT);
-        let (times, slots) = rest.split_at(self.times.len());
-        sum.add(cells, tagged, times, slots);
     }
 }
 
@@ -338,7 +227,8 @@ impl Default for Answers {
 }
 
 impl Answers {
-    fn add(&mut self, cells: &[u64], tagged: &[u64], times: &[u64], slots: &[u64]) {
+    /// Adds what one worker has answered.
+    pub(super) fn add(&mut self, cells: &[u64], tagged: &[u64], times: &[u64], slots: &[u64]) {
         for (sum, cell) in self.cells.iter_mut().chain(&mut self.tagged).zip(cells.iter().chain(tagged)) {
             *sum += cell;
         }
@@ -503,7 +393,8 @@ fn type_of(cell: usize) -> usize {
 mod tests {
     use super::*;
     use crate::stats::Stats;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
     const NOW: Tick = Tick(1_000_000);
 
@@ -519,7 +410,7 @@ mod tests {
                     for origin in Origin::ALL {
                         let stats = Stats::default();
                         let cell = Cell::new(transport, qtype, Rcode(code), origin);
-                        stats.ledger().publish(&[cell], Duration::from_millis(3), NOW);
+                        stats.ledger().count(&[cell], Duration::from_millis(3), NOW);
                         let answers = stats.answers();
                         let only = |of: Vec<(&'static str, u64)>| {
                             assert_eq!(sum(&of), 1);
@@ -559,7 +450,7 @@ mod tests {
                             Cell::new(transport, Some(Rtype::A), Rcode(code), Origin::ALL[(pick(44, 8) + k) % 8])
                         };
                         let cells: Vec<Cell> = (0..=pick(50, 63)).map(cell).collect();
-                        ledger.publish(&cells, Duration::from_nanos(n >> 30), NOW);
+                        ledger.count(&cells, Duration::from_nanos(n >> 30), NOW);
                     }
                 });
             }
@@ -585,7 +476,7 @@ mod tests {
         let cell = Cell::new(Transport::Udp, Some(Rtype::A), Rcode::NOERROR, Origin::Cache);
         let at = |second: u64| Tick(NOW.0 + second * 1000);
         for second in 0..300 {
-            ledger.publish(&[cell; 10], Duration::from_micros(30), at(second));
+            ledger.count(&[cell; 10], Duration::from_micros(30), at(second));
         }
         let rate = |now, started| stats.answers().per_second(now, started);
         assert!((rate(at(299), NOW) - 10.0).abs() < 0.5, "{}", rate(at(299), NOW));
