@@ -162,3 +162,170 @@ fn a_machine_with_resolvconf_is_taken_over_and_given_back() {
 fn a_machine_with_openresolv_is_taken_over_and_given_back() {
     whole_life(Names::Openresolv, "resolvconf");
 }
+
+/// What is said when it does not go: with status and all.
+fn refused(machine: &Booted, command: &str) -> (i32, String) {
+    let output = machine.run(command);
+    let said = [output.stdout, output.stderr].map(|octets| String::from_utf8(octets).unwrap()).concat();
+    (output.status.code().unwrap(), said)
+}
+
+#[test]
+fn a_trial_gives_names_back_by_itself_unless_it_is_kept() {
+    let Some(machine) = machine(Names::Resolved) else { return };
+    let before = machine.files(Names::Resolved);
+    let said = machine.sh("truename up --yes --try 8s");
+    assert!(said.contains("on trial until") && said.contains("truename up --keep"), "{said}");
+    assert!(machine.is_taken());
+    // A crash does not end it, and no boot would begin it again.
+    machine.sh(KILL);
+    patiently("it is taken again after a crash", || machine.is_taken());
+    let wanted_by = "ls /etc/systemd/system/truename.service.wants/truename-takeover.service";
+    assert!(!machine.run(wanted_by).status.success());
+    patiently("it has ended by itself", || machine.is_as_before());
+    assert_eq!(machine.files(Names::Resolved), before);
+    assert_eq!(refused(&machine, "truename up --keep").0, 1, "there is nothing to keep");
+
+    machine.sh("truename up --yes --try 1h && truename up --keep");
+    assert!(machine.is_taken());
+    machine.sh(wanted_by);
+    assert_eq!(machine.unit("ActiveState", "truename-trial.timer"), "inactive");
+    assert!(!machine.sh("truename status").contains("on trial"));
+    machine.sh("truename down");
+    assert_eq!(machine.files(Names::Resolved), before);
+}
+
+#[test]
+fn after_the_power_went_a_boot_finds_its_names_again() {
+    let Some(machine) = machine(Names::File) else { return };
+    // Without inodes and times: what a disk holds is played back here by copies.
+    let before = machine.files(Names::Openresolv);
+    let loss = "cp -a /etc/resolv.conf /etc/resolv.conf.before-truename /root && cp -a /var/lib/truename-takeover /root && \
+                systemctl stop truename.socket truename.service && \
+                cp -a /root/resolv.conf* /etc && cp -a /root/truename-takeover/. /var/lib/truename-takeover && \
+                sed -i 's/\"boot\": \"[^\"]*/\"boot\": \"another/' /var/lib/truename-takeover/takeover.json";
+    machine.sh("truename up --yes");
+    machine.sh(loss);
+    assert_eq!(machine.address("www.office.example"), "", "the file names a daemon that is not there");
+    machine.sh("systemctl disable --quiet truename.socket truename.service; systemctl start truename-rescue.service");
+    assert!(machine.is_as_before(), "{}", machine.files(Names::File));
+    assert_eq!(machine.files(Names::Openresolv), before);
+
+    // With the daemon enabled it is taken over as before, and what was before is still known.
+    machine.sh("truename up --yes");
+    machine.sh(loss);
+    machine.sh("systemctl start truename.socket truename.service truename-rescue.service");
+    patiently("it is taken", || machine.is_taken());
+    machine.sh("truename down");
+    assert_eq!(machine.files(Names::Openresolv), before);
+}
+
+#[test]
+fn what_somebody_else_wrote_is_left_to_them_and_the_next_time_begins_from_theirs() {
+    let Some(machine) = machine(Names::File) else { return };
+    machine.sh("truename up --yes");
+    machine.sh("printf '# theirs\\nnameserver 10.53.0.1\\n' > /etc/resolv.conf");
+    let theirs = machine.sh("stat -c '%i %y' /etc/resolv.conf; cat /etc/resolv.conf; echo /etc/resolv.conf");
+    machine.sh("systemctl stop truename.socket truename.service");
+    let there = "stat -c '%i %y' /etc/resolv.conf; cat /etc/resolv.conf; ls /etc/resolv.conf*";
+    assert_eq!(machine.sh(there), theirs);
+    machine.sh("truename up --yes");
+    assert!(machine.is_taken());
+    machine.sh("truename down");
+    assert_eq!(machine.sh(there), theirs);
+}
+
+#[test]
+fn a_take_over_that_does_not_work_is_undone_and_says_why() {
+    let Some(machine) = machine(Names::File) else { return };
+    let before = machine.files(Names::File);
+    let untouched = |what: &str| {
+        assert_eq!(machine.files(Names::File), before, "{what}");
+        assert!(machine.is_as_before(), "{what}");
+        let enabled = machine.run("systemctl is-enabled truename-takeover.service").stdout;
+        assert_eq!(String::from_utf8(enabled).unwrap(), "disabled\n", "{what}");
+    };
+    // Whoever is not root sees the plan and how to do it.
+    let (status, said) =
+        refused(&machine, "setpriv --reuid=nobody --regid=nogroup --clear-groups truename up --method file --try 5m");
+    assert_eq!(status, 77, "{said}");
+    assert!(
+        said.contains("Plan for this machine") && said.contains("sudo truename up --method file --try 5m"),
+        "{said}"
+    );
+
+    machine.sh("chattr +i /etc/resolv.conf");
+    let (status, said) = refused(&machine, "truename up --yes");
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("sudo chattr -i /etc/resolv.conf"), "{said}");
+    machine.sh("chattr -i /etc/resolv.conf");
+    untouched("immutable");
+
+    // Somebody else holds the port.
+    machine.sh("systemd-run --quiet --unit=other systemd-socket-activate --datagram --listen=127.0.0.1:53 sleep 1000");
+    patiently("the port is held", || machine.sh("cat /proc/net/udp").contains("0100007F:0035"));
+    let (status, said) = refused(&machine, "truename up --yes");
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("port 53 of 127.0.0.1 is held by pid"), "{said}");
+    machine.sh("systemctl stop other");
+    untouched("another program on the port");
+
+    // Programs that do not ask the DNS at all: the canary does not come back.
+    machine.sh("cp /etc/nsswitch.conf /root && sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
+    let (status, said) = refused(&machine, "truename up --yes");
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("getaddrinfo does not lead to truename") && said.contains("everything was undone"), "{said}");
+    machine.sh("cp /root/nsswitch.conf /etc");
+    untouched("the canary did not come back");
+
+    machine.sh("truename up --yes");
+    assert!(machine.is_taken());
+}
+
+#[test]
+fn a_full_disk_keeps_nobody_from_giving_names_back() {
+    let Some(machine) = machine(Names::File) else { return };
+    machine.sh("mount -t tmpfs -o size=16m tmpfs /mnt && cp -a /etc/. /mnt && mount --bind /mnt /etc");
+    let before = machine.files(Names::File);
+    let fill = "dd if=/dev/zero of=/etc/fill bs=4k 2>/dev/null; true";
+    machine.sh("systemctl daemon-reload && truename up --yes && truename down && rm -f /etc/fill");
+    machine.sh(fill);
+    let (status, said) = refused(&machine, "truename up --yes --method file");
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+    assert_eq!(machine.sh("ls /etc/resolv.conf*"), "/etc/resolv.conf\n");
+    machine.sh("rm /etc/fill && truename up --yes");
+    assert!(machine.is_taken());
+    machine.sh(fill);
+    machine.sh("systemctl stop truename.socket truename.service");
+    assert!(machine.is_as_before());
+    machine.sh("rm /etc/fill");
+    assert_eq!(machine.files(Names::File), before);
+}
+
+#[test]
+fn a_vpns_names_stay_with_the_vpn() {
+    let Some(machine) = machine(Names::Resolved) else { return };
+    let vpn = OFFICE
+        .split("ip route add default via 10.53.0.1 dev d0 && ")
+        .collect::<String>()
+        .replace("office", "corp")
+        .replace("10.53.", "10.54.")
+        .replace("d0", "v0")
+        .replace("d1", "v1")
+        .replace("10.99.0.1", "10.98.0.1");
+    machine.sh(&vpn);
+    machine.sh("resolvectl dns v0 10.54.0.1 && resolvectl domain v0 '~corp.example'");
+    patiently("the vpn answers", || machine.address("www.corp.example") == "10.98.0.1");
+    let plan = machine.sh("truename up --dry-run");
+    assert!(plan.contains("names below corp.example go on to v0"), "{plan}");
+    machine.sh("truename up --yes");
+    assert!(machine.is_taken());
+    assert_eq!(machine.address("www.corp.example"), "10.98.0.1");
+    // Asked of truename itself they are not there: it was the vpn's server that answered.
+    assert_eq!(machine.sh("dig +short @127.0.0.1 www.corp.example"), "");
+    // A second link that claims all names is told of.
+    machine.sh("resolvectl domain v0 '~.'");
+    let plan = machine.sh("truename up --dry-run");
+    assert!(plan.contains("v0 claims all names as well"), "{plan}");
+}
