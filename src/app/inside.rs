@@ -17,7 +17,7 @@ use crate::pipeline::guard::incident::{Incident, IncidentId, Packet, WallTime};
 use crate::pipeline::guard::verdict::Sign;
 use crate::pipeline::{Pipeline, State};
 use crate::stats::{Answers, Counter, Source, Stats};
-use crate::system::process;
+use crate::system::{process, takeover};
 use crate::upstream::{Mishap, ServerStatus, Standing, WrongClock};
 use data_encoding::HEXLOWER;
 use http::StatusCode;
@@ -82,7 +82,7 @@ impl Inside {
             started_at: self.life.started_at(),
             uptime_seconds: now.since(started).as_secs_f64(),
             config: self.life.config(),
-            system: report::System { takeover: "unmanaged".to_owned() },
+            system: report::System { takeover: takeover::summary(&takeover::Machine::default()) },
             queries: report::Queries {
                 total: answers.total(),
                 in_flight: as_u64(self.in_flight.get()),

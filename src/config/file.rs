@@ -163,7 +163,7 @@ static DEFAULT: TableDef = TableDef {
         Key {
             name: "trusted_guard",
             kind: Kind::Word(GUARD.words),
-            presence: Default("\"off\""),
+            presence: Default("\"enforce\""),
             doc: "How replies about the names of `trusted_presets` are judged, as in `guard`. With \"enforce\" it costs nothing while \
                   `trusted` answers; what other groups say in its place is kept for 30 s at most, and never that there is no such name.",
         },
@@ -302,7 +302,8 @@ static ROUTE: TableDef = TableDef {
             kind: Kind::Word(ON_FAILURE.words),
             presence: Optional("\"servfail\""),
             doc: "When the group and its fallback are down: SERVFAIL, or ask the default's group; absent: \"servfail\" \
-                  for private routes and for groups with `floor = \"encrypted\"`, \"default\" for others.",
+                  for private routes and for groups with `floor = \"encrypted\"` (or all of whose servers have it), \
+                  \"default\" for others.",
         },
         Key {
             name: "private_answers",

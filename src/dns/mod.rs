@@ -7,6 +7,7 @@
 pub mod address;
 pub mod answer;
 pub mod borrowed;
+pub mod canary;
 pub mod encode;
 pub mod foreign;
 pub mod name;
