@@ -127,7 +127,7 @@ async fn start(ip: Ipv4Addr, kind: Kind) -> io::Result<SocketAddr> {
 /// Makes a pipeline that sends one name to each resolver and holds what comes against the honest ones.
 fn pipeline(servers: &[(Kind, SocketAddr)], second: SocketAddr) -> Pipeline {
     let mut text =
-        "[hosts]\nfiles = []\n[default]\ntrusted_presets = []\n[guard]\nreferences = \"references\"\n".to_owned();
+        "[hosts]\nfiles = []\n[default]\nupstream = \"honest\"\ntrusted_presets = []\n[guard]\nreferences = \"references\"\n".to_owned();
     for (kind, address) in servers {
         let word = kind.word();
         text += &format!(
@@ -248,6 +248,16 @@ fn reply(query: &Message<'_>, qname: &Name, rcode: Rcode, answer: &[Record]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_leaves_loopback() {
+        let [honest, liar, second] = [1, 2, 3].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let pipeline = pipeline(&[(Kind::Honest, honest), (Kind::BreaksChains, liar)], second);
+        let state = pipeline.state();
+        // What an alias leads to has no route of its own.
+        let default = state.config.default_for(crate::config::ViewId(0)).upstream;
+        assert_eq!(state.config.group(default).name, "honest");
+    }
 
     #[test]
     fn every_liar_is_seen_through_and_the_honest_one_is_left_alone() {

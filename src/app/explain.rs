@@ -4,11 +4,12 @@ use super::once::{self, Asked, records_json};
 use super::{RunError, build, runtime};
 use crate::clock::Clock;
 use crate::config::{GuardMode, Pattern, Route, Scope};
-use crate::dns::answer::Record;
+use crate::dns::answer::Record as Resource;
 use crate::dns::trace::Seen;
 use crate::dns::wire::{Message, Section, flag};
-use crate::dns::{Name, Origin, Query, Rtype, Stage, Trace, Transport};
+use crate::dns::{Name, Origin, Query, QuestionKey, Rtype, Stage, Trace, Transport};
 use crate::pipeline::guard::verdict::Sign;
+use crate::pipeline::said::{Record, Said};
 use crate::pipeline::{Pipeline, State};
 use crate::stats::Stats;
 use serde_json::{Value, json};
@@ -81,16 +82,47 @@ pub(super) async fn explain(pipeline: &Pipeline, what: Explain) -> Value {
         document[key] = stage(at).into();
     }
     document["route"] = stage(Stage::Route).map(|said| route(&state, &query, said)).into();
-    document["upstreams"] = asked.trace.replies().iter().map(|seen| candidate(&state, seen)).collect();
+    let known = if asked.trace.replies().is_empty() && is_remembered(asked.answer.origin) {
+        pipeline.said_about(&query, &asked.answer)
+    } else {
+        Vec::new()
+    };
+    let age = |record: &Record| pipeline.now().since(record.at).as_secs();
+    document["recorded"] = known.first().map(|(_, record)| json!({ "age_s": age(record) })).into();
+    let seen: Vec<Seen> = known.iter().flat_map(|(_, record)| &record.said).map(seen_then).collect();
+    let seen = if seen.is_empty() { asked.trace.replies() } else { &seen };
+    document["upstreams"] = seen.iter().map(|seen| candidate(&state, seen)).collect();
     let failed = asked.trace.steps().iter().filter(|step| step.stage == Stage::Exchange && is_failure(&step.decided));
-    document["failures"] =
-        failed.map(|step| json!({ "about": step.saw, "what": step.decided, "because": step.because })).collect();
+    let failed_then = known.iter().filter_map(|(question, record)| Some((question, record.failure.as_ref()?)));
+    document["failures"] = failed
+        .map(|step| json!({ "about": step.saw, "what": step.decided, "because": step.because }))
+        .chain(failed_then.map(|(of, why)| json!({ "about": about(of), "what": "no answer", "because": why })))
+        .collect();
     let judged = asked.trace.steps().iter().filter(|step| step.stage == Stage::Guard);
+    let judged_then = known.iter().filter_map(|(question, record)| Some((question, record.found.as_ref()?)));
     document["guard"] = judged
         .map(|step| json!({ "decided": step.decided, "evidence": evidence(&step.because), "about": step.saw }))
+        .chain(judged_then.map(
+            |(of, found)| json!({ "decided": found.decided, "evidence": evidence(&found.because), "about": about(of) }),
+        ))
         .collect();
-    document["ttl"] = ttls(&asked).into();
+    document["ttl"] = ttls(&asked, seen).into();
     document
+}
+
+/// Tells whether an answer was made of what upstreams said at another time.
+fn is_remembered(origin: Origin) -> bool {
+    matches!(origin, Origin::Cache | Origin::Stale)
+}
+
+/// Takes a reply of then as one that was seen.
+fn seen_then(said: &Said) -> Seen {
+    let (upstream, transport) = (said.server.to_string(), said.transport.to_string());
+    Seen { upstream, transport, rtt: said.rtt, message: said.message.clone() }
+}
+
+fn about(question: &QuestionKey) -> String {
+    format!("{} {}", question.qname, question.qtype)
 }
 
 /// Tells whether the exchange speaks of something that did not go well.
@@ -161,8 +193,8 @@ fn candidate(state: &State, seen: &Seen) -> Value {
     shown
 }
 
-fn answers(message: &Message<'_>) -> Vec<Record> {
-    message.section(Section::Answer).filter_map(|at| Record::from_message(message, &at).ok()).collect()
+fn answers(message: &Message<'_>) -> Vec<Resource> {
+    message.section(Section::Answer).filter_map(|at| Resource::from_message(message, &at).ok()).collect()
 }
 
 /// Turns the words of signs back into what they mean and weigh.
@@ -173,27 +205,25 @@ fn evidence(words: &str) -> Value {
 }
 
 /// Sets the TTL of each record that goes out beside the one it came with.
-fn ttls(asked: &Asked) -> Vec<Value> {
-    let came: Vec<Record> = asked
-        .trace
-        .replies()
+fn ttls(asked: &Asked, seen: &[Seen]) -> Vec<Value> {
+    let came: Vec<Resource> = seen
         .iter()
         .filter_map(|seen| Message::parse(&seen.message).ok().map(|message| answers(&message)))
         .flatten()
         .collect();
     let cached = asked.trace.steps().iter().find(|step| step.stage == Stage::Cache && step.decided != "miss");
     let out = asked.answer.records(Section::Answer);
-    let same = |one: &Record, other: &Record| {
+    let same = |one: &Resource, other: &Resource| {
         (one.rtype, &one.rdata) == (other.rtype, &other.rdata) && one.owner == other.owner
     };
     out.iter()
         .map(|record| {
             let from = came.iter().filter(|other| same(record, other)).map(|other| other.ttl).max();
             let because = match (from, cached) {
+                (_, Some(step)) => format!("counted down in the cache: {}", step.because),
                 (Some(from), _) if from == record.ttl => "as it came".to_owned(),
                 (Some(_), _) if asked.answer.ede.is_some() => "kept briefly: see the extended error".to_owned(),
                 (Some(_), _) => "brought within the limits of [cache]".to_owned(),
-                (None, Some(step)) => format!("counted down in the cache: {}", step.because),
                 (None, None) => "as it is written here".to_owned(),
             };
             json!({ "name": record.owner.to_string(), "type": record.rtype.to_string(), "came_s": from, "served_s": record.ttl, "because": because })

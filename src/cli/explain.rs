@@ -106,6 +106,12 @@ fn shown(document: &Value) -> String {
         let why = if route["private"] == true { "a private route: never judged" } else { "" };
         row("guard", text(route, "guard"), why);
     }
+    if document["source"] == "cache" || document["source"] == "stale" {
+        match document["recorded"]["age_s"].as_u64() {
+            Some(age_s) => row("recorded", &format!("{age_s} s ago"), "what upstreams said when they were asked"),
+            None => row("recorded", "nothing", "what upstreams said then is not known any more; --fresh asks anew"),
+        }
+    }
     for seen in items(document, "upstreams") {
         let data: Vec<&str> = items(seen, "answer").iter().map(|record| text(record, "data")).collect();
         let trusted = if seen["trusted"] == true { "trusted, " } else { "" };

@@ -163,7 +163,7 @@ static DEFAULT: TableDef = TableDef {
         Key {
             name: "trusted_guard",
             kind: Kind::Word(GUARD.words),
-            presence: Default("\"off\""),
+            presence: Default("\"enforce\""),
             doc: "How replies about the names of `trusted_presets` are judged, as in `guard`. With \"enforce\" it costs nothing while \
                   `trusted` answers; what other groups say in its place is kept for 30 s at most, and never that there is no such name.",
         },

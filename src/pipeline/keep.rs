@@ -53,8 +53,9 @@ pub(super) fn keep(
         cache::cap_ttls(&mut answer.message, cap_s);
     }
     let Some(lifetime) = lifetime else {
-        // What was true before is not any more, so it must not come back as a stale answer (RFC 8767 section 4).
-        if answer.origin == Origin::Upstream {
+        // What was true before is not any more, so it must not come back as a stale answer (RFC 8767 section 4). What nothing
+        // confirms does not say so.
+        if answer.origin == Origin::Upstream && !known.disputed {
             state.cache.forget(&key);
         }
         return None;

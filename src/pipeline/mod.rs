@@ -25,6 +25,7 @@ pub mod compose;
 pub mod guard;
 pub mod respond;
 pub mod route;
+pub mod said;
 pub mod special_types;
 pub mod view;
 pub mod zone;
@@ -54,7 +55,8 @@ use compose::AddressPolicy;
 use judge::{Judged, Learnt, Unusable};
 use keep::{Late, PLACE, Provenance, cap_stand_in, keep};
 use refresh::{Background, StaleAnswer};
-use std::sync::Arc;
+use said::Record as Said;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use text::{asker, key_text, origin_text, staleness_text};
 use tokio::sync::oneshot;
@@ -77,6 +79,7 @@ pub struct Pipeline {
     state: Arc<ArcSwap<State>>,
     background: Background,
     learnt: Arc<Learnt>,
+    said: Arc<Mutex<said::Records>>,
     clock: Clock,
     stats: Arc<Stats>,
 }
@@ -135,6 +138,10 @@ struct Work<'a> {
     guard: GuardMode,
     /// Asked anew, whatever is cached, and not kept.
     fresh: bool,
+    /// Replies that come too late for it are kept for the next who asks.
+    keeps_late: bool,
+    /// What is left of the time for which a client who has an answer at hand waits for a trusted one.
+    patience: Duration,
     /// Where the channel of a reply in a datagram is left, when somebody wants to listen on.
     hold: Option<Arc<Hold>>,
     /// No server of this operator is asked.
@@ -168,7 +175,8 @@ impl Pipeline {
     #[must_use]
     pub fn new(state: State, clock: Clock, stats: Arc<Stats>) -> Self {
         let state = Arc::new(ArcSwap::from_pointee(state));
-        Self { state, background: Background::default(), learnt: Arc::default(), clock, stats }
+        let (background, learnt, said) = (Background::default(), Arc::default(), Arc::default());
+        Self { state, background, learnt, said, clock, stats }
     }
 
     /// Returns the state in force.
@@ -225,6 +233,8 @@ impl Pipeline {
             known: Provenance::default(),
             guard: GuardMode::Off,
             fresh,
+            keeps_late: !fresh,
+            patience: state.config.guard.budget,
             hold: None,
             apart_from: None,
             trace,
@@ -337,6 +347,8 @@ impl Pipeline {
         if let Some(staleness) = cached.staleness {
             return Found::Stale(StaleAnswer { answer, staleness });
         }
+        // What it becomes part of is as doubtful.
+        work.known.disputed |= cached.is_disputed;
         if cached.ask_again {
             self.prefetch(work.state, work.view, question.clone());
         }
@@ -507,7 +519,10 @@ impl Pipeline {
         }
         let Judged { reply, policy, keep_at_most, why } = match judged {
             Ok(judged) => judged,
-            Err(Unusable::Failed(failure)) => return Hop::end(failed(question, &failure, way.local_when_alone)),
+            Err(Unusable::Failed(failure)) => {
+                self.note(question, Said::failed(&failure, self.clock.now()), work);
+                return Hop::end(failed(question, &failure, way.local_when_alone));
+            }
             Err(Unusable::Distrusted) => {
                 let why =
                     Ede::new(ede::FORGED_ANSWER, "what was answered looks forged, and nothing trusted can be had");
@@ -549,8 +564,38 @@ impl Pipeline {
             return Hop::end(endless(question));
         }
         let next = elsewhere.or_else(|| composed.aliases.last().filter(|_| composed.broken)).cloned();
+        // Of a guarded name the guard has noted more.
+        if way.guard != GuardMode::Enforce {
+            self.note(question, Said::of(reply, self.clock.now()), work);
+        }
         let follow = next.map(|next| (compose::records_up_to(&composed.answer, &next), next));
         Hop { answer: composed.answer, follow, guarded: policy.private_answers != PrivateAnswers::Allow }
+    }
+
+    /// Keeps what was said about a question, for whoever wants to know afterwards.
+    fn note(&self, question: &QuestionKey, record: Said, work: &Work<'_>) {
+        if !work.fresh {
+            self.said().keep(work.view, question.clone(), record);
+        }
+    }
+
+    fn said(&self) -> MutexGuard<'_, said::Records> {
+        // The records are whole between any two statements that could panic.
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what was said, when it was asked last, about each name of an answer's alias chain, as far as that is known.
+    #[must_use]
+    pub fn said_about(&self, query: &Query, answer: &Answer) -> Vec<(QuestionKey, Said)> {
+        let view = self.state.load().views.of(query.client.ip(), query.local);
+        let message = answer.view();
+        let targets = message.section(Section::Answer).filter(|at| at.rtype == Rtype::CNAME);
+        let targets = targets.filter_map(|at| Some(message.target(&at).ok()?.to_name().to_lower()));
+        let own = query.question();
+        let names = std::iter::once(own.qname.clone()).chain(targets);
+        let questions = names.map(|qname| QuestionKey { qname, ..own.clone() });
+        let records = self.said();
+        questions.filter_map(|question| Some((question.clone(), records.get(view, &question)?.clone()))).collect()
     }
 
     /// Stage 6: the route's group, its fallbacks, then what `on_failure` says; for a time server whose name cannot be found
@@ -638,15 +683,13 @@ impl Pipeline {
         };
         let hold = work.hold.clone();
         let ask = Ask {
-            group,
-            question,
-            deadline: work.deadline,
             only_private: way.only_private,
             resort,
             apart_from: work.apart_from.as_deref(),
             hold: hold.as_deref(),
             acceptable: &acceptable,
-            heir: Some(&heir),
+            heir: if work.keeps_late { Some(&heir) } else { None },
+            ..Ask::new(group, question, work.deadline)
         };
         if work.trace.is_on() {
             work.trace.elapsed = work.started.elapsed();
@@ -682,7 +725,7 @@ impl Pipeline {
         work.step(Stage::Store, || match kept {
             Some((lifetime, inserted)) if inserted.stored => (key_text(question), "kept", lifetime.to_string()),
             Some((_, inserted)) if inserted.better_stays => {
-                (key_text(question), "not kept", "a failure; the answer from before stays".to_owned())
+                (key_text(question), "not kept", "a failure, or disputed; the answer from before stays".to_owned())
             }
             Some((_, inserted)) if inserted.too_large => {
                 (key_text(question), "not kept", "too many records, or octets, for the cache".to_owned())

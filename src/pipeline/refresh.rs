@@ -145,6 +145,8 @@ impl Pipeline {
                 known: Provenance::default(),
                 guard: GuardMode::Off,
                 fresh: false,
+                keeps_late: true,
+                patience: state.config.guard.budget,
                 hold: None,
                 apart_from: None,
                 trace: &mut trace,

@@ -71,6 +71,8 @@ pub(super) struct Way {
     private: bool,
     /// Whether replies are judged, before or behind the answer.
     pub(super) guard: GuardMode,
+    /// It is by a default, so that nobody has said of this name that it is a public one.
+    pub(super) guarded_by_default: bool,
     /// Only servers with private addresses may be asked.
     pub(super) only_private: bool,
     /// The answer when there is no server that may be asked.
@@ -113,6 +115,11 @@ impl Tags {
             search: stats.tag(Tagged::Route, routes.search_name(), ""),
             default: stats.tag(Tagged::Route, DEFAULT_ROUTE, ""),
         }
+    }
+
+    /// Returns every view with its tag; the first is the default.
+    pub fn views(&self) -> impl Iterator<Item = (ViewId, Tag)> {
+        (0..=u16::MAX).map(ViewId).zip(self.views.iter().copied())
     }
 
     /// Returns the tag of a view.
@@ -196,6 +203,7 @@ impl State {
                 on_failure: OnFailure::Servfail,
                 private: true,
                 guard: GuardMode::Off,
+                guarded_by_default: false,
                 only_private: true,
                 local_when_alone: Some(self.zones.withheld(&question.qname)),
                 because: "a special-use name: only private system servers may be asked".into(),
@@ -211,6 +219,7 @@ impl State {
             private: choice.private,
             // A name that an alias of a guarded one leads to is as guarded, unless it is private.
             guard: if choice.private { GuardMode::Off } else { choice.guard.max(from) },
+            guarded_by_default: matches!(choice.id, RouteId::Default | RouteId::BuiltIn(_)) && from <= choice.guard,
             only_private: false,
             local_when_alone: None,
             because: choice.because(),

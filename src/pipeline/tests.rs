@@ -16,10 +16,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// The one of two servers that is believed.
+const WITNESS: &str = "1.1.1.1:53";
+
 /// One server that answers every question with the same address, or says that there is no such name, after a delay.
 #[derive(Debug)]
 struct Slow {
     after_ms: AtomicU64,
+    /// How much later [`WITNESS`] answers.
+    witness_ms: AtomicU64,
     address: Ipv4Addr,
     asked: AtomicUsize,
     silent: AtomicBool,
@@ -48,7 +53,9 @@ impl SimulatedNet for Slow {
         }
         let mut bytes = builder.finish().into_vec();
         bytes[..2].copy_from_slice(&query.bytes[..2]);
-        replies.message(Duration::from_millis(self.after_ms.load(Ordering::Relaxed)), bytes);
+        let is_witness = query.server.to_string() == WITNESS;
+        let later_ms = if is_witness { self.witness_ms.load(Ordering::Relaxed) } else { 0 };
+        replies.message(Duration::from_millis(self.after_ms.load(Ordering::Relaxed) + later_ms), bytes);
     }
 }
 
@@ -56,6 +63,7 @@ fn pipeline(after_ms: u64, address: Ipv4Addr) -> (Pipeline, Arc<Slow>) {
     let (clock, stats) = (Clock::simulated(), Arc::new(Stats::default()));
     let net = Arc::new(Slow {
         after_ms: AtomicU64::new(after_ms),
+        witness_ms: AtomicU64::new(0),
         address,
         asked: AtomicUsize::new(0),
         silent: AtomicBool::new(false),
@@ -126,6 +134,26 @@ async fn a_late_nxdomain_about_a_name_that_exists_here_is_kept_as_nodata() {
         let answer = pipeline.answer(&query, &mut Trace::off()).await;
         assert_eq!((answer.rcode(), answer.origin), (late, Origin::Cache), "{name}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_late_for_a_question_asked_anew_is_not_kept() {
+    let (pipeline, net) = pipeline(6_000, Ipv4Addr::new(93, 184, 216, 34));
+    let query = Query::local(Name::parse("www.example.org").unwrap(), Rtype::A);
+    assert_eq!(pipeline.answer_fresh(&query, &mut Trace::off()).await.rcode(), Rcode::SERVFAIL);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(pipeline.state().cache.is_empty(), "a reply after the budget");
+    let guarded = "[upstream.witness]\nservers = [\"1.1.1.1\"]\n[guard]\nreferences = \"witness\"\n\
+                   [[route]]\nnames = [\"example.org\"]\nupstream = \"system\"\nguard = \"enforce\"\n";
+    reload(&pipeline, guarded, &net);
+    net.after_ms.store(5, Ordering::Relaxed);
+    net.witness_ms.store(600, Ordering::Relaxed);
+    assert_eq!(pipeline.answer_fresh(&query, &mut Trace::off()).await.rcode(), Rcode::NOERROR);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(pipeline.state().cache.is_empty(), "a trusted reply after an unconfirmed one");
+    assert_eq!(ask(&pipeline).await.rcode(), Rcode::NOERROR);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(ask(&pipeline).await.origin, Origin::Cache, "what a client asks for is");
 }
 
 #[tokio::test(start_paused = true)]

@@ -302,7 +302,7 @@ impl<'a> Exchange<'a> {
         };
         // With EDNS unproven and nothing heard, the server may be one that drops what it cannot read. Over connections
         // silence has other reasons.
-        let drops_edns = || server.health.habits(self.inner.clock.now()).edns_unproven;
+        let drops_edns = || !self.ask.keep_edns && server.health.habits(self.inner.clock.now()).edns_unproven;
         let without = transport == UpstreamTransport::Udp && repeats >= usize::from(PLAIN_AFTER) && drops_edns();
         match self.attempt(server, seat, why, transport, without.then_some(false)) {
             Sending::Done => self.send_along(server, seat, plan),

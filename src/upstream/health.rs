@@ -481,8 +481,11 @@ impl Vitals {
         if self.failing == 0.0 {
             return 0.0;
         }
-        let half_lives = now.since(self.failing_at).as_secs_f64() / FAILURE_HALF_LIFE.as_secs_f64();
-        self.failing * 0.5_f64.powf(half_lives)
+        // Straight between the halvings: no power function, so no library of them in memory.
+        let (age, half_life) = (now.since(self.failing_at), FAILURE_HALF_LIFE.as_micros());
+        let halvings = i32::try_from(age.as_micros() / half_life).unwrap_or(i32::MAX);
+        let rest = (age.as_micros() % half_life) as f64 / half_life as f64;
+        self.failing * 0.5_f64.powi(halvings) * (1.0 - rest / 2.0)
     }
 }
 

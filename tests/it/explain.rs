@@ -3,6 +3,7 @@
 use crate::control::{control_socket, start};
 use crate::support::client::ask;
 use crate::support::daemon::{Daemon, forward_to, run};
+use crate::support::eventually;
 use crate::support::fake::{Fake, Habit};
 use crate::support::http::get;
 use std::net::SocketAddr;
@@ -131,4 +132,84 @@ fn a_cached_answer_is_explained_without_asking_anybody() {
     let document = get(&control_socket(&daemon), "/explain?name=www.example.org").json();
     assert_eq!((&document["source"], &document["cache"]["decided"]), (&"cache".into(), &"hit".into()));
     assert_eq!(fake.count("www.example.org"), 1);
+}
+
+#[test]
+fn a_question_answered_a_moment_ago_is_explained_by_what_was_said_then() {
+    let isp = Fake::start(Habit::Address([10, 10, 34, 34].into(), 300));
+    let witness = Fake::start(Habit::Slow(
+        std::time::Duration::from_millis(150),
+        Box::new(Habit::Address([93, 184, 216, 34].into(), 300)),
+    ));
+    let daemon = start(&guarded(isp.address, witness.address));
+    ask(daemon.address, "www.example.org");
+    let socket = control_socket(&daemon);
+    let asked = || (isp.count("www.example.org"), witness.count("www.example.org"));
+    let before = asked();
+    let document = get(&socket, "/explain?name=www.example.org").json();
+    assert_eq!((&document["source"], document["recorded"]["age_s"].is_u64()), (&"cache".into(), true));
+    let seen = document["upstreams"].as_array().unwrap();
+    let said: Vec<_> = seen.iter().map(|of| (&of["trusted"], &of["rcode"], &of["answer"][0]["data"])).collect();
+    assert_eq!(
+        said,
+        [
+            (&false.into(), &"NOERROR".into(), &"10.10.34.34".into()),
+            (&true.into(), &"NOERROR".into(), &"93.184.216.34".into())
+        ]
+    );
+    assert!(seen[1]["elapsed_us"].as_u64().unwrap() >= 150_000 && seen[0]["transport"] == "udp", "{seen:?}");
+    let sign = &document["guard"][0]["evidence"][0];
+    assert_eq!((&sign["sign"], &sign["weight"]), (&"special-address".into(), &6.into()));
+    assert!(document["guard"][0]["decided"].as_str().unwrap().starts_with("poisoned"), "{document}");
+    assert_eq!(document["ttl"][0]["came_s"], 300);
+    assert!(document["ttl"][0]["because"].as_str().unwrap().contains("in the cache"), "{document}");
+    let text = explained(&socket, &["www.example.org"]);
+    for words in ["recorded", "s ago", "+6 special-address", "10.10.34.34", "poisoned"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert_eq!(asked(), before, "nobody was asked for that");
+    // Another type was never asked.
+    let other = get(&socket, "/explain?name=www.example.org&type=TXT").json();
+    assert_eq!((other["recorded"].is_null(), &other["source"]), (true, &"upstream".into()));
+}
+
+#[test]
+fn what_was_found_behind_an_answer_is_explained_too() {
+    let isp = Fake::start(Habit::Slow(
+        std::time::Duration::from_millis(150),
+        Box::new(Habit::Address([10, 10, 34, 34].into(), 300)),
+    ));
+    let witness = Fake::start(Habit::Address([93, 184, 216, 34].into(), 300));
+    let daemon = start(&guarded(isp.address, witness.address));
+    ask(daemon.address, "www.example.org");
+    let socket = control_socket(&daemon);
+    let explained = || get(&socket, "/explain?name=www.example.org").json();
+    eventually("the late one is judged", || {
+        explained()["guard"][0]["decided"].as_str().is_some_and(|text| text.starts_with("poisoned"))
+    });
+    let document = explained();
+    assert_eq!(document["upstreams"].as_array().unwrap().len(), 2);
+    assert_eq!(document["answer"][0]["data"], "93.184.216.34");
+}
+
+#[test]
+fn every_name_of_a_chain_and_every_failure_is_remembered() {
+    let fake = Fake::start(Habit::Address([192, 0, 2, 1].into(), 300))
+        .with("www.example.org", Habit::Alias("edge.example.net", [192, 0, 2, 9].into()))
+        .with("broken.example.org", Habit::Code(truename::dns::Rcode::SERVFAIL));
+    let route = format!(
+        "[upstream.other]\nservers = [\"{}\"]\n[[route]]\nnames = [\"example.net\"]\nupstream = \"other\"\n",
+        fake.address
+    );
+    let daemon = start(&format!("{}{route}", forward_to(&[fake.address])));
+    let socket = control_socket(&daemon);
+    ask(daemon.address, "www.example.org");
+    let document = get(&socket, "/explain?name=www.example.org").json();
+    let from: Vec<&str> =
+        document["upstreams"].as_array().unwrap().iter().map(|of| of["upstream"].as_str().unwrap()).collect();
+    assert_eq!(document["source"], "cache");
+    assert!(from.len() == 2 && from[0].starts_with("fake/") && from[1].starts_with("other/"), "{from:?}");
+    ask(daemon.address, "broken.example.org");
+    let failed = get(&socket, "/explain?name=broken.example.org").json();
+    assert!(!failed["failures"].as_array().unwrap().is_empty(), "{failed}");
 }

@@ -322,3 +322,80 @@ fn a_torn_file_of_incidents_is_put_aside_and_nothing_of_it_is_believed() {
     assert_eq!(counter(&again, "incident_files_bad_total"), 1);
     assert!(!path.exists() && again.folder.path().join("incidents.bad").exists());
 }
+
+#[test]
+fn that_there_is_nothing_behind_an_alias_is_believed_while_nothing_trusted_answers() {
+    fn nodata(query: &[u8], _: bool) -> Vec<Vec<u8>> {
+        let soa = Record {
+            owner: Name::parse("example.org").unwrap(),
+            rtype: Rtype::SOA,
+            class: 1,
+            ttl: 300,
+            rdata: [[0; 2].as_slice(), &[0, 0, 1, 44].repeat(5)].concat().into(),
+        };
+        let edge = Name::parse("edge.example.org").unwrap();
+        let mut reply = answer_with(query, &[alias(&qname_of(query), &edge), soa]);
+        // The SOA stands in the authority section.
+        (reply[7], reply[9]) = (1, 1);
+        vec![reply]
+    }
+    let (isp, witness) = (Fake::start(Habit::Custom(nodata)), Fake::start(Habit::Silent));
+    let config = guarded(&[isp.address], &[witness.address], "enforce").replace("2s", "250ms");
+    let daemon = Daemon::start(&config);
+    let answer = ask_type(daemon.address, "www.example.org", Rtype::AAAA);
+    let types: Vec<_> = answer.answers().iter().map(|record| record.rtype).collect();
+    assert_eq!((answer.rcode(), types, answer.ede()), (Rcode::NOERROR, vec![Rtype::CNAME], Some(0)));
+    assert_eq!(ask(daemon.address, "www.example.org").rcode(), Rcode::SERVFAIL, "no IPv4 address either is a denial");
+}
+
+#[test]
+fn while_only_a_lie_is_at_hand_the_trusted_answer_is_waited_for() {
+    let isp = Fake::start(Habit::Address([10, 10, 34, 34].into(), 300));
+    let late = Habit::Slow(std::time::Duration::from_millis(600), Box::new(Habit::Address(TRUE.into(), 300)));
+    let witness = Fake::start(late);
+    let config = guarded(&[isp.address], &[witness.address], "enforce").replace("2s", "100ms");
+    let daemon = Daemon::start(&config);
+    let answer = ask(daemon.address, "www.example.org");
+    assert_eq!((answer.rcode(), answer.addresses(), answer.ede()), (Rcode::NOERROR, vec![text(TRUE)], None));
+}
+
+#[test]
+fn on_a_network_with_nat64_names_without_ipv6_addresses_keep_those_made_there() {
+    let name = |text: &str| Name::parse(text).unwrap();
+    let aaaa = |owner: &str, prefix: [u8; 12], address: [u8; 4]| Record {
+        owner: name(owner),
+        rtype: Rtype::AAAA,
+        class: 1,
+        ttl: 300,
+        rdata: [prefix.as_slice(), &address].concat().into(),
+    };
+    let well_known = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
+    let own = [0x2a, 0, 0x10, 0x98, 0, 0x2c, 0, 0, 0, 0, 0, 0];
+    let slow = |record| Habit::Slow(std::time::Duration::from_millis(100), Box::new(Habit::Records(vec![record])));
+    let lan = Fake::start(Habit::Silent)
+        .with("well.example.org", slow(aaaa("well.example.org", well_known, TRUE)))
+        .with("own.example.org", slow(aaaa("own.example.org", own, TRUE)))
+        .with("forged.example.org", slow(aaaa("forged.example.org", own, FORGED)));
+    let witness = Fake::start(Habit::Address(TRUE.into(), 300));
+    let daemon = Daemon::start(&guarded(&[lan.address], &[witness.address], "enforce"));
+    for (asked, expected) in [("well", Some(well_known)), ("own", Some(own)), ("forged", None)] {
+        let answer = ask_type(daemon.address, &format!("{asked}.example.org"), Rtype::AAAA);
+        let data: Vec<Vec<u8>> = answer.answers().iter().map(|record| record.rdata.to_vec()).collect();
+        let expected: Vec<Vec<u8>> = expected.iter().map(|prefix| [prefix.as_slice(), &TRUE].concat()).collect();
+        assert_eq!((answer.rcode(), data, answer.ede()), (Rcode::NOERROR, expected, None), "{asked}");
+    }
+    assert_eq!(lan.asked().len(), 3);
+}
+
+#[test]
+fn where_everything_is_guarded_the_own_network_keeps_its_names() {
+    let lan = Fake::start(Habit::Address([192, 168, 1, 7].into(), 300));
+    let witnesses = ["127.0.0.1", "127.1.0.1"].map(|ip| Fake::start_at(ip.parse().unwrap(), Habit::NxDomain(60)));
+    let config = guarded(&[lan.address], &witnesses.each_ref().map(|fake| fake.address), "enforce");
+    let config = config.replace("[default]\n", "[default]\nguard = \"enforce\"\n");
+    let daemon = Daemon::start(&config);
+    let inside = ask(daemon.address, "nas.example.net");
+    assert_eq!((inside.addresses(), inside.ede()), (vec!["192.168.1.7".to_owned()], None));
+    let public = ask(daemon.address, "www.example.org");
+    assert_eq!((public.rcode(), public.addresses()), (Rcode::NXDOMAIN, Vec::new()), "a route says that it is public");
+}

@@ -95,6 +95,8 @@ pub struct Cached {
     pub current: bool,
     /// How old it is.
     pub age: Duration,
+    /// Nothing trusted confirmed it.
+    pub is_disputed: bool,
 }
 
 /// Under what terms an answer is stored.
@@ -132,7 +134,7 @@ pub struct Inserted {
     pub stored: bool,
     /// Entries that the bounds put out for it.
     pub evicted: u64,
-    /// It is a failure, and there is an answer that is better than it: that one stays.
+    /// It is a failure, or disputed, and there is an answer that is better than it: that one stays.
     pub better_stays: bool,
     /// It has more records than an entry takes, or more octets than its shard may hold.
     pub too_large: bool,
@@ -242,6 +244,7 @@ impl Cache {
             fingerprint: u64::from(head.fingerprint),
             current,
             age: Duration::from_millis(head.age_ms(now)),
+            is_disputed: head.is_disputed(),
         })
     }
 
@@ -317,10 +320,14 @@ impl Cache {
 
     /// Stores an answer in place of the one there may be. Refused when the configuration has changed since
     /// `terms.epoch`, when the answer is not one to the key's question, and when it is too large, in which case the one
-    /// that is there goes all the same; a failure also when that one is fresh or may be served stale.
+    /// that is there goes all the same; a failure also when that one is fresh or may be served stale, a disputed answer when
+    /// that one is fresh and undisputed.
     pub fn insert(&self, key: &KeyBuf, answer: &Answer, terms: &Terms) -> Inserted {
         if terms.epoch != self.epoch() {
             return Inserted::default();
+        }
+        if terms.disputed && self.has_undisputed(key, terms) {
+            return Inserted { better_stays: true, ..Inserted::default() };
         }
         let mut failures = 0;
         if terms.lifetime == Lifetime::Failure {
@@ -463,6 +470,14 @@ impl Cache {
         let middle = key.hash() >> 20 & u64::from(u32::MAX);
         let scaled = (middle * u64::try_from(self.shards.len()).unwrap_or(1)) >> 32;
         lock(&self.shards[usize::try_from(scaled).unwrap_or(0)])
+    }
+
+    /// Tells whether there is a fresh answer that nobody disputes: what nothing confirms says nothing against it.
+    fn has_undisputed(&self, key: &KeyBuf, terms: &Terms) -> bool {
+        let mut shard = self.shard(key);
+        let Some(head) = shard.peek_mut(key) else { return false };
+        let is_answer = head.failures() == 0 && !head.is_disputed() && head.epoch() == terms.epoch;
+        is_answer && self.is_fresh(head, terms.now)
     }
 
     /// Looks at what a failure would replace. An answer that is better stays, and notes the failure.

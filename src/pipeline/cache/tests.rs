@@ -68,6 +68,27 @@ fn put(cache: &Cache, text: &str, answer: &Answer, lifetime: Lifetime, now: Tick
     cache.insert(&key(text), answer, &terms)
 }
 
+#[test]
+fn a_disputed_answer_does_not_take_the_place_of_a_fresh_undisputed_one() {
+    let cache = cache(100, 1 << 20);
+    let put = |seconds, disputed| {
+        let lifetime = Lifetime::Positive(30);
+        let epoch = cache.epoch();
+        let terms = Terms { lifetime, fingerprint: 7, epoch, now: at(seconds), disputed, tag: Tag::NONE };
+        cache.insert(&key("www.example.org"), &answer("www.example.org", &[30]), &terms)
+    };
+    let is_disputed = |seconds| cache.get(&key("www.example.org"), cache.epoch(), at(seconds)).unwrap().is_disputed;
+    assert!(put(0, true).stored && is_disputed(0));
+    assert!(put(1, true).stored, "one that is as doubtful is replaced");
+    assert!(put(2, false).stored && !is_disputed(2));
+    assert_eq!(put(3, true), Inserted { better_stays: true, ..Inserted::default() });
+    assert!(!is_disputed(3));
+    assert!(put(32, true).stored && is_disputed(32), "its time was over");
+    assert!(put(33, false).stored);
+    cache.next_epoch();
+    assert!(put(34, true).stored, "another configuration may not decide the same");
+}
+
 fn shape(qname: &Name, limit_bytes: usize) -> ClientShape<'_> {
     ClientShape {
         id: 0x1234,

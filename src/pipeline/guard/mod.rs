@@ -67,6 +67,8 @@ pub struct Policy {
     pub exempt: bool,
     /// Its name is guarded: nothing goes out that only an untrusted upstream says and a hard sign speaks against.
     pub guarded: bool,
+    /// Nobody has said that it is a public name: it may exist on the own network alone.
+    pub inside: bool,
     /// Who else may be asked.
     pub compare: Compare,
     /// Addresses may be proved by TLS.
@@ -82,6 +84,7 @@ impl Policy {
     pub const EXEMPT: Self = Self {
         exempt: true,
         guarded: false,
+        inside: false,
         compare: Compare::Never,
         proofs: false,
         decoys: false,
@@ -146,7 +149,8 @@ fn assess_all<'a>(
     let mut all = Vec::new();
     for (at, candidate) in evidence.suspects.iter().enumerate() {
         for (reply_at, reply) in candidate.replies.iter().enumerate().filter(|(_, r)| r.content != Content::Failed) {
-            let case = Case { question, guarded: policy.guarded, evidence, truth, candidate, reply };
+            let Policy { guarded, inside, .. } = *policy;
+            let case = Case { question, guarded, inside, evidence, truth, candidate, reply };
             let place = ReplyAt { side: Side::Suspect, candidate: at, reply: reply_at };
             all.push((place, candidate, reply, assess(&case)));
         }
@@ -228,11 +232,16 @@ fn deny(case: &Case<'_>) -> Assessment {
 
 /// A reply that no trusted one stands beside: undecidable at best, unless its addresses prove themselves.
 fn assess_alone(case: &Case<'_>) -> Assessment {
-    if case.reply.chain_ends() {
+    // A SOA says that the end is meant (RFC 2308 section 2.2): it is a denial behind an alias, and broken is nothing.
+    if case.reply.chain_ends() && !case.reply.soa {
         return Assessment::plain(Verdict::BrokenChain, Sign::ChainEnds);
     }
     if data::is_proved(case) {
         return Assessment::plain(Verdict::BenignDivergent, Sign::Proved);
+    }
+    // Where all names are guarded, those of the own network must not be lost for want of somebody who does not know them.
+    if case.guarded && data::is_split_horizon(case) {
+        return Assessment::plain(Verdict::Undecidable, Sign::NoTrustedReply);
     }
     let mut signs = vec![Sign::NoTrustedReply];
     data::against(case, &mut signs);
@@ -273,7 +282,14 @@ fn choose(
             .map(|(at, ..)| *at)
     };
     if worst.verdict.is_clean() && !evidence.suspects.is_empty() {
-        return pick(&|of| of.verdict.is_clean()).map_or(Serve::Nothing, Serve::Reply);
+        let picked = pick(&|of| of.verdict.is_clean());
+        // "No such name" speaks of every type. Where trusted upstreams only say that there is nothing of this one, a guarded
+        // name is not denied.
+        let denies = |at: ReplyAt| evidence.suspects[at.candidate].replies[at.reply].content == Content::Missing;
+        let overruled = policy.guarded && !truth.denies && !truth.answers.is_empty() && picked.is_some_and(denies);
+        if !overruled {
+            return picked.map_or(Serve::Nothing, Serve::Reply);
+        }
     }
     if let Some(at) = truth.best() {
         let thin = is_thin_denial(policy, evidence, truth);
@@ -333,10 +349,14 @@ fn needed(question: &Question, policy: &Policy, evidence: &Evidence, truth: &Tru
         needed.insert(Probe::AskAnotherTrusted);
     }
     let addresses = || evidence.suspects.iter().flat_map(|of| &of.replies).flat_map(Reply::addresses);
+    // Behind a prefix of the network's own they look like any others.
+    let made_here = question.qtype == Rtype::AAAA
+        && !truth.has_data
+        && evidence.suspects.iter().any(|of| of.on_lan && of.replies.iter().any(|r| r.content == Content::Data));
     if compare
         && evidence.ipv4.is_empty()
         && !decision.verdict.is_clean()
-        && addresses().any(|a| rules::nat64(a).is_some())
+        && (made_here || addresses().any(|a| rules::nat64(a).is_some()))
     {
         needed.insert(Probe::AskIpv4);
     }

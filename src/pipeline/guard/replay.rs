@@ -256,6 +256,8 @@ impl Reader {
             None => Policy {
                 exempt: false,
                 guarded: line.ctx.guarded.unwrap_or(false),
+                // Guarded names of recordings are so by a list of names.
+                inside: !line.ctx.guarded.unwrap_or(false),
                 compare: Compare::Always,
                 proofs: true,
                 decoys: true,

@@ -16,7 +16,9 @@ fn question() -> Question {
 }
 
 fn policy(guarded: bool) -> Policy {
-    Policy { exempt: false, guarded, compare: Compare::Always, proofs: true, decoys: true, hold_on: HoldOn::Always }
+    let inside = !guarded;
+    let (compare, hold_on) = (Compare::Always, HoldOn::Always);
+    Policy { exempt: false, guarded, inside, compare, proofs: true, decoys: true, hold_on }
 }
 
 /// A reply in zone-file shorthand: `A 1.2.3.4`, `CNAME target` from the name before it, each with a TTL of 300.
@@ -153,6 +155,21 @@ fn empty_answers_and_broken_chains_are_repaired_from_the_trusted_side() {
 }
 
 #[test]
+fn a_denial_behind_an_alias_is_no_broken_chain() {
+    let mut behind = data(&["CNAME edge.example.net"]);
+    behind.soa = true;
+    let said = |reply: &Reply, guarded| decided(&policy(guarded), &evidence(plain(vec![reply.clone()]), Vec::new()));
+    let unguarded = said(&behind, false);
+    assert_eq!(unguarded.verdict, Verdict::Undecidable);
+    assert!(matches!(unguarded.serve, Serve::Unconfirmed(_)));
+    // That a guarded name has no IPv4 address takes more than an untrusted word.
+    let guarded = said(&behind, true);
+    assert_eq!((guarded.verdict, guarded.serve), (Verdict::Undecidable, Serve::Nothing));
+    let open = said(&Reply { soa: false, ..behind }, false);
+    assert_eq!((open.verdict, open.serve), (Verdict::BrokenChain, Serve::Nothing));
+}
+
+#[test]
 fn failures_are_failures_also_with_an_address_in_them() {
     let truth = || vec![trusted(1, data(&["A 93.184.216.34"]))];
     for failed in [vec![], vec![reply(Rcode::SERVFAIL, &["A 93.184.216.34"], 60)], vec![reply(Rcode::REFUSED, &[], 60)]]
@@ -178,6 +195,14 @@ fn data_of_a_denied_name_is_a_hijack_and_guarded_names_take_two_operators_for_th
 }
 
 #[test]
+fn a_guarded_name_is_not_denied_where_trusted_upstreams_only_have_nothing_of_the_type() {
+    let case = evidence(plain(vec![reply(Rcode::NXDOMAIN, &[], 300)]), vec![trusted(1, data(&[]))]);
+    let (unguarded, guarded) = (decided(&policy(false), &case), decided(&policy(true), &case));
+    assert_eq!((unguarded.verdict, guarded.verdict), (Verdict::BenignDivergent, Verdict::BenignDivergent));
+    assert_eq!((served_side(&unguarded), served_side(&guarded)), (Some(Side::Suspect), Some(Side::Trusted)));
+}
+
+#[test]
 fn a_private_address_from_the_own_network_for_a_name_unknown_outside_is_split_horizon() {
     let inside = Candidate { on_lan: true, ..plain(vec![data(&["A 10.1.2.3"])]) };
     let of_loopback = Candidate { on_lan: true, ..plain(vec![data(&["A 127.0.0.1"])]) };
@@ -185,6 +210,13 @@ fn a_private_address_from_the_own_network_for_a_name_unknown_outside_is_split_ho
     let split = evidence(inside, denials());
     assert_eq!(decided(&policy(false), &split).verdict, Verdict::BenignDivergent);
     assert_eq!(decided(&policy(true), &split).verdict, Verdict::NxdomainHijacked);
+    // Guarded because everything is: nobody has said that the name is a public one.
+    let by_default = Policy { inside: true, ..policy(true) };
+    assert_eq!(decided(&by_default, &split).verdict, Verdict::BenignDivergent);
+    assert_eq!(decided(&by_default, &evidence(of_loopback.clone(), denials())).verdict, Verdict::NxdomainHijacked);
+    let alone = |policy: &Policy| decided(policy, &evidence(split.suspects[0].clone(), Vec::new())).serve;
+    assert!(matches!(alone(&by_default), Serve::Unconfirmed(_)));
+    assert_eq!(alone(&policy(true)), Serve::Nothing);
     assert_eq!(decided(&policy(false), &evidence(of_loopback, denials())).verdict, Verdict::NxdomainHijacked);
 }
 
@@ -265,6 +297,37 @@ fn nat64_addresses_are_held_against_the_names_own() {
     evidence.ipv4 = vec![TRUE.parse().unwrap()];
     let Judgement::Serve(decision) = judge(&question, &policy(true), &evidence) else { panic!("still in doubt") };
     assert_eq!(decision.verdict, Verdict::BenignDivergent);
+}
+
+#[test]
+fn nat64_addresses_behind_a_prefix_of_the_own_network_are_lawful_there_only() {
+    let question = Question { qtype: Rtype::AAAA, ..question() };
+    let aaaa = |text: &str| {
+        let datum = Datum::Address(text.parse().unwrap());
+        let fact = Fact { owner: question.qname.clone(), rtype: Rtype::AAAA, ttl: Some(60), alias: None, datum };
+        Reply::of(&question, Rcode::NOERROR, &[fact], false, Marks::default())
+    };
+    let nodata = Reply::of(&question, Rcode::NOERROR, &[], true, Marks::default());
+    let (made, other) = (aaaa("2a00:1098:2c::5db8:d822"), aaaa("2a00:1098:2c::1f0d:5e0a"));
+    let verdict = |reply: &Reply, on_lan, truth: &Reply| {
+        let mut evidence =
+            evidence(Candidate { on_lan, ..plain(vec![reply.clone()]) }, vec![trusted(1, truth.clone())]);
+        evidence.ipv4 = vec![TRUE.parse().unwrap()];
+        evidence.tried =
+            Probes::default().with(Probe::AskTrusted).with(Probe::ListenOn).with(Probe::Prove).with(Probe::Decoy);
+        match judge(&question, &policy(true), &evidence) {
+            Judgement::Serve(decision) => decision.verdict,
+            Judgement::Need(probes) => panic!("{probes:?}"),
+        }
+    };
+    assert_eq!(verdict(&made, true, &nodata), Verdict::BenignDivergent);
+    assert_eq!(verdict(&other, true, &nodata), Verdict::Undecidable);
+    assert_eq!(verdict(&made, false, &nodata), Verdict::Undecidable, "no resolver of the network's own");
+    // Addresses are made where there are none (RFC 6147 section 5.1.6).
+    assert_eq!(verdict(&made, true, &aaaa("2606:2800:220:1::1")), Verdict::Undecidable);
+    let fresh = evidence(Candidate { on_lan: true, ..plain(vec![made]) }, vec![trusted(1, nodata)]);
+    let Judgement::Need(probes) = judge(&question, &policy(true), &fresh) else { panic!("nothing was asked for") };
+    assert!(probes.has(Probe::AskIpv4));
 }
 
 #[test]

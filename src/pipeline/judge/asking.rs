@@ -11,6 +11,7 @@ use crate::stats::Counter;
 use crate::upstream::{Failure, Held};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -24,6 +25,8 @@ pub(super) struct Subject {
     started: Instant,
     pub(super) deadline: Instant,
     traced: bool,
+    fresh: bool,
+    keeps_late: bool,
 }
 
 /// Whom to ask.
@@ -56,12 +59,16 @@ impl Subject {
             started: work.started,
             deadline: work.deadline,
             traced: work.trace.is_on(),
+            fresh: work.fresh,
+            keeps_late: work.keeps_late,
         }
     }
 
-    /// Makes the work that goes on behind an answer, with a budget of its own.
+    /// Makes the work that goes on behind an answer, with a budget of its own. What a watched name's references say too late
+    /// even for that is not what its clients get.
     pub(super) fn behind(&self) -> Self {
-        Self { deadline: Instant::now() + BUDGET, traced: false, ..self.clone() }
+        let keeps_late = self.keeps_late && self.way.guard == GuardMode::Enforce;
+        Self { deadline: Instant::now() + BUDGET, traced: false, keeps_late, ..self.clone() }
     }
 
     pub(super) fn work<'a>(&'a self, trace: &'a mut Trace) -> Work<'a> {
@@ -72,7 +79,9 @@ impl Subject {
             started: self.started,
             known: Provenance::default(),
             guard: GuardMode::Off,
-            fresh: false,
+            fresh: self.fresh,
+            keeps_late: self.keeps_late,
+            patience: Duration::ZERO,
             hold: None,
             apart_from: None,
             trace,
@@ -125,6 +134,9 @@ impl Pipeline {
 
     /// Keeps a trusted reply that comes when its client has got another one.
     pub(super) fn mend_with(&self, witness: Asking, subject: &Subject) {
+        if !subject.keeps_late {
+            return;
+        }
         let late = Late {
             state: Arc::clone(&subject.state),
             view: subject.view,

@@ -14,6 +14,7 @@
 mod asking;
 mod learnt;
 mod parties;
+mod patience;
 
 pub(super) use learnt::Learnt;
 pub(super) use parties::{Judged, Unusable};
@@ -22,6 +23,7 @@ use super::guard::evidence::Probe;
 use super::guard::reply::Question;
 use super::guard::verdict::{Decision, Given, Serve, Side, Verdict};
 use super::guard::{Compare, HoldOn, Judgement, Policy, judge};
+use super::said::{Found as Finding, Record};
 use super::state::{State, Way};
 use super::text::key_text;
 use super::{Pipeline, Work};
@@ -31,15 +33,18 @@ use crate::dns::{Ede, QuestionKey, Rtype, Stage, Trace};
 use crate::stats::Counter;
 use asking::{Answered, Asking, Subject, Whom};
 use parties::{Found, Parties, ipv4_addresses};
+use patience::Patience;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// How names are judged. Proofs and decoys are not run here.
-fn policy(guard: GuardMode, state: &State) -> Policy {
+fn policy(way: &Way, state: &State) -> Policy {
+    let guarded = way.guard == GuardMode::Enforce;
     Policy {
         exempt: false,
-        guarded: guard == GuardMode::Enforce,
+        guarded,
+        inside: !guarded || way.guarded_by_default,
         compare: Compare::Always,
         proofs: false,
         decoys: false,
@@ -58,24 +63,33 @@ impl Pipeline {
         let state = work.state;
         let references = state.config.guard.references;
         let mut parties = Parties::new(question);
+        let mut patience = Patience::new(work.deadline, work.patience);
+        let policy = policy(way, state);
         if way.group == references || state.upstreams.group_is_down(references) {
             work.hold = state.config.guard.hold_on.then(Arc::default);
             let found = self.exchange(question, way, work).await;
             let held = work.hold.take().and_then(|hold| hold.take());
             self.enter(&mut parties, Whom::Route, Answered { found, held, trace: Trace::off() }, state);
+            self.look(&mut parties, &policy, &mut patience);
         } else {
             let subject = Subject::of(question, way, work);
-            let (route, witness) = (self.asking(&subject, Whom::Route), self.asking(&subject, Whom::References));
-            if let Some(trusted) = self.race(&subject, (route, witness), &mut parties, work).await {
+            let asking = (self.asking(&subject, Whom::Route), self.asking(&subject, Whom::References));
+            if let Some(trusted) = self.race((&subject, &policy), asking, (&mut parties, &mut patience), work).await {
                 return Ok(trusted);
             }
         }
         // Whoever of them answers has done so, or is known to be out of reach.
         parties.evidence.tried.insert(Probe::AskTrusted);
         self.learnt.recall(&mut parties, self.clock.now());
-        let decision = self.settle(&policy(GuardMode::Enforce, state), question, way, &mut parties, work).await;
+        let whole = std::mem::replace(&mut work.deadline, patience.until());
+        let decision = self.settle(&policy, question, way, &mut parties, work).await;
+        work.deadline = whole;
+        work.patience = patience.left(Instant::now());
         self.conclude(&parties, &decision, decision.serve.given());
-        work.step(Stage::Guard, || told(question, &decision));
+        let (saw, decided, because) = told(question, &decision);
+        let found = Finding { decided: decided.clone(), because: because.clone() };
+        self.note(question, Record::judged(parties.said(), found, self.clock.now()), work);
+        work.step(Stage::Guard, || (saw, decided, because));
         served(parties, &decision)
     }
 
@@ -83,24 +97,23 @@ impl Pipeline {
     /// otherwise what came is entered.
     async fn race(
         &self,
-        subject: &Subject,
+        (subject, policy): (&Subject, &Policy),
         (mut route, mut witness): (Asking, Asking),
-        parties: &mut Parties,
+        (parties, patience): (&mut Parties, &mut Patience),
         work: &mut Work<'_>,
     ) -> Option<Judged> {
         let state = work.state;
-        let budget = state.config.guard.budget;
         tokio::select! {
             biased;
             mut answered = &mut route => {
                 work.trace.append(std::mem::take(&mut answered.trace));
-                // Who has nothing to give may wait as long as for any answer.
-                let has_answer = self.enter(parties, Whom::Route, answered, state);
-                let until = if has_answer { Instant::now() + budget } else { subject.deadline };
-                match self.witness(&mut witness, until.min(subject.deadline), parties).await {
+                self.enter(parties, Whom::Route, answered, state);
+                self.look(parties, policy, patience);
+                match self.witness(&mut witness, policy, (parties, patience)).await {
                     Some(mut answered) => {
                         work.trace.append(std::mem::take(&mut answered.trace));
                         self.enter(parties, Whom::References, answered, state);
+                        self.look(parties, policy, patience);
                     }
                     None => self.mend_with(witness, subject),
                 }
@@ -108,51 +121,80 @@ impl Pipeline {
             mut answered = &mut witness => {
                 work.trace.append(std::mem::take(&mut answered.trace));
                 let has_answer = self.enter(parties, Whom::References, answered, state);
-                if has_answer && let Some(trusted) = self.stands_alone(subject, parties) {
-                    let question = subject.question.clone();
-                    work.step(Stage::Guard, || {
-                        (key_text(&question), "a trusted reply came first, goes on: it", "the other is judged behind it")
-                    });
-                    let early = std::mem::replace(parties, Parties::new(&question));
-                    self.judge_behind(subject.behind(), early, Some(route));
-                    return Some(Judged::unlooked(trusted));
-                }
-                // It ends with its own deadline.
-                let waited = if has_answer { timeout_at(Instant::now() + budget, route).await.ok() } else { Some(route.await) };
+                self.look(parties, policy, patience);
+                let alone = has_answer.then(|| self.stands_alone(policy, parties)).flatten();
+                let waited = match &alone {
+                    Some(_) if !parties.may_have_more_here(policy) => None,
+                    Some(_) => timeout_at(patience.until(), &mut route).await.ok(),
+                    None if has_answer => timeout_at(patience.until(), &mut route).await.ok(),
+                    // It ends with its own deadline.
+                    None => Some((&mut route).await),
+                };
                 if let Some(mut answered) = waited {
                     work.trace.append(std::mem::take(&mut answered.trace));
                     self.enter(parties, Whom::Route, answered, state);
+                } else if let Some(trusted) = alone {
+                    work.patience = patience.left(Instant::now());
+                    let question = subject.question.clone();
+                    let (decided, because) = ("a trusted reply came first, goes on: it", "the other is judged behind it");
+                    let found = Finding { decided: decided.to_owned(), because: because.to_owned() };
+                    self.note(&question, Record::judged(parties.said(), found, self.clock.now()), work);
+                    work.step(Stage::Guard, || (key_text(&question), decided, because));
+                    let early = std::mem::replace(parties, Parties::new(&question));
+                    self.judge_behind(subject.behind(), early, Some(route));
+                    return Some(Judged::unlooked(trusted));
                 }
             }
         }
         None
     }
 
-    /// Waits for the references until then, listening meanwhile for a second reply of the suspect.
-    async fn witness(&self, witness: &mut Asking, until: Instant, parties: &mut Parties) -> Option<Answered> {
-        let Some(mut held) = parties.held.take() else { return timeout_at(until, witness).await.ok() };
-        let listen_until = until.min(Instant::now() + self.learnt.listen_for(self.clock.now()));
+    /// Waits for the references, listening meanwhile for a second reply of the suspect.
+    async fn witness(
+        &self,
+        witness: &mut Asking,
+        policy: &Policy,
+        (parties, patience): (&mut Parties, &mut Patience),
+    ) -> Option<Answered> {
+        let Some(mut held) = parties.held.take() else { return timeout_at(patience.until(), witness).await.ok() };
+        let listen = self.learnt.listen_for(self.clock.now());
+        let listen_until = Instant::now() + listen;
         let answered = loop {
+            let until = patience.until();
             tokio::select! {
                 biased;
                 answered = timeout_at(until, &mut *witness) => break answered.ok(),
-                Some(reply) = held.next(listen_until) => self.enter_second(parties, reply),
+                Some(reply) = held.next(listen_until.min(until)) => {
+                    self.enter_second(parties, reply);
+                    // Of two that share nothing neither may be fit to go out.
+                    self.look(parties, policy, patience);
+                }
             }
         };
         // What is there by now costs no more waiting.
         while let Some(reply) = held.next(Instant::now()).await {
             self.enter_second(parties, reply);
         }
-        if answered.is_none() && listen_until < until {
+        if !listen.is_zero() && Instant::now() >= listen_until {
             self.learnt.listened(parties.has_pair(), self.clock.now());
         }
         answered
     }
 
-    /// Returns the trusted reply when it needs nobody beside it: it has data, or a denial that is not doubted.
-    fn stands_alone(&self, subject: &Subject, parties: &mut Parties) -> Option<Found> {
+    /// Notes whether something of what has come could go out.
+    fn look(&self, parties: &mut Parties, policy: &Policy, patience: &mut Patience) {
         self.learnt.recall(parties, self.clock.now());
-        match judge(&parties.about, &policy(GuardMode::Enforce, &subject.state), &parties.evidence) {
+        let as_it_is = Policy { compare: Compare::Never, hold_on: HoldOn::Never, ..*policy };
+        let serves = match judge(&parties.about, &as_it_is, &parties.evidence) {
+            Judgement::Serve(decision) => decision.serve != Serve::Nothing,
+            Judgement::Need(_) => false,
+        };
+        patience.has_answer(serves, Instant::now());
+    }
+
+    /// Returns the trusted reply when it needs nobody beside it: it has data, or a denial that is not doubted.
+    fn stands_alone(&self, policy: &Policy, parties: &Parties) -> Option<Found> {
+        match judge(&parties.about, policy, &parties.evidence) {
             Judgement::Serve(Decision { serve: Serve::Reply(at), .. }) => parties.copy(at),
             Judgement::Serve(_) | Judgement::Need(_) => None,
         }
@@ -187,9 +229,13 @@ impl Pipeline {
             pipeline.learnt.recall(&mut parties, pipeline.clock.now());
             let mut trace = Trace::off();
             let mut work = subject.work(&mut trace);
-            let policy = policy(way.guard, state);
+            let policy = policy(way, state);
             let decision = pipeline.settle(&policy, question, way, &mut parties, &mut work).await;
             pipeline.conclude(&parties, &decision, given);
+            let (_, _, because) = told(question, &decision);
+            let decided = format!("{}, found behind the answer, which was: {}", decision.verdict, given_text(given));
+            let record = Record::judged(parties.said(), Finding { decided, because }, pipeline.clock.now());
+            pipeline.note(question, record, &work);
         });
     }
 
@@ -236,17 +282,14 @@ impl Pipeline {
         }
     }
 
-    /// Asks the group whose replies are believed, no longer than `[guard] budget`: there is an answer at hand.
+    /// Asks the group whose replies are believed, for as long as there is time.
     async fn ask_reference(&self, question: &QuestionKey, way: &Way, parties: &mut Parties, work: &mut Work<'_>) {
         let state = work.state;
-        let guard = state.config.guard;
-        if state.upstreams.group_is_down(guard.references) {
+        let references = state.config.guard.references;
+        if state.upstreams.group_is_down(references) || work.deadline <= Instant::now() {
             return;
         }
-        let whole = work.deadline;
-        work.deadline = whole.min(Instant::now() + guard.budget);
-        let found = self.ask(question, way, (guard.references, false), way.private_answers, work).await;
-        work.deadline = whole;
+        let found = self.ask(question, way, (references, false), way.private_answers, work).await;
         self.enter(parties, Whom::References, Answered { found, held: None, trace: Trace::off() }, state);
     }
 
@@ -302,6 +345,15 @@ fn told(question: &QuestionKey, decision: &Decision) -> (String, String, String)
     };
     let signs: Vec<_> = decision.assessment.signs.iter().map(|sign| sign.as_str()).collect();
     (key_text(question), format!("{}, goes on: {goes_on}", decision.verdict), signs.join(", "))
+}
+
+fn given_text(given: Given) -> &'static str {
+    match given {
+        Given::Trusted => "the trusted reply",
+        Given::Suspect => "the reply",
+        Given::Unconfirmed => "the reply, unconfirmed",
+        Given::Nothing => "nothing",
+    }
 }
 
 fn counter(verdict: Verdict) -> Counter {

@@ -2,10 +2,11 @@
 
 use crate::config::UpstreamTransport;
 use crate::dns::wire::Message;
-use crate::dns::{Ede, QuestionKey};
+use crate::dns::{Ede, QuestionKey, Rtype};
 use crate::pipeline::compose::AddressPolicy;
+use crate::pipeline::guard::Policy;
 use crate::pipeline::guard::evidence::{Candidate, Evidence, Habits, OperatorId, Way as Path};
-use crate::pipeline::guard::reply::{Datum, Question, Reply as Read};
+use crate::pipeline::guard::reply::{Content, Datum, Question, Reply as Read};
 use crate::pipeline::guard::verdict::{ReplyAt, Side};
 use crate::upstream::{Failure, Held, Reply};
 use std::net::{IpAddr, Ipv4Addr};
@@ -130,6 +131,15 @@ impl Parties {
     pub(super) fn has_pair(&self) -> bool {
         let replies = || self.evidence.suspects.iter().take(1).flat_map(|of| &of.replies);
         replies().any(|one| replies().any(|other| !std::ptr::eq(one, other) && !one.shares_data(other)))
+    }
+
+    /// Tells whether the network's own resolver may lawfully have what trusted ones have nothing of: NAT64 addresses
+    /// (RFC 6147), and names that exist on it alone.
+    pub(super) fn may_have_more_here(&self, policy: &Policy) -> bool {
+        let replies = || self.evidence.trusted.iter().flat_map(|of| &of.replies);
+        let about = &self.about;
+        (about.qtype == Rtype::AAAA || about.asks_addresses() && policy.inside)
+            && !replies().any(|reply| reply.content == Content::Data)
     }
 
     /// Returns the suspect's reply.

@@ -6,7 +6,7 @@ use crate::config::UpstreamTransport::{self, Https, Quic, Tcp, Tls, Udp};
 use crate::config::{Floor, Group, GroupId, PlaceId, Rung, Upstream, UpstreamHost, UpstreamOptions};
 use crate::dns::Trace;
 use crate::stats::Counter;
-use crate::upstream::{Acceptance, Ask, NetEvent, SimulatedQuery, SimulatedReplies, Standing, Upstreams};
+use crate::upstream::{Ask, NetEvent, SimulatedQuery, SimulatedReplies, Standing, Upstreams};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -430,17 +430,7 @@ async fn a_group_gives_way_to_what_is_asked_after_it_whoever_knows_of_that() {
     let (play, upstreams, _) = play_with(groups);
     for (asked, after) in [(1, 600), (2, 0), (3, 0)] {
         let (start, question) = (Instant::now(), question(&format!("n{asked}.example.org")));
-        let ask = Ask {
-            group: GroupId(0),
-            question: &question,
-            deadline: start + BUDGET,
-            only_private: false,
-            resort: true,
-            apart_from: None,
-            hold: None,
-            acceptable: &|_, _| Acceptance::Accept,
-            heir: None,
-        };
+        let ask = Ask { resort: true, ..Ask::new(GroupId(0), &question, start + BUDGET) };
         assert!(upstreams.ask(ask, &mut Trace::off()).await.is_err());
         assert_eq!(start.elapsed().as_millis(), after);
         assert!(asked == 1 || upstreams.group_is_down(GroupId(0)));

@@ -1,6 +1,7 @@
 //! Signs in what a reply says: its data beside those of trusted replies.
 
-use super::{Case, is_special, nat64, prefix};
+use super::{Case, have_one_nat64_prefix, is_special, nat64, prefix};
+use crate::dns::Rtype;
 use crate::dns::address::{self, AddressKind};
 use crate::dns::name::domain;
 use crate::pipeline::guard::evidence::Proof;
@@ -89,12 +90,20 @@ pub fn is_proved(case: &Case<'_>) -> bool {
         && addresses.all(|address| case.evidence.proof(address) == Some(Proof::Valid))
 }
 
-/// Tells whether every address is a NAT64 one of an IPv4 address that the name has (RFC 6147 section 5.1.7).
+/// Tells whether every address is a NAT64 one of an IPv4 address that the name has (RFC 6147 section 5.1.7). The well-known
+/// prefix is routed nowhere but to the network's own NAT64; another one only the network's own resolver can know, and it makes
+/// addresses for names without IPv6 ones (section 5.1.6).
 #[must_use]
 pub fn is_dns64(case: &Case<'_>) -> bool {
-    let mut addresses = case.reply.addresses().peekable();
-    let known = |address| nat64(address).is_some_and(|v4| case.evidence.ipv4.contains(&v4));
-    addresses.peek().is_some() && addresses.all(known)
+    let addresses: Vec<_> = case.reply.addresses().collect();
+    let known = |address: &IpAddr| nat64(*address).is_some_and(|v4| case.evidence.ipv4.contains(&v4));
+    let is_well_known = !addresses.is_empty() && addresses.iter().all(known);
+    is_well_known || may_be_dns64(case) && have_one_nat64_prefix(&addresses, &case.evidence.ipv4)
+}
+
+/// Tells whether the reply may hold NAT64 addresses behind a prefix of the network's own.
+fn may_be_dns64(case: &Case<'_>) -> bool {
+    case.candidate.on_lan && case.question.qtype == Rtype::AAAA && !case.truth.has_data
 }
 
 /// Tells whether the reply is what a resolver of the own network would say of a name that exists only there.
@@ -105,7 +114,7 @@ pub fn is_split_horizon(case: &Case<'_>) -> bool {
     let mut addresses = case.reply.addresses().peekable();
     case.question.asks_addresses()
         && case.candidate.on_lan
-        && !case.guarded
+        && case.inside
         && addresses.peek().is_some()
         && addresses.all(inside)
 }

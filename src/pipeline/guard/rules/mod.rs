@@ -79,6 +79,8 @@ pub struct Case<'a> {
     pub question: &'a Question,
     /// Its name is guarded.
     pub guarded: bool,
+    /// It may exist on the own network alone.
+    pub inside: bool,
     /// All that is known.
     pub evidence: &'a Evidence,
     /// What trusted upstreams say.
@@ -108,6 +110,37 @@ pub fn nat64(of: IpAddr) -> Option<std::net::Ipv4Addr> {
     }
 }
 
+/// Where the octets of an IPv4 address stand behind a NAT64 prefix of 32, 40, 48, 56, 64 and 96 bits (RFC 6052 section 2.2).
+const EMBEDDED_AT: [(usize, [usize; 4]); 6] = [
+    (4, [4, 5, 6, 7]),
+    (5, [5, 6, 7, 9]),
+    (6, [6, 7, 9, 10]),
+    (7, [7, 9, 10, 11]),
+    (8, [9, 10, 11, 12]),
+    (12, [12, 13, 14, 15]),
+];
+
+/// Tells whether there is one NAT64 prefix behind which each of the addresses is one of `ipv4`, and nothing else.
+#[must_use]
+pub fn have_one_nat64_prefix(addresses: &[IpAddr], ipv4: &[std::net::Ipv4Addr]) -> bool {
+    let octets: Option<Vec<[u8; 16]>> = addresses
+        .iter()
+        .map(|address| match address {
+            IpAddr::V6(v6) => Some(v6.octets()),
+            IpAddr::V4(_) => None,
+        })
+        .collect();
+    let Some((first, octets)) = octets.as_ref().and_then(|all| Some((all.first()?, all))) else { return false };
+    EMBEDDED_AT.iter().any(|(prefix, places)| {
+        octets.iter().all(|of| {
+            // The ninth octet and what is behind the address are zero.
+            let is_empty = |at: usize| places.contains(&at) || of[at] == 0;
+            let has_prefix = of[..*prefix] == first[..*prefix] && (*prefix..16).all(is_empty);
+            has_prefix && ipv4.contains(&std::net::Ipv4Addr::from(places.map(|at| of[at])))
+        })
+    })
+}
+
 /// Returns the /24 of an IPv4 address, the /48 of an IPv6 one: the smallest blocks that are routed on their own.
 #[must_use]
 pub fn prefix(of: IpAddr) -> (bool, u64) {
@@ -120,6 +153,31 @@ pub fn prefix(of: IpAddr) -> (bool, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nat64_addresses_of_every_length_of_prefix_are_known() {
+        // RFC 6052 section 2.4.
+        let ipv4 = ["192.0.2.33".parse().unwrap(), "192.0.2.34".parse().unwrap()];
+        let are = |texts: &[&str]| {
+            let addresses: Vec<IpAddr> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            have_one_nat64_prefix(&addresses, &ipv4)
+        };
+        for made in [
+            "2001:db8:c000:221::",
+            "2001:db8:1c0:2:21::",
+            "2001:db8:122:c000:2:2100::",
+            "2001:db8:122:3c0:0:221::",
+            "2001:db8:122:344:c0:2:2100::",
+            "2001:db8:122:344::192.0.2.33",
+        ] {
+            assert!(are(&[made]), "{made}");
+        }
+        assert!(are(&["2001:db8:122:344::192.0.2.33", "2001:db8:122:344::192.0.2.34"]));
+        assert!(!are(&["2001:db8:122:344::192.0.2.33", "2001:db8:122:345::192.0.2.34"]), "of two prefixes");
+        assert!(!are(&["2001:db8:122:344::192.0.2.33", "2001:db8:122:344::192.0.2.35"]), "of another address");
+        assert!(!are(&["2001:db8:c000:221::1"]), "something stands behind it");
+        assert!(!are(&["192.0.2.33"]) && !are(&[]));
+    }
 
     #[test]
     fn prefixes_are_those_that_are_routed() {

@@ -1,0 +1,184 @@
+//! What upstreams said about the questions that were asked last: each reply, or why there was none, and what the guard made of it.
+//!
+//! Kept for whoever wants to know afterwards why an answer is what it is: the cache has the answer, this has what led to it. One
+//! record for each question that went to upstreams; a chain of aliases that is asked name by name has one for each name. Whatever
+//! the cache answers adds nothing. At a bound the record made longest ago goes. Told the time; asks nobody.
+
+use crate::clock::Tick;
+use crate::config::{UpstreamTransport, ViewId};
+use crate::dns::QuestionKey;
+use crate::upstream::{Failure, Reply};
+use lru::LruCache;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Records kept: what a machine asks in an hour. With 300 octets of a usual reply beside, a megabyte and a half.
+const MAX_RECORDS: usize = 4096;
+/// Octets of replies in all of them; one reply may have 65,535.
+const MAX_BYTES: usize = 2 << 20;
+/// Replies of one record: those of the route's group, of two references, and second ones.
+const MAX_REPLIES: usize = 16;
+
+/// A reply that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The label of the upstream.
+    pub server: Arc<str>,
+    /// How it came.
+    pub transport: UpstreamTransport,
+    /// How long it took.
+    pub rtt: Duration,
+    /// The message.
+    pub message: Vec<u8>,
+}
+
+impl From<Reply> for Said {
+    fn from(reply: Reply) -> Self {
+        let Reply { message, server, transport, rtt, .. } = reply;
+        Self { server, transport, rtt, message }
+    }
+}
+
+impl From<&Reply> for Said {
+    fn from(reply: &Reply) -> Self {
+        let message = reply.message.clone();
+        Self { server: Arc::clone(&reply.server), transport: reply.transport, rtt: reply.rtt, message }
+    }
+}
+
+/// What the guard made of the replies, in the words of its line in a trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The verdict, and what went out.
+    pub decided: String,
+    /// The signs.
+    pub because: String,
+}
+
+/// What came of asking one question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// When it was asked.
+    pub at: Tick,
+    /// The replies, the one that was judged or used first.
+    pub said: Vec<Said>,
+    /// The verdict, where the name is guarded or watched.
+    pub found: Option<Found>,
+    /// What became of every upstream, when none had an answer.
+    pub failure: Option<String>,
+}
+
+impl Record {
+    /// A record of one reply that nobody judged.
+    #[must_use]
+    pub fn of(reply: Reply, at: Tick) -> Self {
+        Self { at, said: vec![reply.into()], found: None, failure: None }
+    }
+
+    /// A record of replies that were judged.
+    pub fn judged<'a>(replies: impl Iterator<Item = &'a Reply>, found: Found, at: Tick) -> Self {
+        let said = replies.take(MAX_REPLIES).map(Said::from).collect();
+        Self { at, said, found: Some(found), failure: None }
+    }
+
+    /// A record of no answer.
+    #[must_use]
+    pub fn failed(failure: &Failure, at: Tick) -> Self {
+        let said = failure.best.iter().map(Said::from).collect();
+        Self { at, said, found: None, failure: Some(failure.summary.clone()) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.said.iter().map(|said| said.message.len()).sum()
+    }
+}
+
+/// The records there are.
+#[derive(Debug)]
+pub struct Records {
+    records: LruCache<(ViewId, QuestionKey), Record>,
+    bytes: usize,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        // Grows as it fills; `keep` holds the bounds.
+        Self { records: LruCache::unbounded(), bytes: 0 }
+    }
+}
+
+impl Records {
+    /// Keeps a record in place of the one before.
+    pub fn keep(&mut self, view: ViewId, question: QuestionKey, record: Record) {
+        self.bytes += record.bytes();
+        if let Some(before) = self.records.put((view, question), record) {
+            self.bytes -= before.bytes();
+        }
+        while self.records.len() > MAX_RECORDS || self.bytes > MAX_BYTES {
+            let Some((_, oldest)) = self.records.pop_lru() else { return };
+            self.bytes -= oldest.bytes();
+        }
+    }
+
+    /// Returns what was said about a question.
+    #[must_use]
+    pub fn get(&self, view: ViewId, question: &QuestionKey) -> Option<&Record> {
+        // A look makes no record younger than what was asked since.
+        self.records.peek(&(view, question.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::GroupId;
+    use crate::dns::{Name, Rtype};
+
+    fn question(n: usize) -> QuestionKey {
+        let qname = Name::parse(&format!("n{n}.example")).unwrap();
+        QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false }
+    }
+
+    fn record(bytes: usize) -> Record {
+        let (transport, rtt) = (UpstreamTransport::Udp, Duration::ZERO);
+        let said = Said { server: "g/1".into(), transport, rtt, message: vec![0; bytes] };
+        Record { at: Tick(0), said: vec![said], found: None, failure: None }
+    }
+
+    #[test]
+    fn records_are_bounded_in_number_and_octets() {
+        let reply = Reply {
+            message: vec![0; 12],
+            server: "g/1".into(),
+            address: ([127, 0, 0, 1], 53).into(),
+            operator: "g".into(),
+            is_private: true,
+            transport: UpstreamTransport::Udp,
+            rtt: Duration::ZERO,
+            sends: 1,
+            group: GroupId(0),
+        };
+        let found = Found { decided: String::new(), because: String::new() };
+        let many = Record::judged(std::iter::repeat_n(&reply, MAX_REPLIES + 9), found, Tick(0));
+        assert_eq!(many.said.len(), MAX_REPLIES);
+        let mut records = Records::default();
+        for n in 0..=MAX_RECORDS {
+            records.keep(ViewId(0), question(n), record(1));
+        }
+        assert_eq!((records.records.len(), records.bytes), (MAX_RECORDS, MAX_RECORDS));
+        assert!(records.get(ViewId(0), &question(0)).is_none() && records.get(ViewId(0), &question(1)).is_some());
+        for n in 0..100 {
+            records.keep(ViewId(0), question(n), record(65_535));
+        }
+        assert_eq!((records.records.len(), records.bytes), (MAX_BYTES / 65_535, MAX_BYTES / 65_535 * 65_535));
+    }
+
+    #[test]
+    fn views_have_records_of_their_own_and_the_last_one_counts() {
+        let mut records = Records::default();
+        records.keep(ViewId(0), question(1), record(1));
+        records.keep(ViewId(0), question(1), record(7));
+        assert_eq!(records.get(ViewId(0), &question(1)), Some(&record(7)));
+        assert_eq!((records.get(ViewId(1), &question(1)), records.bytes), (None, 7));
+    }
+}
