@@ -16,7 +16,7 @@ use truename::clock::{Clock, Tick};
 use truename::config;
 use truename::dns::encode::{self, ClientShape, MessageBuilder};
 use truename::dns::wire::{ParsedQuery, Section};
-use truename::dns::{Decided, Name, Origin, Query, Rcode, Record, Rtype, Transport};
+use truename::dns::{Arrival, Decided, Name, Origin, Query, Rcode, Record, Rtype};
 use truename::listen::{self, Answerer, FastPath, Worked};
 use truename::stats::Stats;
 
@@ -34,11 +34,9 @@ impl FastPath for &Prepared {
     }
 
     fn answer_cached(
-        &self,
+        &mut self,
         parsed: &ParsedQuery<'_>,
-        _client: SocketAddr,
-        _local: SocketAddr,
-        _transport: Transport,
+        _arrival: &Arrival,
         _now: Tick,
         out: &mut Vec<u8>,
     ) -> Option<Decided> {

@@ -223,21 +223,22 @@ impl Daemon<'_> {
 
     /// The network may be another one.
     fn network_changed(&mut self, event: NetworkEvent) {
-        let NetworkEvent { links, addresses, routes, rules, lost, elsewhere, place } = event;
+        let NetworkEvent { links, addresses, routes, rules, lost, elsewhere, place, was } = event;
         let state = self.pipeline.state();
         let stats = self.pipeline.stats();
         stats.add(Counter::NetworkEvents, u64::from(links + addresses + routes + rules));
         stats.add(Counter::NetworkEventsLost, u64::from(lost));
         stats.add(Counter::NetworkEventsElsewhere, u64::from(elsewhere));
+        // What was learnt until now belongs there, whatever comes next.
+        if state.upstreams.network_is(was) {
+            tracing::debug!(network = was.0, "the network was another one than it seemed");
+        }
         if event.concerns_us() {
             stats.count(Counter::NetworkChanges);
             tracing::info!(links, addresses, routes, rules, lost, network = place.0, "the network has changed");
             state.upstreams.network_changed(place);
             self.look_around("the network has changed");
             return;
-        }
-        if state.upstreams.network_is(place) {
-            tracing::debug!(network = place.0, "the network is another one than it seemed");
         }
         if elsewhere > 0 {
             tracing::debug!(elsewhere, "a part of this machine's network has changed that no upstream is reached by");

@@ -5,6 +5,7 @@
 //! holds names that people looked up, so only its owner can read it; one daemon works in a folder at a time.
 
 use super::state_dir::{replace, state_dir};
+use super::writing::{LAST_WRITING_TIMEOUT, Writing};
 use crate::pipeline::Pipeline;
 use crate::pipeline::guard::changes::Change;
 use crate::pipeline::guard::incident::Incident;
@@ -18,9 +19,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
 /// The file in the state directory.
 const FILE: &str = "incidents.json";
@@ -34,12 +33,6 @@ const MAGIC: &str = "truename-incidents 2";
 const MAGIC_BEFORE: &str = "truename-incidents 1";
 /// Octets of a file that is read: four times what 512 incidents with all their packets take.
 const MAX_FILE_BYTES: u64 = 32 << 20;
-/// The pause between the first finding and its writing.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause; each is twice as long as the one before.
-const MAX_PAUSE: Duration = Duration::from_secs(600);
-/// How long the end of the daemon waits for the last writing, counted from SIGTERM.
-const LAST_WRITING_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// What stands in the file.
 #[derive(Serialize, Deserialize)]
@@ -53,11 +46,7 @@ pub(super) struct Incidents {
     pipeline: Arc<Pipeline>,
     /// Where, and that it is ours; nothing where they cannot be kept.
     place: Option<(PathBuf, Arc<Lock>)>,
-    changed: Arc<Notify>,
-    due: Option<Instant>,
-    pause: Duration,
-    /// Ends when the thread at work does.
-    working: Option<oneshot::Receiver<()>>,
+    writing: Writing,
 }
 
 impl Incidents {
@@ -71,9 +60,8 @@ impl Incidents {
         if let Some((folder, _)) = &place {
             read_and_tell(folder, pipeline);
         }
-        let changed = pipeline.incidents_changed();
-        let pipeline = Arc::clone(pipeline);
-        Self { pipeline, place, changed, due: None, pause: FIRST_PAUSE, working: None }
+        let writing = Writing::new(pipeline.incidents_changed());
+        Self { pipeline: Arc::clone(pipeline), place, writing }
     }
 
     /// Waits until it is time to write. Cancel safe.
@@ -81,54 +69,32 @@ impl Incidents {
         if self.place.is_none() {
             return pending().await;
         }
-        loop {
-            if let Some(working) = &mut self.working {
-                let _ended = working.await;
-                self.working = None;
-            }
-            if let Some(due) = self.due {
-                sleep_until(due).await;
-                return;
-            }
-            self.changed.notified().await;
-            self.due = Some(Instant::now() + self.pause);
-        }
+        self.writing.due().await;
     }
 
     /// Begins to write.
     pub(super) fn write(&mut self) {
-        self.due = None;
-        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        self.writing.take_due();
+        self.writing.lengthen();
         let Some((folder, lock)) = self.place.clone() else { return };
         let pipeline = Arc::clone(&self.pipeline);
-        let (ending, ended) = oneshot::channel::<()>();
-        // A disk may be slow. Not tokio's pool: its runtime would wait for the thread at the end.
-        let started = std::thread::Builder::new().name("incidents".to_owned()).spawn(move || {
-            let (_ending, _lock) = (ending, lock);
+        let started = self.writing.spawn("incidents", move || {
+            let _lock = lock;
             write_and_tell(&folder, &pipeline);
         });
-        match started {
-            Ok(_detached) => self.working = Some(ended),
-            Err(error) => tracing::warn!(%error, "no thread for incidents"),
+        if let Err(error) = started {
+            tracing::warn!(%error, "no thread for incidents");
         }
     }
 
     /// Writes for the last time what has not been written; to be awaited beside the drain.
     pub(super) async fn finish(mut self) {
-        let is_new = |changed: &Notify| {
-            let mut notified = std::pin::pin!(changed.notified());
-            notified.as_mut().enable()
-        };
         let writing = async {
-            if let Some(working) = self.working.take() {
-                let _ended = working.await;
-            }
-            if self.due.is_some() || is_new(&self.changed) {
+            self.writing.ended().await;
+            if self.writing.has_news() {
                 self.write();
             }
-            if let Some(working) = self.working.take() {
-                let _ended = working.await;
-            }
+            self.writing.ended().await;
         };
         if timeout(LAST_WRITING_TIMEOUT, writing).await.is_err() {
             tracing::warn!("incidents could not be written in time; the file before stays");
@@ -315,18 +281,6 @@ mod tests {
         let line = format!("{MAGIC_BEFORE} {} {}\n", body.len(), crc32fast::hash(&body));
         let (incidents, changes) = parse(&[line.as_bytes(), &body].concat()).unwrap();
         assert_eq!((incidents.len(), changes.len()), (2, 0));
-    }
-
-    #[test]
-    fn pauses_between_writings_grow_to_ten_minutes() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut incidents = Incidents::start_in(None, &pipeline(folder.path()));
-        let mut pauses = Vec::new();
-        for _ in 0..10 {
-            pauses.push(incidents.pause.as_secs());
-            incidents.write();
-        }
-        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 512, MAX_PAUSE.as_secs()]);
     }
 
     #[tokio::test]

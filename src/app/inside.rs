@@ -17,7 +17,7 @@ use crate::pipeline::guard::incident::{Incident, IncidentId, Packet, WallTime};
 use crate::pipeline::guard::verdict::Sign;
 use crate::pipeline::{Pipeline, State};
 use crate::stats::{Answers, Counter, Source, Stats};
-use crate::system::process;
+use crate::system::{process, takeover};
 use crate::upstream::{Mishap, ServerStatus, Standing, WrongClock};
 use data_encoding::HEXLOWER;
 use http::StatusCode;
@@ -82,7 +82,7 @@ impl Inside {
             started_at: self.life.started_at(),
             uptime_seconds: now.since(started).as_secs_f64(),
             config: self.life.config(),
-            system: report::System { takeover: "unmanaged".to_owned() },
+            system: report::System { takeover: takeover::summary(&takeover::Machine::default()) },
             queries: report::Queries {
                 total: answers.total(),
                 in_flight: as_u64(self.in_flight.get()),
@@ -103,6 +103,7 @@ impl Inside {
             guard: guard(&self.pipeline, stats),
             zones: zones(&state, &answers),
             routes: routes(&state, &answers),
+            views: views(&state, &answers),
             process: usage(),
             counters: Counter::ALL.iter().map(|counter| (counter.name().to_owned(), stats.get(*counter))).collect(),
             asked: answers.asked(),
@@ -452,6 +453,14 @@ fn routes(state: &State, answers: &Answers) -> Vec<report::Route> {
         matches_total: answers.of_tag(*tag),
     };
     state.routes.routes().iter().zip(&state.tags.routes).enumerate().map(route).collect()
+}
+
+fn views(&State { ref config, ref tags, .. }: &State, answers: &Answers) -> Vec<report::View> {
+    let view = |(view, tag): (ViewId, Tag)| report::View {
+        name: config.view_name(view).to_owned(),
+        queries_total: answers.of_tag(tag),
+    };
+    tags.views().map(view).collect()
 }
 
 fn usage() -> report::Process {

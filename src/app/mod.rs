@@ -23,6 +23,7 @@ mod state_dir;
 mod upstreams;
 mod watch;
 mod watchdog;
+mod writing;
 
 pub use build::{Checked, check, effective};
 pub use daemon::run;

@@ -12,13 +12,16 @@ use crate::pipeline::zone::presentation;
 use crate::pipeline::{BUDGET, Pipeline};
 use crate::stats::Stats;
 use crate::system::resolvers::machine_resolvers;
-use crate::upstream::{Acceptance, Ask, Net, Upstreams};
+use crate::upstream::{Ask, Net, Upstreams};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long a server asked by hand is waited for: as long as a daemon like ours may take, and the way there and back.
+const BY_HAND: Duration = BUDGET.saturating_add(Duration::from_millis(1500));
 
 /// A question with what came of it.
 #[derive(Debug)]
@@ -69,7 +72,7 @@ pub enum Whom {
 /// looked up.
 ///
 /// # Errors
-/// When no reply came within the budget; for a label, when the configuration cannot be used or does not have it.
+/// When no reply came in time; for a label, when the configuration cannot be used or does not have it.
 pub fn ask_upstream(config: Option<&Path>, whom: &Whom, qname: &Name, qtype: Rtype) -> Result<Asked, RunError> {
     let question = QuestionKey { qname: qname.clone(), qtype, dnssec_ok: false, checking_disabled: false };
     runtime()?.block_on(async {
@@ -89,17 +92,7 @@ pub fn ask_upstream(config: Option<&Path>, whom: &Whom, qname: &Name, qtype: Rty
             }
         };
         let started = Instant::now();
-        let ask = Ask {
-            group,
-            question: &question,
-            deadline: started + BUDGET,
-            only_private: false,
-            resort: false,
-            apart_from: None,
-            hold: None,
-            acceptable: &|_, _| Acceptance::Accept,
-            heir: None,
-        };
+        let ask = Ask { keep_edns: true, ..Ask::new(group, &question, started + BY_HAND) };
         let reply = match upstreams.ask(ask, &mut Trace::off()).await {
             Ok(reply) => reply,
             // An error code is an answer too, for someone who asks a server by hand.
@@ -138,7 +131,7 @@ fn by_itself(address: &ServerAddress) -> Config {
         auto: false,
         options: Arc::default(),
         strategy: Strategy::Order,
-        timeout: BUDGET,
+        timeout: BY_HAND,
         fallback: None,
     };
     Config { groups: vec![only], ..Config::default() }

@@ -10,7 +10,7 @@ mod journal;
 use crate::clock::Clock;
 use crate::config::{Log, QuerySink};
 use crate::control::queries::{GATHERING_TIME, Line, Teller};
-use crate::stats::{Counter, Follower, Stats};
+use crate::stats::{Answered, Counter, Follower, Stats};
 use file::Rotating;
 use journal::Journal;
 use std::io;
@@ -20,6 +20,10 @@ use tokio::sync::mpsc;
 
 /// How long the thread may take to write the last lines when the daemon ends.
 const STOP_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Times in a row that something is taken out of the ring, 1,000 questions of each worker at most: all of the largest ring
+/// but what is written over meanwhile.
+const MAX_TAKEN: usize = 10_000;
 
 /// The thread at work, if there is one. Dropping it writes what has come until then.
 #[derive(Debug)]
@@ -138,11 +142,20 @@ impl Writer {
         }
     }
 
+    /// Writes what there is. In a flood that does not end, it comes back after a while, to be configured.
     fn write_news(&mut self, follower: &mut Follower) {
-        let (answered, _counted) = follower.take();
-        if answered.is_empty() {
-            return;
+        for _ in 0..MAX_TAKEN {
+            let taken = follower.take();
+            if !taken.answered.is_empty() {
+                self.write(&taken.answered);
+            }
+            if !taken.more {
+                return;
+            }
         }
+    }
+
+    fn write(&mut self, answered: &[Answered]) {
         let teller = Teller::new(&self.stats, self.clock.now());
         let lines: Vec<Line> = answered.iter().map(|answered| teller.line(answered)).collect();
         if self.sink.is_none() {

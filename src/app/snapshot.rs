@@ -12,6 +12,7 @@
 //! in a folder at a time (`cache.lock`); the next one leaves what is there alone, and keeps nothing.
 
 use super::state_dir::{remove, replace, state_dir};
+use super::writing::{LAST_WRITING_TIMEOUT, Writing};
 use crate::clock;
 use crate::config;
 use crate::pipeline::Pipeline;
@@ -25,9 +26,9 @@ use std::io::{self, BufReader, Seek};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
-use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use std::time::UNIX_EPOCH;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// The file in the state directory.
 const FILE: &str = "cache.snapshot";
@@ -37,14 +38,6 @@ const FILE_NEXT: &str = "cache.snapshot.next";
 const FILE_BAD: &str = "cache.snapshot.bad";
 /// Held by the daemon that these files belong to.
 const FILE_LOCK: &str = "cache.lock";
-/// The pause between the first change and its writing, after a start: what a machine that soon crashes keeps.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause; each is twice as long as the one before. A busy cache of the default size is 4 MB, so a disk
-/// sees half a gigabyte a day at most.
-const MAX_PAUSE: Duration = Duration::from_secs(600);
-/// How long the end of the daemon waits for the last writing, counted from SIGTERM: it must be over within a second
-/// (docs/promises.md 2), and the snapshot before is not lost by that.
-const LAST_WRITING_TIMEOUT: Duration = Duration::from_millis(900);
 /// How many times the cache's own bound a file may be long: entries take less there than in memory, but the bound may
 /// have been lowered since.
 const MAX_FILE_SHARE: u64 = 2;
@@ -65,12 +58,8 @@ pub(super) struct Snapshot {
     lock: Option<Arc<Lock>>,
     /// It has been said that the folder is another daemon's.
     told: bool,
-    changed: Arc<Notify>,
-    due: Option<Instant>,
-    pause: Duration,
-    /// Ends when the thread at work does.
-    working: Option<oneshot::Receiver<()>>,
-    /// That thread is reading.
+    writing: Writing,
+    /// The thread at work is reading.
     reading: bool,
 }
 
@@ -89,10 +78,7 @@ impl Snapshot {
             enabled: false,
             lock: None,
             told: false,
-            changed: Arc::new(Notify::new()),
-            due: None,
-            pause: FIRST_PAUSE,
-            working: None,
+            writing: Writing::new(Arc::new(Notify::new())),
             reading: false,
         };
         snapshot.apply(&state.config.cache);
@@ -157,7 +143,7 @@ impl Snapshot {
     }
 
     fn listen(&self) {
-        let changed = Arc::clone(&self.changed);
+        let changed = self.writing.changed();
         self.cache.on_change(move || changed.notify_one());
     }
 
@@ -166,23 +152,12 @@ impl Snapshot {
         if !self.enabled {
             return pending().await;
         }
-        loop {
-            if let Some(working) = &mut self.working {
-                let _ended = working.await;
-                self.working = None;
-            }
-            if let Some(due) = self.due {
-                sleep_until(due).await;
-                return;
-            }
-            self.changed.notified().await;
-            self.due = Some(Instant::now() + self.pause);
-        }
+        self.writing.due().await;
     }
 
     /// Begins to write.
     pub(super) fn write(&mut self) {
-        self.due = None;
+        self.writing.take_due();
         let Some(folder) = self.folder.clone().filter(|_| self.enabled) else { return };
         if !self.is_ours() {
             self.enabled = false;
@@ -191,7 +166,7 @@ impl Snapshot {
         if !self.cache.take_changes() {
             return;
         }
-        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        self.writing.lengthen();
         let (pipeline, cache) = (Arc::clone(&self.pipeline), Arc::clone(&self.cache));
         self.reading = false;
         self.spawn(move || write_and_tell(&folder, &cache, &pipeline));
@@ -200,17 +175,12 @@ impl Snapshot {
     /// Writes for the last time; to be awaited beside the drain. What was still being read is on disk already.
     pub(super) async fn finish(mut self) {
         let writing = async {
-            if let Some(mut working) = self.working.take() {
-                if !self.reading {
-                    let _ended = working.await;
-                } else if working.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
-                    return;
-                }
+            if self.reading && self.writing.is_working() {
+                return;
             }
+            self.writing.ended().await;
             self.write();
-            if let Some(working) = self.working.take() {
-                let _ended = working.await;
-            }
+            self.writing.ended().await;
         };
         if timeout(LAST_WRITING_TIMEOUT, writing).await.is_err() {
             tracing::warn!("the cache could not be written in time; the snapshot before stays");
@@ -224,17 +194,15 @@ impl Snapshot {
         self.spawn(move || read_and_tell(&folder, &cache, &policy, &pipeline));
     }
 
-    /// Has a thread do something slow. Not tokio's pool: its runtime would wait for the thread at the end.
+    /// Has a thread do something, which keeps the folder ours.
     fn spawn(&mut self, work: impl FnOnce() + Send + 'static) {
-        let (ending, ended) = oneshot::channel::<()>();
         let lock = self.lock.clone();
-        let started = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
-            let (_ending, _lock) = (ending, lock);
+        let started = self.writing.spawn("snapshot", move || {
+            let _lock = lock;
             work();
         });
-        match started {
-            Ok(_detached) => self.working = Some(ended),
-            Err(error) => tracing::warn!(%error, "no thread for the cache's snapshot"),
+        if let Err(error) = started {
+            tracing::warn!(%error, "no thread for the cache's snapshot");
         }
     }
 }
@@ -372,11 +340,14 @@ fn forget(folder: &Path) {
 mod tests {
     use super::*;
     use crate::app::build;
+    use crate::app::writing::{FIRST_PAUSE, MAX_PAUSE};
     use crate::clock::Clock;
     use crate::dns::encode::MessageBuilder;
     use crate::dns::wire::Section;
     use crate::dns::{Answer, Name, Origin, Query, Rcode, Record, Rtype};
     use crate::pipeline::cache::{KeyBuf, Lifetime, Terms};
+    use std::time::Duration;
+    use tokio::time::Instant;
 
     /// A pipeline in a folder of its own, whose cache holds so many answers.
     fn pipeline(folder: &Path, entries: usize) -> Arc<Pipeline> {
@@ -462,14 +433,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let busy = pipeline(folder.path(), 3);
         let mut snapshot = Snapshot::start_in(Some(folder.path().to_owned()), &busy);
-        if let Some(reading) = snapshot.working.take() {
-            let _ended = reading.await;
-        }
-        let (_hangs, working) = oneshot::channel();
-        (snapshot.working, snapshot.reading) = (Some(working), false);
+        snapshot.writing.ended().await;
+        let (hangs, hanging) = std::sync::mpsc::channel::<()>();
+        snapshot.reading = false;
+        snapshot.writing.spawn("hangs", move || hanging.recv().unwrap_or_default()).unwrap();
         let start = Instant::now();
         snapshot.finish().await;
         assert_eq!(start.elapsed(), LAST_WRITING_TIMEOUT);
+        drop(hangs);
     }
 
     #[tokio::test(start_paused = true)]
@@ -478,9 +449,7 @@ mod tests {
         let busy = pipeline(folder.path(), 0);
         let mut snapshot = Snapshot::start_in(Some(folder.path().to_owned()), &busy);
         // The reading is a real thread; paused time does not wait for it.
-        if let Some(reading) = snapshot.working.take() {
-            let _ended = reading.await;
-        }
+        snapshot.writing.ended().await;
         assert!(timeout(Duration::from_secs(7 * 86_400), snapshot.due()).await.is_err());
         let doubled = (0..).map(|times| FIRST_PAUSE * 2_u32.pow(times)).take_while(|pause| *pause < MAX_PAUSE);
         let pauses: Vec<Duration> = doubled.chain([MAX_PAUSE, MAX_PAUSE]).collect();
@@ -491,9 +460,7 @@ mod tests {
             while timeout(Duration::from_millis(300), snapshot.due()).await.is_err() {}
             assert!(start.elapsed() >= pause && start.elapsed() < pause + Duration::from_secs(1), "{pause:?}");
             snapshot.write();
-            if let Some(writing) = snapshot.working.take() {
-                let _ended = writing.await;
-            }
+            snapshot.writing.ended().await;
         }
         assert_eq!(busy.stats().get(Counter::SnapshotsWritten), u64::try_from(pauses.len()).unwrap());
     }

@@ -1,12 +1,14 @@
 //! Every command and flag, defined once: help texts are made from these comments.
 
 mod inside;
+mod takeover;
 
 pub(super) use inside::{
     CacheArguments, CacheCommand, ExplainArguments, IncidentsArguments, IncidentsCommand, LogArguments,
     MetricsArguments, MonitorArguments, PauseArguments, ReadArguments, ReloadArguments, SocketArguments,
-    StatsArguments, SwitchArguments, TopArguments,
+    StatsArguments, StatusArguments, SwitchArguments, TopArguments,
 };
+pub(super) use takeover::{DownArguments, TakeoverArguments, TakeoverCommand, UpArguments};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -33,6 +35,15 @@ pub(super) enum Command {
 
 SIGHUP reloads the configuration, SIGTERM and SIGINT stop it after answering what is in flight.")]
     Run(RunArguments),
+    /// Have the names of this machine come to truename
+    #[command(after_help = takeover::UP_HELP)]
+    Up(UpArguments),
+    /// Give the names of this machine back to who had them, exactly as it was
+    #[command(after_help = takeover::DOWN_HELP)]
+    Down(DownArguments),
+    /// For the units: take over and give back, once
+    #[command(hide = true)]
+    Takeover(TakeoverArguments),
     /// Report every problem of a configuration
     #[command(after_help = "Examples:
   truename check                                 what the daemon would read
@@ -62,7 +73,7 @@ Exit status: 0 when it ran.")]
     Demo(DemoArguments),
     /// Show in one screen how the running daemon is
     #[command(after_help = inside::STATUS_HELP)]
-    Status(ReadArguments),
+    Status(StatusArguments),
     /// Show all that the running daemon has counted
     #[command(after_help = inside::STATS_HELP)]
     Stats(StatsArguments),
@@ -107,6 +118,13 @@ Exit status of test and probe: 0 every server answers over one of its rungs, 1 o
     Upstreams(UpstreamsArguments),
     /// Judge recorded replies, to see how well the guard tells forged ones
     Guard(GuardArguments),
+}
+
+/// `truename run`, read without the other commands.
+#[derive(Debug, Parser)]
+pub(super) struct RunAlone {
+    #[command(flatten)]
+    pub(super) arguments: RunArguments,
 }
 
 /// `truename run`.

@@ -27,6 +27,20 @@ pub(super) enum Failed {
     Config,
     /// The result could not be written: 1; 0 when its reader went away.
     Write(std::io::Error),
+    /// The machine does not let it be done, or it did not work: 1.
+    Refused {
+        /// What was found.
+        found: String,
+        /// What would do; nothing to say, mostly.
+        expected: Option<String>,
+        /// What helps.
+        hint: Option<String>,
+    },
+    /// It is for root: 77.
+    NotRoot {
+        /// The command that does it.
+        command: String,
+    },
     /// A file that was named could not be read or written: 1.
     File {
         /// What was tried.
@@ -63,6 +77,16 @@ pub(super) fn status(result: Result<Outcome, Failed>) -> ExitCode {
             ExitCode::from(2)
         }
         Err(Failed::Config) => ExitCode::from(EXIT_CONFIG),
+        Err(Failed::Refused { found, expected, hint }) => {
+            let expected = expected.map(|text| format!("\n  expected  {text}")).unwrap_or_default();
+            let hint = hint.map(|text| format!("\n  hint      {text}")).unwrap_or_default();
+            render::complain(&format!("error: {found}{expected}{hint}"));
+            ExitCode::FAILURE
+        }
+        Err(Failed::NotRoot { command }) => {
+            render::complain(&format!("error: this is for root\n  hint      {command}"));
+            ExitCode::from(EXIT_NOT_PERMITTED)
+        }
         Err(Failed::Daemon(error)) => {
             let (hint, status) = remedy(&error);
             let hint = hint.map(|hint| format!("\n  hint      {hint}")).unwrap_or_default();

@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod daemon;
 mod demo;
+mod down;
 mod exit;
 mod explain;
 mod figures;
@@ -22,23 +23,29 @@ mod run;
 mod stats;
 mod status;
 mod tables;
+mod takeover;
 mod top;
+mod up;
 mod upstreams;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, RunAlone};
 use clap::Parser;
+use std::iter::once;
 use std::process::ExitCode;
 
 /// Runs the command that the process's arguments name, and returns its exit status (0 fine, 1 worked and found
 /// a problem or a negative result, 2 usage, 69 no daemon, 77 not permitted, 78 unusable configuration).
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let command = match read() {
+        Ok(command) => command,
         Err(error) => return exit::usage(&error),
     };
-    let result = match arguments.command {
+    let result = match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Up(arguments) => up::run(&arguments),
+        Command::Down(arguments) => down::run(&arguments),
+        Command::Takeover(arguments) => takeover::run(&arguments.what),
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
@@ -62,4 +69,16 @@ pub fn main() -> ExitCode {
         Command::Incidents(arguments) => incidents::run(&arguments),
     };
     exit::status(result)
+}
+
+/// Reads the arguments. Those of `run` are read by themselves where they are right, so that a daemon does not keep in
+/// memory what all other commands are described by; help and errors come from the whole.
+fn read() -> Result<Command, clap::Error> {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|command| command == "run")
+        && let Ok(alone) = RunAlone::try_parse_from(once("truename run".into()).chain(words))
+    {
+        return Ok(Command::Run(alone.arguments));
+    }
+    Arguments::try_parse().map(|arguments| arguments.command)
 }

@@ -1,21 +1,35 @@
 //! `truename status`: one screen.
 
-use super::args::ReadArguments;
+use super::args::StatusArguments;
 use super::exit::{Failed, Outcome};
 use super::figures::{count, octets, share, span, time};
-use super::{daemon, render, tables};
+use super::{daemon, render, tables, up};
 use crate::control::Door;
 use crate::control::report::Stats;
 use serde_json::Value;
 
 /// Shows how the daemon is; negative when it cannot answer.
-pub(super) fn run(arguments: &ReadArguments) -> Result<Outcome, Failed> {
-    let document = daemon::get(&arguments.at, Door::Stats, "/stats")?;
-    let ready: Value = daemon::read(&daemon::get(&arguments.at, Door::Stats, "/readyz")?)?;
-    if arguments.json {
-        render::result(&daemon::text(&document))?;
-    } else {
-        render::result(&as_text(&daemon::read(&document)?, ready["reason"].as_str()))?;
+pub(super) fn run(arguments: &StatusArguments) -> Result<Outcome, Failed> {
+    let StatusArguments { read, why } = arguments;
+    // Whose names these are can be said without a daemon, and is asked for when it is not there.
+    let known = why.then(up::Known::look);
+    let asked = daemon::get(&read.at, Door::Stats, "/stats");
+    if let (Err(_), Some(known), false) = (&asked, &known, read.json) {
+        render::result(&known.text())?;
+    }
+    let document = asked?;
+    let ready: Value = daemon::read(&daemon::get(&read.at, Door::Stats, "/readyz")?)?;
+    match (read.json, known) {
+        (true, None) => render::result(&daemon::text(&document))?,
+        (true, Some(known)) => {
+            let mut document: Value = daemon::read(&document)?;
+            document["why"] = known.json();
+            render::result(&format!("{document:#}"))?;
+        }
+        (false, known) => {
+            let why = known.map(|known| format!("\n{}", known.text())).unwrap_or_default();
+            render::result(&(as_text(&daemon::read(&document)?, ready["reason"].as_str()) + &why))?;
+        }
     }
     Ok(if ready["reason"].is_null() { Outcome::Fine } else { Outcome::Negative })
 }

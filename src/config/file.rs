@@ -302,7 +302,8 @@ static ROUTE: TableDef = TableDef {
             kind: Kind::Word(ON_FAILURE.words),
             presence: Optional("\"servfail\""),
             doc: "When the group and its fallback are down: SERVFAIL, or ask the default's group; absent: \"servfail\" \
-                  for private routes and for groups with `floor = \"encrypted\"`, \"default\" for others.",
+                  for private routes and for groups with `floor = \"encrypted\"` (or all of whose servers have it), \
+                  \"default\" for others.",
         },
         Key {
             name: "private_answers",

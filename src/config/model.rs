@@ -536,6 +536,16 @@ pub enum LogFormat {
     Json,
 }
 
+impl Group {
+    /// Tells whether somebody wrote that nobody of it may be asked in plain: for the group, or for each of its servers.
+    #[must_use]
+    pub fn has_floor(&self) -> bool {
+        let is_written = |options: &UpstreamOptions| options.floor == Floor::Encrypted;
+        let has_each = !self.auto && !self.servers.is_empty();
+        is_written(&self.options) || (has_each && self.servers.iter().all(|server| is_written(&server.options)))
+    }
+}
+
 impl Config {
     /// Returns the group behind an id.
     #[must_use]

@@ -3,7 +3,7 @@
 //! Every server names its operator, where that is, and the operator's own page about the address with its date. A group
 //! of the same name in the configuration replaces one of these wholly.
 
-use super::model::{Floor, Upstream, UpstreamHost, UpstreamOptions};
+use super::model::{Upstream, UpstreamHost, UpstreamOptions};
 use super::server::{ServerText, parse_rung, parse_server, rung};
 use crate::dns::Name;
 use crate::dns::name::domain;
@@ -136,11 +136,8 @@ fn built_in(group: &str, server: FileServer) -> BuiltInServer {
         let read = parse_rung(text).expect(GOOD);
         rung(read.transport, read.port, read.path.as_deref())
     });
-    let options = UpstreamOptions {
-        server_name: address.certificate_name.clone(),
-        floor: Floor::Encrypted,
-        ..UpstreamOptions::default()
-    };
+    // No floor: all rungs are encrypted, and a floor is what users say of the names they send there.
+    let options = UpstreamOptions { server_name: address.certificate_name.clone(), ..UpstreamOptions::default() };
     BuiltInServer {
         upstream: Upstream {
             label: format!("{group}/{}", server.name),

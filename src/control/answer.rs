@@ -5,7 +5,7 @@ use super::daemon::{Daemon, Explain, Matching, Outcome};
 use super::endpoints::{self, Action, ENDPOINTS, Endpoint, Way};
 use super::follow::{self, Following, Form, MAX_FOLLOWERS};
 use super::metrics::{self, Dialect};
-use super::queries::{Filter, Teller};
+use super::queries::{Filter, Line, Teller};
 use super::reply::{Body, Problem, Reply};
 use super::report::Stats;
 use super::request::{self, Parameters};
@@ -15,6 +15,7 @@ use crate::stats::Stats as Counters;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ use tokio::sync::Semaphore;
 const USUAL_LISTED: usize = 100;
 /// Cached answers listed at most: some megabytes of JSON.
 const MAX_LISTED: usize = 10_000;
+/// Threads that go through what is remembered of questions, at a time: it takes a core for as long as that takes, and answers
+/// are what the cores are for. Others wait for their turn.
+const MAX_READERS: usize = 1;
 /// How long a pause is when nobody says.
 const USUAL_PAUSE: Duration = Duration::from_secs(300);
 /// How long a pause is at least.
@@ -47,18 +51,33 @@ pub(super) struct Served<D> {
     daemon: Arc<D>,
     pub(super) stats: Arc<Counters>,
     followers: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
 }
 
 impl<D> Served<D> {
     pub(super) fn new(daemon: Arc<D>, stats: Arc<Counters>) -> Self {
-        Self { daemon, stats, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) }
+        let [followers, readers] = [MAX_FOLLOWERS, MAX_READERS].map(|most| Arc::new(Semaphore::new(most)));
+        Self { daemon, stats, followers, readers }
+    }
+
+    /// Goes through what is remembered, which may be much, on a thread of its own, when those who came before are done.
+    async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+        let permit = Arc::clone(&self.readers).acquire_owned().await;
+        let reading = tokio::task::spawn_blocking(move || {
+            // Given back when it is done, also when nobody waits for it any more.
+            let _permit = permit;
+            read()
+        });
+        let failed = |error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading-failed", format!("{error}"));
+        reading.await.map_err(failed)
     }
 }
 
 impl<D> Clone for Served<D> {
     fn clone(&self) -> Self {
-        let (daemon, stats, followers) = (&self.daemon, &self.stats, &self.followers);
-        Self { daemon: Arc::clone(daemon), stats: Arc::clone(stats), followers: Arc::clone(followers) }
+        let Self { daemon, stats, followers, readers } = self;
+        let [followers, readers] = [followers, readers].map(Arc::clone);
+        Self { daemon: Arc::clone(daemon), stats: Arc::clone(stats), followers, readers }
     }
 }
 
@@ -183,29 +202,42 @@ async fn queries<D: Daemon>(served: &Served<D>, parameters: &Parameters, form: F
     let limit = if follow && parameters.get("limit").is_none() { 0 } else { limit(parameters)? };
     let stats = Arc::clone(&served.stats);
     if !follow {
-        // On a thread of its own: a large memory takes a while to read.
-        let told = tokio::task::spawn_blocking(move || Teller::new(&stats, now).lines(&stats.recent(), &filter, limit));
-        let (lines, more) = told.await.unwrap_or_default();
-        return Ok(Acted::Reply(Reply::json(&json!({ "queries": lines, "more": more }))));
+        let listed = served.read(move || {
+            let teller = Teller::new(&stats, now);
+            let (queries, more) = stats.last(limit, |answered| teller.line_if(answered, &filter));
+            Reply::json(&Listed { queries, more })
+        });
+        return Ok(Acted::Reply(listed.await?));
     }
     let permit = Arc::clone(&served.followers).try_acquire_owned().map_err(|_| {
         let detail = format!("{MAX_FOLLOWERS} others follow already");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", detail)
     })?;
-    let mut follower = stats.follow();
-    let mut before = Vec::new();
+    let (mut follower, mut before) = (stats.follow(), Vec::new());
     if limit > 0 {
-        let (answered, chosen) = (follower.before(), filter.clone());
-        let told = tokio::task::spawn_blocking(move || Teller::new(&stats, now).lines(&answered, &chosen, limit));
-        (before, _) = told.await.unwrap_or_default();
+        let chosen = filter.clone();
+        let read = served.read(move || {
+            let teller = Teller::new(&stats, now);
+            let before = follower.before(limit, |answered| teller.line_if(answered, &chosen));
+            (follower, before)
+        });
+        (follower, before) = read.await?;
     }
     let daemon = Arc::clone(&served.daemon);
     let now = Box::new(move || daemon.moment());
-    let following = Following { stats: Arc::clone(&served.stats), now, filter, form, before, _permit: permit };
-    let mut response = Response::new(follow::body(following, follower));
+    let following = Following { stats: Arc::clone(&served.stats), now, filter, form, follower, _permit: permit };
+    let mut response = Response::new(follow::body(following, &before));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(Acted::Stream(response))
+}
+
+/// The last questions.
+#[derive(Serialize)]
+struct Listed {
+    queries: Vec<Line>,
+    /// There are more that the filter lets through.
+    more: bool,
 }
 
 fn no_incident() -> Problem {

@@ -6,7 +6,7 @@
 use super::queries::{Filter, GATHERING_TIME, Line, Teller};
 use super::reply::Body;
 use crate::clock::Tick;
-use crate::stats::{Follower, Stats};
+use crate::stats::{Answered, Follower, Stats, Taken};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
@@ -16,10 +16,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// Followers there may be: each makes its own lines of every question.
 pub(super) const MAX_FOLLOWERS: usize = 8;
+/// Questions that a follower looks at before the thread goes on to others: less than a millisecond's worth, so that eight
+/// followers of a flood keep `/stats` waiting for some milliseconds at most.
+const LINES_PER_TURN: usize = 128;
 /// How often something is sent when there is nothing to say, so that a connection that is alive is not taken for a dead
 /// one: half the time in which nothing may move on it.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -78,41 +82,63 @@ pub(super) struct Following {
     pub(super) now: Box<dyn Fn() -> Tick + Send + Sync>,
     pub(super) filter: Filter,
     pub(super) form: Form,
-    /// Those of before, to begin with.
-    pub(super) before: Vec<Line>,
+    pub(super) follower: Follower,
     /// One of [`MAX_FOLLOWERS`].
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
-/// Makes the body of a response that ends when its reader leaves.
-pub(super) fn body(following: Following, follower: Follower) -> Body {
-    let first: String = following.before.iter().map(|line| following.form.line(line)).collect();
+/// Makes the body of a response that ends when its reader leaves. It begins with some questions of before.
+pub(super) fn body(following: Following, before: &[Line]) -> Body {
+    let first: String = before.iter().map(|line| following.form.line(line)).collect();
     // Something at once, so that the head is sent and whoever follows knows that it does.
     let first = if first.is_empty() { following.form.heartbeat().to_owned() } else { first };
-    let lines = stream::unfold((following, follower, Some(first)), |(following, mut follower, first)| async move {
+    let state = (following, Untold::default(), Some(first));
+    let lines = stream::unfold(state, |(mut following, mut untold, first)| async move {
         let text = match first {
             Some(first) => first,
-            None => following.next(&mut follower).await,
+            None => following.next(&mut untold).await,
         };
-        Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), (following, follower, None)))
+        Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), (following, untold, None)))
     });
     StreamBody::new(lines).boxed_unsync()
 }
 
+/// What was taken out of the ring and is not told yet.
+#[derive(Default)]
+struct Untold {
+    answered: std::vec::IntoIter<Answered>,
+    /// There is more where it came from.
+    more: bool,
+}
+
 impl Following {
-    async fn next(&self, follower: &mut Follower) -> String {
+    /// Returns what is to be sent next: lines, how many were lost, or a heartbeat.
+    async fn next(&mut self, untold: &mut Untold) -> String {
         let deadline = Instant::now() + HEARTBEAT;
         loop {
             // Also while there is much that the filter does not let through.
-            if Instant::now() >= deadline || timeout_at(deadline, follower.news()).await.is_err() {
+            if Instant::now() >= deadline {
                 return self.form.heartbeat().to_owned();
             }
-            sleep(GATHERING_TIME).await;
-            let (answered, lost) = follower.take();
+            if untold.answered.len() == 0 {
+                if !untold.more {
+                    if timeout_at(deadline, self.follower.news()).await.is_err() {
+                        return self.form.heartbeat().to_owned();
+                    }
+                    sleep(GATHERING_TIME).await;
+                }
+                let Taken { answered, lost, more } = self.follower.take();
+                *untold = Untold { answered: answered.into_iter(), more };
+                if lost > 0 {
+                    return self.form.lost(lost);
+                }
+            }
+            // Everybody else who is served gets a turn.
+            yield_now().await;
             let teller = Teller::new(&self.stats, (self.now)());
-            let lines = answered.iter().filter_map(|answered| teller.line_if(answered, &self.filter));
-            let mut text: String = if lost > 0 { self.form.lost(lost) } else { String::new() };
-            text.extend(lines.map(|line| self.form.line(&line)));
+            let looked_at = untold.answered.by_ref().take(LINES_PER_TURN);
+            let lines = looked_at.filter_map(|answered| teller.line_if(&answered, &self.filter));
+            let text: String = lines.map(|line| self.form.line(&line)).collect();
             if !text.is_empty() {
                 return text;
             }

@@ -9,6 +9,9 @@ use std::fmt::Write;
 /// What all names of ours begin with.
 const PREFIX: &str = "truename_";
 
+/// Octets that a page usually has.
+const USUAL_PAGE_BYTES: usize = 96 << 10;
+
 /// The two forms there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -52,7 +55,7 @@ const STATES: &[Counter] = &[Counter::HostsConflicts];
 /// Writes a report down.
 #[must_use]
 pub fn render(report: &Stats, dialect: Dialect) -> String {
-    let mut page = Page { text: String::with_capacity(64 << 10), dialect };
+    let mut page = Page::new(dialect);
     page.gauge("build_info", "Which program this is; always 1.");
     page.sample("", &[("version", &report.version)], 1.0);
     queries(&mut page, report);
@@ -88,9 +91,9 @@ pub fn render(report: &Stats, dialect: Dialect) -> String {
 }
 
 fn queries(page: &mut Page, report: &Stats) {
-    page.counter("dns_requests", "Questions answered, by protocol and type.");
-    for ([proto, rtype], count) in &report.asked {
-        page.sample("_total", &[("proto", proto), ("type", rtype)], *count);
+    page.counter("dns_requests", "Questions answered, by protocol, family of the client's address, and type.");
+    for ([proto, family, rtype], count) in &report.asked {
+        page.sample("_total", &[("proto", proto), ("family", family), ("type", rtype)], *count);
     }
     page.counter("dns_responses", "Answers, by response code and source.");
     for ([rcode, source], count) in &report.answered {
@@ -179,7 +182,7 @@ fn zones(page: &mut Page, report: &Stats) {
     }
 }
 
-/// How often names were of a zone or a route.
+/// How often names were of a zone or a route, and clients of a view.
 fn matches(page: &mut Page, report: &Stats) {
     page.counter("zone_queries", "Questions for names of a local zone, those answered from memory included.");
     for zone in &report.zones {
@@ -188,6 +191,10 @@ fn matches(page: &mut Page, report: &Stats) {
     page.counter("route_matches", "Questions for names of a route, those answered from memory included.");
     for route in &report.routes {
         page.sample("_total", &[("route", &route.name), ("id", &route.id)], route.matches_total);
+    }
+    page.counter("view_queries", "Questions of the clients of a view, those answered from memory included.");
+    for view in &report.views {
+        page.sample("_total", &[("view", &view.name)], view.queries_total);
     }
 }
 
@@ -209,17 +216,17 @@ fn config(page: &mut Page, report: &Stats) {
 fn process(page: &mut Page, report: &Stats) {
     let process = &report.process;
     page.family("process_cpu_seconds", "counter", "CPU time used.");
-    page.line("process_cpu_seconds_total", &[], process.cpu_seconds_total);
+    page.sample("_total", &[], process.cpu_seconds_total);
     for (name, help, value) in [
         ("process_resident_memory_bytes", "Resident memory.", process.resident_memory_bytes),
         ("process_open_fds", "Open files.", process.open_fds),
         ("process_threads", "Threads.", process.threads),
     ] {
         page.family(name, "gauge", help);
-        page.line(name, &[], value);
+        page.sample("", &[], value);
     }
     page.family("process_start_time_seconds", "gauge", "When the process was started, since the epoch.");
-    page.line("process_start_time_seconds", &[], seconds_of(&report.started_at));
+    page.sample("", &[], seconds_of(&report.started_at));
 }
 
 /// Returns the seconds since the epoch of a time as the report writes it.
@@ -235,13 +242,31 @@ impl Number for u64 {}
 impl Number for u32 {}
 impl Number for f64 {}
 
+/// What is written. A page is made once a second by some, beside a hundred thousand answers: nothing in it is looked for or
+/// written twice.
 struct Page {
     text: String,
     dialect: Dialect,
+    /// What the names of the present family's samples begin with.
+    name: String,
+    /// The labels of the present histogram, as they are written, without what closes them.
+    labels: String,
+    /// The bounds of all histograms, which are the same, as they are written.
+    bounds: Vec<String>,
 }
 
-/// The family that samples belong to stands in the last `# TYPE` line; its name is taken from there.
 impl Page {
+    fn new(dialect: Dialect) -> Self {
+        let bounds = Histogram::default().cumulative().map(|(bound, _)| bound.as_secs_f64().to_string()).collect();
+        Self {
+            text: String::with_capacity(USUAL_PAGE_BYTES),
+            dialect,
+            name: String::new(),
+            labels: String::new(),
+            bounds,
+        }
+    }
+
     fn gauge(&mut self, name: &str, help: &str) {
         self.family(&format!("{PREFIX}{name}"), "gauge", help);
     }
@@ -259,49 +284,66 @@ impl Page {
         let suffix = if kind == "counter" && self.dialect == Dialect::Prometheus { "_total" } else { "" };
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         self.write(format_args!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"));
-    }
-
-    fn name_of_family(&self) -> String {
-        let line = self.text.rsplit("# TYPE ").next().unwrap_or_default();
-        let name = line.split(' ').next().unwrap_or_default();
-        let stem = if self.dialect == Dialect::Prometheus { name.strip_suffix("_total") } else { None };
-        stem.unwrap_or(name).to_owned()
+        name.clone_into(&mut self.name);
     }
 
     fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Number) {
-        let name = self.name_of_family() + suffix;
-        self.line(&name, labels, value);
-    }
-
-    fn buckets(&mut self, labels: &[(&str, &str)], latency: &Latency) {
-        let name = self.name_of_family();
-        let histogram: &Histogram = &latency.histogram;
-        let bucket = format!("{name}_bucket");
-        for (bound, count) in histogram.cumulative() {
-            let bound = bound.as_secs_f64().to_string();
-            self.line(&bucket, &[labels, &[("le", &bound)]].concat(), count);
-        }
-        self.line(&bucket, &[labels, &[("le", "+Inf")]].concat(), histogram.count());
-        self.line(&format!("{name}_sum"), labels, histogram.sum().as_secs_f64());
-        self.line(&format!("{name}_count"), labels, histogram.count());
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Number) {
-        self.text.push_str(name);
-        for (at, (label, value)) in labels.iter().enumerate() {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let open = if at == 0 { '{' } else { ',' };
-            self.write(format_args!("{open}{label}=\"{value}\""));
-        }
+        self.text.push_str(&self.name);
+        self.text.push_str(suffix);
+        push_labels(&mut self.text, labels);
         if !labels.is_empty() {
             self.text.push('}');
         }
         self.write(format_args!(" {value}\n"));
     }
 
-    fn write(&mut self, text: std::fmt::Arguments<'_>) {
-        self.text.write_fmt(text).expect("a String takes everything");
+    fn buckets(&mut self, labels: &[(&str, &str)], latency: &Latency) {
+        let histogram: &Histogram = &latency.histogram;
+        self.labels.clear();
+        push_labels(&mut self.labels, labels);
+        self.labels.push_str(",le=\"");
+        let bounds = self.bounds.iter().map(String::as_str).chain(["+Inf"]);
+        let counts = histogram.cumulative().map(|(_, count)| count).chain([histogram.count()]);
+        for (bound, count) in bounds.zip(counts) {
+            for part in [&*self.name, "_bucket", &*self.labels, bound, "\"} "] {
+                self.text.push_str(part);
+            }
+            self.text.write_fmt(format_args!("{count}\n")).expect(ENDLESS);
+        }
+        self.sample("_sum", labels, histogram.sum().as_secs_f64());
+        self.sample("_count", labels, histogram.count());
     }
+
+    fn write(&mut self, text: std::fmt::Arguments<'_>) {
+        self.text.write_fmt(text).expect(ENDLESS);
+    }
+}
+
+/// Why writing into a text cannot fail.
+const ENDLESS: &str = "a String takes everything";
+
+/// Writes labels, without what closes them.
+fn push_labels(text: &mut String, labels: &[(&str, &str)]) {
+    for (at, (label, value)) in labels.iter().enumerate() {
+        text.push(if at == 0 { '{' } else { ',' });
+        text.push_str(label);
+        text.push_str("=\"");
+        push_escaped(text, value);
+        text.push('"');
+    }
+}
+
+fn push_escaped(text: &mut String, value: &str) {
+    let is_special = |c: char| matches!(c, '\\' | '"' | '\n');
+    let mut rest = value;
+    while let Some(at) = rest.find(is_special) {
+        let (plain, from) = rest.split_at(at);
+        text.push_str(plain);
+        text.push('\\');
+        text.push_str(if from.starts_with('\n') { "n" } else { &from[..1] });
+        rest = &from[1..];
+    }
+    text.push_str(rest);
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::clock::{self, Tick};
 use crate::config::units;
 use crate::dns::answer::ede;
 use crate::dns::wire::{Message, Section};
-use crate::dns::{Ede, Name, Rcode, Rtype};
+use crate::dns::{Ede, Name, Rcode, Rtype, Tag};
 use crate::stats::{Answered, Source, Stats, Tagged};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -89,34 +89,30 @@ impl<'a> Teller<'a> {
         self.wall.checked_sub(self.now.since(at)).unwrap_or(self.wall)
     }
 
+    /// Returns the name of a tag of this kind.
+    fn named(&self, kind: Tagged, tag: Tag) -> Option<String> {
+        self.stats.tagged(tag).filter(|(found, _)| *found == kind).map(|(_, name)| name.to_string())
+    }
+
     /// Makes the line of a question.
     #[must_use]
     pub fn line(&self, answered: &Answered) -> Line {
-        self.tell(answered).line
-    }
-
-    fn tell(&self, answered: &Answered) -> Told {
         let message = Message::parse(&answered.answer).ok();
-        let in_head = answered.answer.get(3).map_or(Rcode::NOERROR, |flags| Rcode(u16::from(flags & 0x0f)));
-        let rcode = answered.extended_rcode.unwrap_or(in_head);
+        let rcode = rcode_of(answered);
         let qname = message.as_ref().and_then(|message| Name::from_wire(message.qname()).ok());
-        let rtype = message.as_ref().map(Message::qtype);
         let (answers, ttl_seconds) = message.as_ref().map(addresses).unwrap_or_default();
         let error = message.as_ref().and_then(extended_error).or_else(|| error_of_stale(answered, rcode));
-        let named = |kind: Tagged, tag| {
-            self.stats.tagged(tag).filter(|(found, _)| *found == kind).map(|(_, name)| name.to_string())
-        };
-        let line = Line {
+        Line {
             ts: humantime::format_rfc3339_millis(self.wall_time(answered.at)).to_string(),
             id: format!("q-{:x}-{:x}", answered.id.0, answered.id.1),
             client: answered.client.ip().to_string(),
             proto: answered.transport.to_string(),
             name: qname.as_ref().map(ToString::to_string),
-            rtype: rtype.map(|rtype| rtype.to_string()),
-            view: named(Tagged::View, answered.view).unwrap_or_else(|| DEFAULT_VIEW.to_owned()),
+            rtype: message.as_ref().map(|message| message.qtype().to_string()),
+            view: self.named(Tagged::View, answered.view).unwrap_or_else(|| DEFAULT_VIEW.to_owned()),
             source: answered.source.as_str().to_owned(),
-            zone: named(Tagged::Zone, answered.by),
-            route: named(Tagged::Route, answered.by),
+            zone: self.named(Tagged::Zone, answered.by),
+            route: self.named(Tagged::Route, answered.by),
             upstream: answered.upstream.clone(),
             rcode: rcode.to_string(),
             answers,
@@ -124,42 +120,19 @@ impl<'a> Teller<'a> {
             duration_seconds: answered.took.as_secs_f64(),
             ede: error.as_ref().map(|error| error.code),
             ede_text: error.map(|error| error.text.into_owned()).filter(|text| !text.is_empty()),
-        };
-        Told { line, qname, rtype, client: answered.client.ip(), at: answered.at }
-    }
-
-    /// Returns the lines that a filter lets through, the last `limit` of them, and whether there were more.
-    #[must_use]
-    pub fn lines(&self, answered: &[Answered], filter: &Filter, limit: usize) -> (Vec<Line>, bool) {
-        let mut lines = Vec::new();
-        for answered in answered.iter().rev() {
-            if let Some(line) = self.line_if(answered, filter) {
-                if lines.len() == limit {
-                    lines.reverse();
-                    return (lines, true);
-                }
-                lines.push(line);
-            }
         }
-        lines.reverse();
-        (lines, false)
     }
 
     /// Makes the line of a question, when a filter lets it through.
     #[must_use]
     pub fn line_if(&self, answered: &Answered, filter: &Filter) -> Option<Line> {
-        let told = self.tell(answered);
-        filter.takes(&told).then_some(told.line)
+        filter.takes(answered, self).then(|| self.line(answered))
     }
 }
 
-/// A line with what filters look at.
-struct Told {
-    line: Line,
-    qname: Option<Name>,
-    rtype: Option<Rtype>,
-    client: IpAddr,
-    at: Tick,
+fn rcode_of(answered: &Answered) -> Rcode {
+    let in_head = answered.answer.get(3).map_or(Rcode::NOERROR, |flags| Rcode(u16::from(flags & 0x0f)));
+    answered.extended_rcode.unwrap_or(in_head)
 }
 
 /// Reads the addresses of an answer and its lowest TTL, as far as the answer was kept.
@@ -258,27 +231,39 @@ impl Filter {
         })
     }
 
-    fn takes(&self, told: &Told) -> bool {
-        let Told { line, qname, rtype, client, at } = told;
-        let has_name = |matching: &Matching| match (matching, qname) {
-            (Matching::All, _) => true,
-            (Matching::Name(name), Some(qname)) => qname == name,
-            (Matching::Suffix(suffix), Some(qname)) => qname.is_at_or_below(suffix),
-            (Matching::Name(_) | Matching::Suffix(_), None) => false,
-        };
-        let is_of = |upstream: &String| {
-            let asked = line.upstream.as_deref().unwrap_or_default();
-            asked == upstream || asked.strip_prefix(upstream.as_str()).is_some_and(|rest| rest.starts_with('/'))
-        };
-        self.name.as_ref().is_none_or(has_name)
-            && self.rtype.is_none_or(|wanted| *rtype == Some(wanted))
-            && self.client.is_none_or(|network| network.contains(client))
-            && self.rcode.as_ref().is_none_or(|rcode| line.rcode == *rcode)
-            && self.source.as_ref().is_none_or(|source| line.source == *source)
-            && self.upstream.as_ref().is_none_or(is_of)
-            && self.route.as_ref().is_none_or(|route| line.route.as_ref() == Some(route))
-            && self.since.is_none_or(|since| *at >= since)
+    /// Looks first at what costs least, since a large memory is gone through with this.
+    fn takes(&self, answered: &Answered, teller: &Teller<'_>) -> bool {
+        self.since.is_none_or(|since| answered.at >= since)
+            && self.client.is_none_or(|network| network.contains(&answered.client.ip()))
+            && self.source.as_ref().is_none_or(|source| answered.source.as_str() == source)
+            && self.upstream.as_ref().is_none_or(|upstream| is_of(answered, upstream))
+            && self.asks(answered)
+            && self.rcode.as_ref().is_none_or(|rcode| rcode_of(answered).to_string() == *rcode)
+            && self.route.as_ref().is_none_or(|route| teller.named(Tagged::Route, answered.by).as_ref() == Some(route))
     }
+
+    /// Tells whether this is the name and the type.
+    fn asks(&self, answered: &Answered) -> bool {
+        if self.name.is_none() && self.rtype.is_none() {
+            return true;
+        }
+        let Ok(message) = Message::parse(&answered.answer) else {
+            return self.rtype.is_none() && matches!(self.name, Some(Matching::All));
+        };
+        let is_named = |qname: &Name| match &self.name {
+            None | Some(Matching::All) => true,
+            Some(Matching::Name(name)) => qname == name,
+            Some(Matching::Suffix(suffix)) => qname.is_at_or_below(suffix),
+        };
+        self.rtype.is_none_or(|rtype| message.qtype() == rtype)
+            && Name::from_wire(message.qname()).is_ok_and(|qname| is_named(&qname))
+    }
+}
+
+/// Tells whether an answer is of this upstream, or of one of this group.
+fn is_of(answered: &Answered, upstream: &str) -> bool {
+    let asked = answered.upstream.as_deref().unwrap_or_default();
+    asked == upstream || asked.strip_prefix(upstream).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// How long a follower waits for more to come before it takes what is there: so that a flood is read in large pieces. The

@@ -47,13 +47,16 @@ pub struct Stats {
     pub zones: Vec<Zone>,
     /// Routes.
     pub routes: Vec<Route>,
+    /// Views, `default` for the clients that no other one has.
+    #[serde(default)]
+    pub views: Vec<View>,
     /// The process.
     pub process: Process,
     /// Everything else that is counted, by its name (docs/limits.md explains those of bounds).
     pub counters: Counts,
-    /// What was asked, by protocol and type; for /metrics.
+    /// What was asked, by protocol, family and type; for /metrics.
     #[serde(skip)]
-    pub asked: Vec<([&'static str; 2], u64)>,
+    pub asked: Vec<([&'static str; 3], u64)>,
     /// What was answered, by response code and source; for /metrics.
     #[serde(skip)]
     pub answered: Vec<([&'static str; 2], u64)>,
@@ -310,6 +313,15 @@ pub struct Route {
     /// Questions for its names, those answered from memory included.
     #[serde(default)]
     pub matches_total: u64,
+}
+
+/// A view.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct View {
+    /// Its name.
+    pub name: String,
+    /// Questions of its clients. Those that were refused or could not be read are of none.
+    pub queries_total: u64,
 }
 
 /// The process.

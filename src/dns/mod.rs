@@ -7,6 +7,7 @@
 pub mod address;
 pub mod answer;
 pub mod borrowed;
+pub mod canary;
 pub mod encode;
 pub mod foreign;
 pub mod name;
@@ -18,7 +19,7 @@ pub mod wire;
 
 pub use answer::{Answer, Ede, Origin, Record};
 pub use name::{Name, NameBuf, NameError};
-pub use query::{Query, QuestionKey, Transport};
+pub use query::{Arrival, Query, QuestionKey, Transport};
 pub use rtype::{Rcode, Rtype};
 pub use tag::{Decided, Tag};
 pub use trace::{Stage, Trace};

@@ -23,6 +23,17 @@ impl std::fmt::Display for Transport {
     }
 }
 
+/// How a question reached us.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// Who asks.
+    pub client: SocketAddr,
+    /// Which of our addresses was asked.
+    pub local: SocketAddr,
+    /// How.
+    pub transport: Transport,
+}
+
 /// One question with everything about it that may change its answer. Owned, so that it can outlive its datagram.
 #[derive(Debug, Clone)]
 pub struct Query {
@@ -62,7 +73,8 @@ pub struct ClientEdns {
 impl Query {
     /// Copies a parsed query out of its datagram.
     #[must_use]
-    pub fn from_wire(parsed: &ParsedQuery<'_>, client: SocketAddr, local: SocketAddr, transport: Transport) -> Self {
+    pub fn from_wire(parsed: &ParsedQuery<'_>, arrival: &Arrival) -> Self {
+        let &Arrival { client, local, transport } = arrival;
         let message = &parsed.message;
         Self {
             id: message.id(),

@@ -1,7 +1,7 @@
 //! The TCP connections of one thread: who they are, and which goes when there are too many.
 
 use super::limits::party;
-use super::serving::Arrival;
+use crate::dns::Arrival;
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};

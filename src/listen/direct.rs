@@ -5,9 +5,9 @@
 
 use super::Answerer;
 use super::limits::Limits;
-use super::serving::{Arrival, Serving, Shared, Sight};
+use super::serving::{Serving, Shared, Sight};
 use crate::config;
-use crate::dns::Transport;
+use crate::dns::{Arrival, Transport};
 use crate::stats::Stats;
 use std::fmt;
 use std::net::SocketAddr;
@@ -45,7 +45,7 @@ impl<A: Answerer> Direct<A> {
     ) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let arrival = Arrival { client, local, transport };
-        let sight = self.0.look(&self.0.answerer.fast_path(), message, &arrival, self.0.answerer.now(), &mut out);
+        let sight = self.0.look(&mut self.0.answerer.fast_path(), message, &arrival, self.0.answerer.now(), &mut out);
         match sight {
             Sight::Silent => None,
             Sight::Answered(_) => Some(out),

@@ -32,7 +32,7 @@ pub use direct::Direct;
 use crate::clock::Tick;
 use crate::config;
 use crate::dns::wire::ParsedQuery;
-use crate::dns::{Decided, Query, Transport};
+use crate::dns::{Arrival, Decided, Query, Transport};
 use crate::stats::Stats;
 use limits::Limits;
 use serving::Shared;
@@ -72,11 +72,9 @@ pub trait FastPath {
 
     /// Appends the whole answer and says who decided it, or `None` when it needs work. Never blocks, never allocates.
     fn answer_cached(
-        &self,
+        &mut self,
         parsed: &ParsedQuery<'_>,
-        client: SocketAddr,
-        local: SocketAddr,
-        transport: Transport,
+        arrival: &Arrival,
         now: Tick,
         out: &mut Vec<u8>,
     ) -> Option<Decided>;

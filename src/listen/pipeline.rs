@@ -3,9 +3,9 @@
 use super::{Answerer, FastPath, Worked};
 use crate::clock::Tick;
 use crate::dns::wire::ParsedQuery;
-use crate::dns::{Decided, Query, Trace, Transport};
+use crate::dns::{Arrival, Decided, Query, Trace};
 use crate::pipeline::{self, Pipeline};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// What an answer over UDP usually fits in; a longer one grows the buffer.
 const USUAL_ANSWER_BYTES: usize = 512;
@@ -16,15 +16,13 @@ impl FastPath for pipeline::FastPath<'_> {
     }
 
     fn answer_cached(
-        &self,
+        &mut self,
         parsed: &ParsedQuery<'_>,
-        client: SocketAddr,
-        local: SocketAddr,
-        transport: Transport,
+        arrival: &Arrival,
         now: Tick,
         out: &mut Vec<u8>,
     ) -> Option<Decided> {
-        Self::answer_cached(self, parsed, client, local, transport, now, out)
+        Self::answer_cached(self, parsed, arrival, now, out)
     }
 }
 

@@ -5,8 +5,8 @@ use super::reply::{Reason, Replies};
 use super::{Answerer, FastPath, Worked};
 use crate::clock::Tick;
 use crate::dns::wire::{self, Fault, ParsedQuery};
-use crate::dns::{Origin, Query, Rcode, Rtype, Transport, encode};
-use crate::stats::{Cell as AnswerCell, Counter, Ledger, Stats};
+use crate::dns::{Arrival, Origin, Query, Rcode, Rtype, Transport, encode};
+use crate::stats::{Batch, Cell as AnswerCell, Counter, Ledger, Noted, Stats};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Answers published together at most: those of one batch of datagrams.
-const TALLY: usize = 64;
+pub(super) const TALLY: usize = 64;
 
 /// What the workers share.
 pub(super) struct Shared<A> {
@@ -36,14 +36,6 @@ pub(super) enum Phase {
     Draining,
     /// What is in work is given up.
     GivingUp,
-}
-
-/// Where a question came from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
-    pub(super) client: SocketAddr,
-    pub(super) local: SocketAddr,
-    pub(super) transport: Transport,
 }
 
 /// What became of a question at first sight.
@@ -131,7 +123,7 @@ impl<A: Answerer> Serving<A> {
     /// Answers what can be answered on the spot, and takes in what cannot. A panic ends this question only.
     pub(super) fn look(
         &self,
-        fast: &impl FastPath,
+        fast: &mut impl FastPath,
         bytes: &[u8],
         arrival: &Arrival,
         now: Tick,
@@ -144,14 +136,14 @@ impl<A: Answerer> Serving<A> {
         out.truncate(start);
         self.stats.count(Counter::PanicsCaught);
         match wire::parse_query(bytes) {
-            Ok(parsed) => self.answer_here(out, &parsed, (arrival, now), Reason::Panicked),
+            Ok(parsed) => self.answer_here(out, &parsed, arrival, Reason::Panicked),
             Err(_) => Sight::Silent,
         }
     }
 
     fn look_within(
         &self,
-        fast: &impl FastPath,
+        fast: &mut impl FastPath,
         bytes: &[u8],
         arrival: &Arrival,
         now: Tick,
@@ -166,52 +158,39 @@ impl<A: Answerer> Serving<A> {
             Ok(parsed) => parsed,
             Err(Fault::Silent) => return Sight::Silent,
             Err(Fault::Answer { rcode, echo }) if allowed => {
-                return self.fault(out, bytes, (arrival, now), (rcode, echo));
+                return self.fault(out, bytes, arrival, (rcode, echo));
             }
             // A stranger is told nothing but that it may not ask.
             Err(Fault::Answer { echo, .. }) => {
                 self.stats.count(Counter::Refused);
-                return self.fault(out, bytes, (arrival, now), (Rcode::REFUSED, echo));
+                return self.fault(out, bytes, arrival, (Rcode::REFUSED, echo));
             }
         };
         if !allowed {
             self.stats.count(Counter::Refused);
-            return self.answer_here(out, &parsed, (arrival, now), Reason::NotAllowed);
+            return self.answer_here(out, &parsed, arrival, Reason::NotAllowed);
         }
         let start = out.len();
-        let Arrival { client, local, transport } = *arrival;
-        if let Some(decided) = fast.answer_cached(&parsed, client, local, transport, now, out) {
-            let answer = &out[start..];
-            let qtype = Some(parsed.message.qtype());
-            let cell = AnswerCell::new(transport, qtype, rcode_of(answer), decided.origin).by(decided.by);
-            self.ledger.note(cell, decided, client, now, answer, b"");
-            return Sight::Answered(cell);
+        if let Some(decided) = fast.answer_cached(&parsed, arrival, now, out) {
+            let (qtype, rcode) = (Some(parsed.message.qtype()), rcode_of(&out[start..]));
+            return Sight::Answered(AnswerCell::new(arrival.transport, qtype, rcode, decided.origin).of(decided));
         }
         out.truncate(start);
-        match self.limits.admit(client.ip()) {
-            Ok(permit) => Sight::Work(Box::new(Query::from_wire(&parsed, client, local, transport)), permit),
+        match self.limits.admit(arrival.client.ip()) {
+            Ok(permit) => Sight::Work(Box::new(Query::from_wire(&parsed, arrival)), permit),
             Err(refusal) => {
                 self.stats.count_at_bound(match refusal {
                     Refusal::Full => Counter::InFlightFull,
                     Refusal::Share => Counter::ClientShareFull,
                 });
-                self.answer_here(out, &parsed, (arrival, now), Reason::Full)
+                self.answer_here(out, &parsed, arrival, Reason::Full)
             }
         }
     }
 
-    fn answer_here(
-        &self,
-        out: &mut Vec<u8>,
-        parsed: &ParsedQuery<'_>,
-        (arrival, now): (&Arrival, Tick),
-        why: Reason,
-    ) -> Sight {
-        let start = out.len();
+    fn answer_here(&self, out: &mut Vec<u8>, parsed: &ParsedQuery<'_>, arrival: &Arrival, why: Reason) -> Sight {
         self.replies().to_parsed(out, parsed, arrival.transport, why);
-        let cell = own(arrival.transport, Some(parsed.message.qtype()), why.rcode());
-        self.ledger.note(cell, Origin::Own.into(), arrival.client, now, &out[start..], b"");
-        Sight::Answered(cell)
+        Sight::Answered(own(arrival.transport, Some(parsed.message.qtype()), why.rcode()))
     }
 
     /// Appends the answer to a malformed message: its code, and whether it repeats the question.
@@ -219,20 +198,17 @@ impl<A: Answerer> Serving<A> {
         &self,
         out: &mut Vec<u8>,
         bytes: &[u8],
-        (arrival, now): (&Arrival, Tick),
+        arrival: &Arrival,
         (rcode, echo): (Rcode, bool),
     ) -> Sight {
         self.stats.count(Counter::Malformed);
-        let start = out.len();
         encode::fault(out, bytes, rcode, echo, self.answerer.udp_payload_bytes());
-        let cell = own(arrival.transport, None, rcode);
-        self.ledger.note(cell, Origin::Own.into(), arrival.client, now, &out[start..], b"");
-        Sight::Answered(cell)
+        Sight::Answered(own(arrival.transport, None, rcode))
     }
 
     /// Works out an answer. There always is one: a panic, the end of a drain and having to give way have theirs.
     pub(super) async fn work(&self, query: Box<Query>, permit: &Permit) -> Vec<u8> {
-        let (began, asked) = (Instant::now(), self.answerer.now());
+        let (began, at) = (Instant::now(), self.answerer.now());
         // Boxed: some kilobytes that would otherwise be moved with the task, several times, before it first runs.
         let answer = Box::pin(self.answerer.answer(&query));
         let result = tokio::select! {
@@ -252,20 +228,30 @@ impl<A: Answerer> Serving<A> {
             Worked { decided: Origin::Own.into(), upstream: None, bytes }
         });
         let cell = AnswerCell::new(query.transport, Some(query.qtype), rcode_of(&bytes), decided.origin);
-        let (cell, now) = (cell.by(decided.by), self.answerer.now());
-        let upstream: &str = upstream.as_deref().unwrap_or_default();
-        self.ledger.note(cell, decided, query.client, asked, &bytes, upstream.as_bytes());
         // Counted first, so that nobody holds an answer that the counters do not know.
-        self.ledger.publish(&[cell], began.elapsed(), now);
+        self.ledger.publish(Batch {
+            noted: &[Noted::new(cell.of(decided), query.client, bytes.len())],
+            octets: &bytes,
+            prefix_bytes: 0,
+            upstream: upstream.as_deref().unwrap_or_default(),
+            at,
+            took: began.elapsed(),
+            now: self.answerer.now(),
+        });
         bytes
     }
 
-    /// Publishes the answers of a batch, which was begun at `began`, `now`.
-    pub(super) fn publish(&self, tally: &mut Tally, began: Instant, now: Tick) {
-        if tally.count > 0 {
-            self.ledger.publish(&tally.cells[..tally.count], began.elapsed(), now);
-            tally.count = 0;
+    /// Publishes the answers of a batch: those at the end of `out` that are not published yet. `prefix_bytes` as
+    /// [`Batch::prefix_bytes`].
+    pub(super) fn publish(&self, tally: &mut Tally, out: &[u8], prefix_bytes: u8) {
+        let Tally { noted, published, at, began } = tally;
+        if !noted.is_empty() {
+            let (at, took) = (*at, began.elapsed());
+            let octets = &out[*published..];
+            self.ledger.publish(Batch { noted, octets, prefix_bytes, upstream: "", at, took, now: at });
+            noted.clear();
         }
+        *published = out.len();
     }
 
     async fn given_up(&self) {
@@ -313,22 +299,37 @@ async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
 /// Answers of a batch, published together, so that a hit costs no shared write of its own.
 #[derive(Debug)]
 pub(super) struct Tally {
-    cells: [AnswerCell; TALLY],
-    count: usize,
+    noted: Vec<Noted>,
+    /// Octets of the answers that are published already.
+    published: usize,
+    /// When the questions were read, on both clocks.
+    at: Tick,
+    began: Instant,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { cells: [own(Transport::Udp, None, Rcode::NOERROR); TALLY], count: 0 }
+        Self { noted: Vec::with_capacity(TALLY), published: 0, at: Tick(0), began: Instant::now() }
     }
 }
 
 impl Tally {
+    /// Begins a batch of questions that were read just now.
+    pub(super) fn begin(&mut self, at: Tick) {
+        self.noted.clear();
+        (self.published, self.at, self.began) = (0, at, Instant::now());
+    }
+
+    /// Returns the answers that are not published yet.
+    pub(super) fn noted(&self) -> &[Noted] {
+        &self.noted
+    }
+
     /// Adds one answer; returns whether there is room for another.
-    pub(super) fn add(&mut self, cell: AnswerCell) -> bool {
-        self.cells[self.count] = cell;
-        self.count += 1;
-        self.count < TALLY
+    #[inline]
+    pub(super) fn add(&mut self, noted: Noted) -> bool {
+        self.noted.push(noted);
+        self.noted.len() < TALLY
     }
 }
 

@@ -7,11 +7,11 @@
 use super::Answerer;
 use super::connections::{Connections, Peer};
 use super::limits::{MAX_CONNECTION_IN_FLIGHT, Permit};
-use super::serving::{Arrival, Busy, Phase, Serving, Sight, Tally};
+use super::serving::{Busy, Phase, Serving, Sight, Tally};
 use crate::clock::Tick;
 use crate::dns::wire::{HEADER_BYTES, flag, u16_at};
-use crate::dns::{Query, Rcode, Transport};
-use crate::stats::{Cell, Counter};
+use crate::dns::{Arrival, Query, Rcode, Transport};
+use crate::stats::{Counter, Noted};
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +27,8 @@ const READ_BYTES: usize = 16 << 10;
 const MAX_QUESTION_BYTES: usize = 4096;
 /// Unwritten octets beyond which no further frame of the connection is looked at: one answer of the largest size.
 const MAX_UNWRITTEN_BYTES: usize = 64 << 10;
+/// Octets of a frame's length (RFC 1035 section 4.2.2).
+const LENGTH_BYTES: u8 = 2;
 /// Reads before other tasks of the thread get their turn.
 const READS_PER_TURN: usize = 4;
 /// Pauses after a failed accept: the first, and the longest after doubling.
@@ -35,12 +37,19 @@ const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration:
 /// The buffers of one worker, used by its connections in turn.
 struct Scratch {
     input: Box<[u8]>,
+    answers: Answers,
+}
+
+/// Answers in their frames, and what is noted of them.
+#[derive(Default)]
+struct Answers {
     out: Vec<u8>,
+    tally: Tally,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { input: vec![0; READ_BYTES].into(), out: Vec::new() }
+        Self { input: vec![0; READ_BYTES].into(), answers: Answers::default() }
     }
 }
 
@@ -224,7 +233,7 @@ impl<A: Answerer> Connection<A> {
             let streams = Rc::clone(&self.streams);
             let mut scratch = streams.scratch.borrow_mut();
             let input = std::mem::take(&mut self.rest);
-            self.take(&input, &mut scratch.out)?;
+            self.take(&input, &mut scratch.answers)?;
         }
     }
 
@@ -253,7 +262,7 @@ impl<A: Answerer> Connection<A> {
     fn read(&mut self) -> io::Result<()> {
         let streams = Rc::clone(&self.streams);
         let mut scratch = streams.scratch.borrow_mut();
-        let Scratch { input, out } = &mut *scratch;
+        let Scratch { input, answers } = &mut *scratch;
         let count = match self.stream.try_read(input) {
             Ok(0) => {
                 self.input_ended = true;
@@ -267,17 +276,18 @@ impl<A: Answerer> Connection<A> {
             if self.skip == 0 {
                 self.partial_since = Instant::now();
             }
-            return self.take(&input[..count], out);
+            return self.take(&input[..count], answers);
         }
         let mut joined = std::mem::take(&mut self.rest);
         joined.extend_from_slice(&input[..count]);
-        self.take(&joined, out)
+        self.take(&joined, answers)
     }
 
     /// Answers the whole frames of `input` with one write and keeps the rest.
-    fn take(&mut self, input: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        out.clear();
-        let (used, frames) = self.answer_frames(input, out);
+    fn take(&mut self, input: &[u8], answers: &mut Answers) -> io::Result<()> {
+        answers.out.clear();
+        let (used, frames) = self.answer_frames(input, answers);
+        let Answers { out, .. } = answers;
         let now = Instant::now();
         if frames > 0 {
             self.peer.last_frame.set(now);
@@ -301,10 +311,10 @@ impl<A: Answerer> Connection<A> {
 
     /// Appends the answers to the whole frames of `input`, as long as there is room; returns how many octets were
     /// used and how many frames they held.
-    fn answer_frames(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, u64) {
+    fn answer_frames(&mut self, input: &[u8], Answers { out, tally }: &mut Answers) -> (usize, u64) {
         let serving = Rc::clone(&self.serving);
-        let (now, began, fast) = (serving.answerer.now(), Instant::now(), serving.answerer.fast_path());
-        let mut tally = Tally::default();
+        let (now, mut fast) = (serving.answerer.now(), serving.answerer.fast_path());
+        tally.begin(now);
         let (mut used, mut frames) = (0, 0);
         self.stalled = false;
         loop {
@@ -320,30 +330,30 @@ impl<A: Answerer> Connection<A> {
                 let Some(header) = input.get(used + 2..used + 2 + HEADER_BYTES) else { break };
                 self.skip = length;
                 used += 2;
-                self.answer_too_long(header, now, out)
+                self.answer_too_long(header, out)
             } else {
                 let Some(frame) = input.get(used + 2..used + 2 + length) else { break };
                 used += 2 + length;
-                self.answer_frame(&fast, frame, now, out)
+                self.answer_frame(&mut fast, frame, now, out)
             };
-            if answered.is_some_and(|cell| !tally.add(cell)) {
-                self.serving.publish(&mut tally, began, now);
+            if answered.is_some_and(|noted| !tally.add(noted)) {
+                self.serving.publish(tally, out, LENGTH_BYTES);
             }
             frames += 1;
         }
         self.serving.stats.add(Counter::QueriesTcp, frames);
-        self.serving.publish(&mut tally, began, now);
+        self.serving.publish(tally, out, LENGTH_BYTES);
         (used, frames)
     }
 
-    /// Answers a frame on the spot, or has it worked on; returns where the answer is counted.
-    fn answer_frame(&self, fast: &A::FastPath<'_>, frame: &[u8], now: Tick, out: &mut Vec<u8>) -> Option<Cell> {
+    /// Answers a frame on the spot, or has it worked on; returns what is noted of the answer.
+    fn answer_frame(&self, fast: &mut A::FastPath<'_>, frame: &[u8], now: Tick, out: &mut Vec<u8>) -> Option<Noted> {
         let start = out.len();
         out.extend_from_slice(&[0, 0]);
         match self.serving.look(fast, frame, &self.peer.arrival, now, out) {
             Sight::Answered(cell) => {
                 self.put_length(out, start);
-                Some(cell)
+                Some(Noted::new(cell, self.peer.arrival.client, out.len() - start))
             }
             Sight::Silent => {
                 out.truncate(start);
@@ -359,16 +369,18 @@ impl<A: Answerer> Connection<A> {
         }
     }
 
-    fn answer_too_long(&self, header: &[u8], now: Tick, out: &mut Vec<u8>) -> Option<Cell> {
+    fn answer_too_long(&self, header: &[u8], out: &mut Vec<u8>) -> Option<Noted> {
         if u16_at(header, 2).is_none_or(|flags| flags & flag::QR != 0) {
             self.serving.stats.count(Counter::DroppedSilent);
             return None;
         }
         let start = out.len();
         out.extend_from_slice(&[0, 0]);
-        let sight = self.serving.fault(out, header, (&self.peer.arrival, now), (Rcode::FORMERR, false));
+        let Sight::Answered(cell) = self.serving.fault(out, header, &self.peer.arrival, (Rcode::FORMERR, false)) else {
+            return None;
+        };
         self.put_length(out, start);
-        if let Sight::Answered(cell) = sight { Some(cell) } else { None }
+        Some(Noted::new(cell, self.peer.arrival.client, out.len() - start))
     }
 
     /// Writes the length of the answer behind `start`, or takes out one that no frame can hold.

@@ -6,12 +6,12 @@
 
 use super::Answerer;
 use super::limits::Permit;
-use super::serving::{Arrival, Busy, Serving, Sight, Tally};
-use crate::dns::{Query, Rcode, Transport};
-use crate::stats::{Counter, Stats};
+use super::serving::{Busy, Serving, Sight, TALLY, Tally};
+use crate::dns::{Arrival, Query, Rcode, Transport};
+use crate::stats::{Counter, Noted, Stats};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -21,10 +21,11 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::Instant;
 
 /// Datagrams read, and sent, at once: beyond 32 the system calls' share is no longer measurable.
 const BATCH: usize = 64;
+/// Datagrams read at once when they come few at a time: preparing the call for a whole batch costs as much as an answer.
+const SMALL_BATCH: usize = 8;
 /// Octets of a question read; a longer one is malformed. Questions fit an Ethernet frame with every option known.
 const MAX_QUESTION_BYTES: usize = 2048;
 /// Batches read before other tasks of the thread get their turn: about half a millisecond of hits.
@@ -39,9 +40,9 @@ const OUT_BYTES: usize = BATCH * 1232;
 /// The buffers of one worker, used by its sockets in turn.
 pub(super) struct Batch {
     input: Box<[u8]>,
+    /// All answers, one after the other.
     out: Vec<u8>,
-    /// Where each answer in `out` ends.
-    ends: Vec<usize>,
+    tally: Tally,
     /// Whom each answer is for.
     peers: Vec<Option<SockaddrStorage>>,
 }
@@ -51,7 +52,7 @@ impl Default for Batch {
         Self {
             input: vec![0; BATCH * MAX_QUESTION_BYTES].into(),
             out: Vec::with_capacity(OUT_BYTES),
-            ends: Vec::with_capacity(BATCH),
+            tally: Tally::default(),
             peers: Vec::with_capacity(BATCH),
         }
     }
@@ -64,6 +65,8 @@ pub(super) struct Socket {
     /// The thread's buffers.
     batch: Rc<RefCell<Batch>>,
     receiving: RefCell<MultiHeaders<SockaddrStorage>>,
+    /// How many datagrams are asked for at once: [`BATCH`] or [`SMALL_BATCH`].
+    room: Cell<usize>,
     sending: RefCell<MultiHeaders<SockaddrStorage>>,
     /// Answers of tasks, to be sent together. As long as the permits in it at most.
     waiting: RefCell<VecDeque<Waiting>>,
@@ -86,6 +89,7 @@ impl Socket {
             local,
             batch,
             receiving: RefCell::new(MultiHeaders::preallocate(BATCH, None)),
+            room: Cell::new(SMALL_BATCH),
             sending: RefCell::new(MultiHeaders::preallocate(BATCH, None)),
             waiting: RefCell::default(),
         })
@@ -134,6 +138,8 @@ impl Socket {
     }
 }
 
+const _: () = assert!(BATCH <= TALLY, "the answers of a batch are published together");
+
 /// Reads and answers until it is aborted; every await is a safe place for that.
 pub(super) async fn read<A: Answerer>(serving: Rc<Serving<A>>, socket: Rc<Socket>) {
     loop {
@@ -147,8 +153,7 @@ pub(super) async fn read<A: Answerer>(serving: Rc<Serving<A>>, socket: Rc<Socket
         let (mut drained, mut failures) = (false, 0);
         for _ in 0..BATCHES_PER_TURN {
             drained = match read_batch(&serving, &socket) {
-                // Fewer than asked for: the kernel had no more, which is what EAGAIN would say at another call's cost.
-                Ok(count) => count < BATCH,
+                Ok(is_all) => is_all,
                 Err(Errno::EINTR) => false,
                 Err(Errno::EAGAIN) => true,
                 // An error of an earlier send, reported here; it is taken back by being read.
@@ -174,74 +179,77 @@ pub(super) async fn read<A: Answerer>(serving: Rc<Serving<A>>, socket: Rc<Socket
 /// Answers what a socket already holds.
 pub(super) fn read_last<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) {
     for _ in 0..LAST_BATCHES {
-        if read_batch(serving, socket).is_ok_and(|count| count < BATCH) {
+        if read_batch(serving, socket).is_ok_and(|is_all| is_all) {
             return;
         }
     }
 }
 
-/// Reads one batch and answers it; returns how many datagrams there were.
-fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Result<usize, Errno> {
+/// Reads one batch and answers it; returns whether the kernel had no more.
+fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Result<bool, Errno> {
     let mut batch = socket.batch.borrow_mut();
-    let Batch { input, out, ends, peers } = &mut *batch;
+    let Batch { input, out, tally, peers } = &mut *batch;
     out.clear();
-    ends.clear();
     peers.clear();
 
     let mut receiving = socket.receiving.borrow_mut();
-    let mut rooms = input.chunks_exact_mut(MAX_QUESTION_BYTES);
+    let room = socket.room.get();
+    let mut rooms = input.chunks_exact_mut(MAX_QUESTION_BYTES).take(room);
     let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
-        std::array::from_fn(|_| [IoSliceMut::new(rooms.next().expect("the input has room for a whole batch"))]);
+        std::array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
     let fd = socket.fd.get_ref().as_raw_fd();
-    let datagrams = recvmmsg(fd, &mut receiving, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+    let datagrams = recvmmsg(fd, &mut receiving, slices[..room].iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
 
-    let (now, began, fast) = (serving.answerer.now(), Instant::now(), serving.answerer.fast_path());
-    let mut tally = Tally::default();
-    let (mut count, mut silent) = (0_u64, 0);
+    let (now, mut fast) = (serving.answerer.now(), serving.answerer.fast_path());
+    tally.begin(now);
+    let (mut count, mut silent) = (0_usize, 0);
     for datagram in datagrams {
         count += 1;
-        let Some((peer, client)) = datagram.address.and_then(|peer| Some((peer, client_address(&peer)?))) else {
+        let Some(client) = datagram.address.as_ref().and_then(client_address) else {
             silent += 1;
             continue;
         };
+        let start = out.len();
         let bytes = datagram.iovs().next().unwrap_or_default();
         let arrival = Arrival { client, local: socket.local, transport: Transport::Udp };
         let sight = if datagram.flags.contains(MsgFlags::MSG_TRUNC) && !is_response(bytes) {
-            serving.fault(out, bytes, (&arrival, now), (Rcode::FORMERR, false))
+            serving.fault(out, bytes, &arrival, (Rcode::FORMERR, false))
         } else {
-            serving.look(&fast, bytes, &arrival, now, out)
+            serving.look(&mut fast, bytes, &arrival, now, out)
         };
         match sight {
             Sight::Silent => silent += 1,
             Sight::Answered(cell) => {
-                if !tally.add(cell) {
-                    serving.publish(&mut tally, began, now);
-                }
-                ends.push(out.len());
-                peers.push(Some(peer));
+                tally.add(Noted::new(cell, client, out.len() - start));
+                peers.push(datagram.address);
             }
             Sight::Work(query, permit) => {
-                tokio::task::spawn_local(work(serving.busy(), Rc::clone(socket), query, peer, permit));
+                if let Some(peer) = datagram.address {
+                    tokio::task::spawn_local(work(serving.busy(), Rc::clone(socket), query, peer, permit));
+                }
             }
         }
     }
     drop(fast);
-    serving.stats.add(Counter::QueriesUdp, count);
+    // Fewer than asked for: the kernel had no more, which is what EAGAIN would say at another call's cost.
+    let is_all = count < room;
+    socket.room.set(if count < SMALL_BATCH { SMALL_BATCH } else { BATCH });
+    serving.stats.add(Counter::QueriesUdp, u64::try_from(count).unwrap_or(0));
     if silent > 0 {
         serving.stats.add(Counter::DroppedSilent, silent);
     }
-    if !ends.is_empty() {
+    if !peers.is_empty() {
         let mut answers = [[IoSlice::new(&[])]; BATCH];
-        let mut start = 0;
-        for (end, answer) in ends.iter().zip(&mut answers) {
-            *answer = [IoSlice::new(&out[start..*end])];
-            start = *end;
+        let mut rest = &**out;
+        for (noted, answer) in tally.noted().iter().zip(&mut answers) {
+            let (octets, later) = rest.split_at(noted.bytes());
+            (*answer, rest) = ([IoSlice::new(octets)], later);
         }
         // Counted first, so that nobody holds an answer that the counters do not know.
-        serving.publish(&mut tally, began, now);
+        serving.publish(tally, out, 0);
         socket.send(peers, &answers[..peers.len()], &serving.stats);
     }
-    Ok(usize::try_from(count).unwrap_or(BATCH))
+    Ok(is_all)
 }
 
 /// A cut question is malformed, but a cut response is still met with silence.

@@ -8,9 +8,9 @@ use super::text::log_hit;
 use crate::clock::Tick;
 use crate::dns::encode::{self, ClientShape};
 use crate::dns::wire::{ParsedQuery, flag};
-use crate::dns::{Decided, Name, QuestionKey, Transport};
+use crate::dns::{Arrival, Decided, Name, QuestionKey, Transport};
 use arc_swap::Guard;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::Level;
 
@@ -20,13 +20,15 @@ use tracing::Level;
 pub struct FastPath<'a> {
     pipeline: &'a Pipeline,
     state: Guard<Arc<State>>,
+    /// The question's key, written over by the next one's: so that it is neither cleared nor moved each time.
+    key: KeyBuf,
 }
 
 impl Pipeline {
     /// Returns the fast path by the configuration in force. Not to be kept over an await.
     #[must_use]
     pub fn fast_path(&self) -> FastPath<'_> {
-        FastPath { pipeline: self, state: self.state.load() }
+        FastPath { pipeline: self, state: self.state.load(), key: KeyBuf::default() }
     }
 }
 
@@ -40,11 +42,9 @@ impl FastPath<'_> {
     /// Stages 2, 3 and 10 in one: appends a cached answer for this client and says who decided it, or `None` when
     /// the question needs work. No allocation, no await, one short lock of one cache shard.
     pub fn answer_cached(
-        &self,
+        &mut self,
         parsed: &ParsedQuery<'_>,
-        client: SocketAddr,
-        local: SocketAddr,
-        transport: Transport,
+        arrival: &Arrival,
         now: Tick,
         out: &mut Vec<u8>,
     ) -> Option<Decided> {
@@ -53,9 +53,10 @@ impl FastPath<'_> {
         if message.qclass() != crate::dns::wire::CLASS_IN || parsed.edns.is_some_and(|edns| !edns.options.is_empty()) {
             return None;
         }
-        let Self { pipeline, state } = self;
+        let Self { pipeline, state, key } = self;
+        let &Arrival { client, local, transport } = arrival;
         let view = state.views.of(client.ip(), local);
-        let key = KeyBuf::new(&Lookup {
+        key.set(&Lookup {
             place: PLACE,
             view,
             qname: message.qname(),
@@ -77,7 +78,7 @@ impl FastPath<'_> {
             our_payload_bytes: udp_payload_bytes,
         };
         let serve = Serve { epoch: state.epoch, now, extended_errors: state.config.server.edns_errors };
-        let hit = state.cache.answer_into(&key, serve, &shape, out)?;
+        let hit = state.cache.answer_into(key, serve, &shape, out)?;
         if hit.ask_again
             && let Ok(qname) = Name::from_wire(message.qname())
         {

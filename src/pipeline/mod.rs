@@ -683,15 +683,13 @@ impl Pipeline {
         };
         let hold = work.hold.clone();
         let ask = Ask {
-            group,
-            question,
-            deadline: work.deadline,
             only_private: way.only_private,
             resort,
             apart_from: work.apart_from.as_deref(),
             hold: hold.as_deref(),
             acceptable: &acceptable,
             heir: if work.keeps_late { Some(&heir) } else { None },
+            ..Ask::new(group, question, work.deadline)
         };
         if work.trace.is_on() {
             work.trace.elapsed = work.started.elapsed();

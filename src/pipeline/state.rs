@@ -117,6 +117,11 @@ impl Tags {
         }
     }
 
+    /// Returns every view with its tag; the first is the default.
+    pub fn views(&self) -> impl Iterator<Item = (ViewId, Tag)> {
+        (0..=u16::MAX).map(ViewId).zip(self.views.iter().copied())
+    }
+
     /// Returns the tag of a view.
     pub(super) fn view(&self, view: ViewId) -> Tag {
         self.views.get(usize::from(view.0)).copied().unwrap_or_default()

@@ -1,14 +1,11 @@
 //! Every answer sent, once: by protocol, type, response code and source, with how long it took.
 //!
-//! A [`Sheet`] belongs to one worker, which alone writes to it and has no lock to wait for: it adds up a batch and
-//! publishes it under a sequence number. Whoever reads copies everything and does so again when the number has changed
-//! meanwhile (a sequence lock, of atomics only). So all sums taken from one copy agree exactly.
+//! A worker counts on a sheet of its own (`sheet.rs`); what stands here are the table's rows and columns, and its sums.
 
-use super::histogram::{BUCKETS, Histogram, bucket_of, nanoseconds};
+use super::histogram::{BUCKETS, Histogram};
 use crate::clock::Tick;
-use crate::dns::{Origin, Rcode, Rtype, Tag, Transport};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::time::Duration;
+use crate::dns::{Decided, Origin, Rcode, Rtype, Tag, Transport};
+use std::net::IpAddr;
 
 /// What an answer came from, as users are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,32 +104,42 @@ const RCODES: [(Rcode, &str); 7] = [
 
 const TYPE_CLASSES: usize = TYPES.len() + 1;
 const RCODE_CLASSES: usize = RCODES.len() + 1;
-const PROTOCOLS: usize = 2;
-/// Sources, rounded up to a power of two, so that a cell's source is its low bits.
-const SOURCE_ROOM: usize = 16;
-const CELLS: usize = PROTOCOLS * TYPE_CLASSES * RCODE_CLASSES * SOURCE_ROOM;
-const PROTOCOL_NAMES: [&str; PROTOCOLS] = ["udp", "tcp"];
+/// Sources, classes of response codes and of types, each rounded up to a power of two: a cell's number is made of bits.
+pub(super) const SOURCE_ROOM: usize = 16;
+const RCODE_ROOM: usize = RCODE_CLASSES.next_power_of_two();
+const TYPE_ROOM: usize = TYPE_CLASSES.next_power_of_two();
+/// How a question comes in: by which protocol, from an address of which family. By number.
+const WAY_NAMES: [[&str; 2]; WAYS] = [["udp", "ipv4"], ["udp", "ipv6"], ["tcp", "ipv4"], ["tcp", "ipv6"]];
+/// Ways there are.
+pub(super) const WAYS: usize = 4;
+/// Cells of one way.
+pub(super) const CELLS_OF_A_WAY: usize = TYPE_ROOM * RCODE_ROOM * SOURCE_ROOM;
+const PROTOCOL_NAMES: [&str; 2] = ["udp", "tcp"];
 
-/// Bits of a cell that are its source.
-const SOURCE_BITS: u32 = SOURCE_ROOM.trailing_zeros();
+const RCODE_SHIFT: u32 = SOURCE_ROOM.trailing_zeros();
+const TYPE_SHIFT: u32 = RCODE_SHIFT + RCODE_ROOM.trailing_zeros();
+const WAY_SHIFT: u32 = TYPE_SHIFT + TYPE_ROOM.trailing_zeros();
+/// The bit of a cell that says that the client's address is of IPv6.
+const IPV6: u16 = 1 << WAY_SHIFT;
+/// The bit that says that it came over TCP.
+const TCP: u16 = 2 << WAY_SHIFT;
 /// The class of all other response codes.
 const OTHER_RCODE: u16 = small(RCODES.len());
-/// Where the cells of TCP begin.
-const UDP_CELLS: u16 = small(CELLS / PROTOCOLS);
 /// Types with a number below this are looked up in [`TYPE_CELLS`]; those counted apart are all among them.
-const TYPE_ROOM: u16 = 66;
-/// Where the cells of a type begin, by its number.
-const TYPE_CELLS: [u16; TYPE_ROOM as usize] = {
-    let mut cells = [OTHER_TYPE_CELLS; TYPE_ROOM as usize];
+const LISTED_TYPES: u16 = 66;
+/// The bits of a type, by its number.
+const TYPE_CELLS: [u16; LISTED_TYPES as usize] = {
+    let mut cells = [OTHER_TYPE_CELLS; LISTED_TYPES as usize];
     let mut class = 0;
     while class < TYPES.len() {
-        cells[TYPES[class].0.0 as usize] = small(class * RCODE_CLASSES * SOURCE_ROOM);
+        cells[TYPES[class].0.0 as usize] = small(class << TYPE_SHIFT);
         class += 1;
     }
     cells
 };
-/// Where the cells of all other types begin.
-const OTHER_TYPE_CELLS: u16 = small(TYPES.len() * RCODE_CLASSES * SOURCE_ROOM);
+/// The bits of all other types.
+const OTHER_TYPE_CELLS: u16 = small(TYPES.len() << TYPE_SHIFT);
+const _: () = assert!(WAYS * CELLS_OF_A_WAY == WAYS << WAY_SHIFT && Source::ALL.len() <= SOURCE_ROOM);
 
 /// There are fewer than 65,536 cells.
 #[expect(clippy::cast_possible_truncation, reason = "checked, at compile time")]
@@ -142,18 +149,22 @@ const fn small(n: usize) -> u16 {
 }
 
 /// Milliseconds of a slot in which answers are counted for the rate of the last minute, as a power of two: 4,096.
-const SLOT_SHIFT: u32 = 12;
+pub(super) const SLOT_SHIFT: u32 = 12;
 /// Slots kept: 64 seconds and the one under way.
-const SLOTS: usize = 16;
+pub(super) const SLOTS: usize = 16;
 /// Slots before the one under way that make the last minute.
 const SLOTS_OF_A_MINUTE: u64 = 14;
+/// Cells for the times of a source: the buckets, the sum, the maximum.
+pub(super) const TIMES_STRIDE: usize = BUCKETS + 2;
 
 /// Where one answer is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell {
     at: u16,
     /// The zone or the route that it is counted for as well.
-    by: Tag,
+    pub(super) by: Tag,
+    /// The client's view.
+    pub(super) view: Tag,
 }
 
 impl Cell {
@@ -162,10 +173,10 @@ impl Cell {
     pub fn new(transport: Transport, qtype: Option<Rtype>, rcode: Rcode, origin: Origin) -> Self {
         let protocol = match transport {
             Transport::Udp => 0,
-            Transport::Tcp => UDP_CELLS,
+            Transport::Tcp => TCP,
         };
         let rtype = match qtype {
-            Some(Rtype(code @ 0..TYPE_ROOM)) => TYPE_CELLS[usize::from(code)],
+            Some(Rtype(code @ 0..LISTED_TYPES)) => TYPE_CELLS[usize::from(code)],
             Some(_) | None => OTHER_TYPE_CELLS,
         };
         let code = match rcode.0 {
@@ -173,32 +184,35 @@ impl Cell {
             16 => 6,
             _ => OTHER_RCODE,
         };
-        Self { at: protocol + rtype + (code << SOURCE_BITS) + Source::new(origin, rcode) as u16, by: Tag::NONE }
+        let at = protocol | rtype | code << RCODE_SHIFT | Source::new(origin, rcode) as u16;
+        Self { at, by: Tag::NONE, view: Tag::NONE }
     }
 
-    /// Counts it for a zone or a route as well.
+    /// Counts it for a zone or a route as well, and says for which view it was.
     #[must_use]
-    pub fn by(self, by: Tag) -> Self {
-        Self { by, ..self }
+    pub fn of(self, decided: Decided) -> Self {
+        Self { by: decided.by, view: decided.view, ..self }
     }
 
-    fn source(self) -> usize {
-        usize::from(self.at) & (SOURCE_ROOM - 1)
+    /// Says from where it was asked.
+    #[inline]
+    pub(super) fn from(self, client: IpAddr) -> Self {
+        Self { at: if client.is_ipv6() { self.at | IPV6 } else { self.at }, ..self }
     }
 
-    /// Returns all of it but for whom it is counted as well, as a number.
-    pub(super) fn number(self) -> u16 {
-        self.at
+    /// Returns the number of its way, and its place among the cells of that.
+    #[inline]
+    pub(super) fn place(self) -> (usize, usize) {
+        (usize::from(self.at >> WAY_SHIFT), usize::from(self.at) % CELLS_OF_A_WAY)
     }
 
-    /// Makes one of such a number.
-    pub(super) fn from_number(at: u16) -> Self {
-        Self { at, by: Tag::NONE }
+    pub(super) fn source(self) -> usize {
+        source_of(usize::from(self.at))
     }
 
     /// Returns the protocol.
     pub(super) fn transport(self) -> Transport {
-        if protocol_of(usize::from(self.at)) == 0 { Transport::Udp } else { Transport::Tcp }
+        if self.at & TCP == 0 { Transport::Udp } else { Transport::Tcp }
     }
 
     /// Returns where the answer came from.
@@ -210,109 +224,6 @@ impl Cell {
     pub(super) fn extended_rcode(self) -> Option<Rcode> {
         let (code, _) = RCODES.get(rcode_of(usize::from(self.at)))?;
         (code.0 > 15).then_some(*code)
-    }
-}
-
-/// What one worker has sent. Read by anybody, written by one.
-#[derive(Debug)]
-pub(super) struct Sheet {
-    /// Odd while the worker writes.
-    sequence: AtomicU64,
-    cells: Box<[AtomicU64]>,
-    /// By tag: those of a zone or a route.
-    tagged: Box<[AtomicU64]>,
-    /// By source: the buckets, the sum, the maximum.
-    times: Box<[AtomicU64]>,
-    /// By slot: which one it is, and its answers.
-    slots: Box<[AtomicU64]>,
-}
-
-/// Cells of a source in [`Sheet::times`].
-const TIMES_STRIDE: usize = BUCKETS + 2;
-
-fn zeroes(count: usize) -> Box<[AtomicU64]> {
-    (0..count).map(|_| AtomicU64::new(0)).collect()
-}
-
-impl Default for Sheet {
-    fn default() -> Self {
-        Self {
-            sequence: AtomicU64::new(0),
-            cells: zeroes(CELLS),
-            tagged: zeroes(Tag::COUNT),
-            times: zeroes(TIMES_STRIDE * Source::ALL.len()),
-            slots: zeroes(2 * SLOTS),
-        }
-    }
-}
-
-/// Adds to a cell that nobody else writes: no locked instruction.
-fn bump(cell: &AtomicU64, n: u64) {
-    cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-}
-
-impl Sheet {
-    /// Publishes answers that took the same time, which ended `now`.
-    pub(super) fn publish(&self, answers: &[Cell], took: Duration, now: Tick) {
-        let Some(count) = u64::try_from(answers.len()).ok().filter(|count| *count > 0) else { return };
-        let mut by_source = [0_u32; SOURCE_ROOM];
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
-        for cell in answers {
-            by_source[cell.source()] += 1;
-            if let Some(cell) = self.cells.get(usize::from(cell.at)) {
-                bump(cell, 1);
-            }
-            if let Some(tagged) = self.tagged.get(usize::from(cell.by.number())) {
-                bump(tagged, 1);
-            }
-        }
-        let ns = nanoseconds(took);
-        let bucket = bucket_of(ns);
-        for (source, &answers) in by_source.iter().enumerate().filter(|(_, answers)| **answers > 0) {
-            let start = source * TIMES_STRIDE;
-            if let Some(times) = self.times.get(start..start + TIMES_STRIDE) {
-                bump(&times[bucket], u64::from(answers));
-                bump(&times[BUCKETS], ns.saturating_mul(u64::from(answers)));
-                if times[BUCKETS + 1].load(Ordering::Relaxed) < ns {
-                    times[BUCKETS + 1].store(ns, Ordering::Relaxed);
-                }
-            }
-        }
-        let slot = now.0 >> SLOT_SHIFT;
-        let at = 2 * usize::try_from(slot % SLOTS as u64).unwrap_or(0);
-        if self.slots[at].load(Ordering::Relaxed) == slot {
-            bump(&self.slots[at + 1], count);
-        } else {
-            self.slots[at].store(slot, Ordering::Relaxed);
-            self.slots[at + 1].store(count, Ordering::Relaxed);
-        }
-        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
-    }
-
-    /// Adds this worker's answers to a sum, all of them as they stood at one moment.
-    pub(super) fn add_to(&self, sum: &mut Answers) {
-        let mut copy = vec![0; self.cells.len() + self.tagged.len() + self.times.len() + self.slots.len()];
-        loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            if before & 1 == 0 {
-                let all = self.cells.iter().chain(&*self.tagged).chain(&*self.times).chain(&*self.slots);
-                for (to, from) in copy.iter_mut().zip(all) {
-                    *to = from.load(Ordering::Relaxed);
-                }
-                fence(Ordering::Acquire);
-                if self.sequence.load(Ordering::Relaxed) == before {
-                    break;
-                }
-            }
-            // The worker writes for some hundred nanoseconds, unless the kernel has just taken its core away.
-            std::thread::yield_now();
-        }
-        let (cells, rest) = copy.split_at(CELLS);
-        let (tagged, rest) = rest.split_at(Tag::COUNT);
-        let (times, slots) = rest.split_at(self.times.len());
-        sum.add(cells, tagged, times, slots);
     }
 }
 
@@ -329,7 +240,7 @@ pub struct Answers {
 impl Default for Answers {
     fn default() -> Self {
         Self {
-            cells: vec![0; CELLS],
+            cells: vec![0; WAYS * CELLS_OF_A_WAY],
             tagged: vec![0; Tag::COUNT],
             times: vec![Histogram::default(); Source::ALL.len()],
             slots: Vec::new(),
@@ -338,10 +249,15 @@ impl Default for Answers {
 }
 
 impl Answers {
-    fn add(&mut self, cells: &[u64], tagged: &[u64], times: &[u64], slots: &[u64]) {
-        for (sum, cell) in self.cells.iter_mut().chain(&mut self.tagged).zip(cells.iter().chain(tagged)) {
-            *sum += cell;
-        }
+    /// Adds what came to one worker in one way.
+    pub(super) fn add_way(&mut self, way: usize, cells: &[u64]) {
+        let sums = self.cells.iter_mut().skip(way * CELLS_OF_A_WAY);
+        sums.zip(cells).for_each(|(sum, cell)| *sum += cell);
+    }
+
+    /// Adds the rest of what one worker has counted.
+    pub(super) fn add(&mut self, tagged: &[u64], times: &[u64], slots: &[u64]) {
+        self.tagged.iter_mut().zip(tagged).for_each(|(sum, cell)| *sum += cell);
         for (sum, times) in self.times.iter_mut().zip(times.chunks_exact(TIMES_STRIDE)) {
             let (buckets, rest) = times.split_at(BUCKETS);
             let mut histogram = Histogram::default();
@@ -382,21 +298,24 @@ impl Answers {
         self.margin(Source::ALL.iter().map(|source| source.as_str()), source_of)
     }
 
-    /// Counts them by protocol and type: what was asked.
+    /// Counts them by protocol, family of the client's address, and type: what was asked.
     #[must_use]
-    pub fn asked(&self) -> Vec<([&'static str; 2], u64)> {
+    pub fn asked(&self) -> Vec<([&'static str; 3], u64)> {
         let types: Vec<_> = type_names().collect();
-        self.pairs(&PROTOCOL_NAMES, &types, |at| (protocol_of(at), type_of(at)))
+        let asked = self.pairs(&WAY_NAMES, &types, |at| (way_of(at), type_of(at)));
+        asked.into_iter().map(|([protocol, family], rtype, count)| ([protocol, family, rtype], count)).collect()
     }
 
     /// Counts them by response code and source: what was answered.
     #[must_use]
     pub fn answered(&self) -> Vec<([&'static str; 2], u64)> {
         let (rcodes, sources): (Vec<_>, Vec<_>) = (rcode_names().collect(), Source::ALL.map(Source::as_str).into());
-        self.pairs(&rcodes, &sources, |at| (rcode_of(at), source_of(at)))
+        let answered = self.pairs(&rcodes, &sources, |at| (rcode_of(at), source_of(at)));
+        answered.into_iter().map(|(rcode, source, count)| ([rcode, source], count)).collect()
     }
 
-    /// Counts those of a zone or a route, whatever they came from; with the tag for nothing, those of neither.
+    /// Counts those of a zone, a route or a view, whatever they came from; with the tag for nothing, those of no zone and
+    /// no route.
     #[must_use]
     pub fn of_tag(&self, tag: Tag) -> u64 {
         self.tagged.get(usize::from(tag.number())).copied().unwrap_or(0)
@@ -457,17 +376,17 @@ impl Answers {
         sums
     }
 
-    fn pairs(
+    fn pairs<A: Copy, B: Copy>(
         &self,
-        first: &[&'static str],
-        second: &[&'static str],
+        first: &[A],
+        second: &[B],
         class: impl Fn(usize) -> (usize, usize),
-    ) -> Vec<([&'static str; 2], u64)> {
-        let names = first.iter().flat_map(|one| second.iter().map(|other| ([*one, *other], 0)));
-        let mut sums: Vec<([&'static str; 2], u64)> = names.collect();
+    ) -> Vec<(A, B, u64)> {
+        let names = first.iter().flat_map(|one| second.iter().map(|other| (*one, *other, 0)));
+        let mut sums: Vec<(A, B, u64)> = names.collect();
         for (at, count) in self.cells.iter().enumerate().filter(|(_, count)| **count > 0) {
             let (one, other) = class(at);
-            if let Some((_, sum)) = sums.get_mut(one * second.len() + other) {
+            if let Some((.., sum)) = sums.get_mut(one * second.len() + other) {
                 *sum += count;
             }
         }
@@ -488,22 +407,27 @@ fn source_of(cell: usize) -> usize {
 }
 
 fn rcode_of(cell: usize) -> usize {
-    cell / SOURCE_ROOM % RCODE_CLASSES
-}
-
-fn protocol_of(at: usize) -> usize {
-    at / (CELLS / PROTOCOLS)
+    (cell >> RCODE_SHIFT) % RCODE_ROOM
 }
 
 fn type_of(cell: usize) -> usize {
-    cell / (SOURCE_ROOM * RCODE_CLASSES) % TYPE_CLASSES
+    (cell >> TYPE_SHIFT) % TYPE_ROOM
+}
+
+fn way_of(cell: usize) -> usize {
+    cell >> WAY_SHIFT
+}
+
+fn protocol_of(cell: usize) -> usize {
+    way_of(cell) >> 1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::stats::Stats;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
     const NOW: Tick = Tick(1_000_000);
 
@@ -519,7 +443,7 @@ mod tests {
                     for origin in Origin::ALL {
                         let stats = Stats::default();
                         let cell = Cell::new(transport, qtype, Rcode(code), origin);
-                        stats.ledger().publish(&[cell], Duration::from_millis(3), NOW);
+                        stats.ledger().count(&[cell], Duration::from_millis(3), NOW);
                         let answers = stats.answers();
                         let only = |of: Vec<(&'static str, u64)>| {
                             assert_eq!(sum(&of), 1);
@@ -559,7 +483,7 @@ mod tests {
                             Cell::new(transport, Some(Rtype::A), Rcode(code), Origin::ALL[(pick(44, 8) + k) % 8])
                         };
                         let cells: Vec<Cell> = (0..=pick(50, 63)).map(cell).collect();
-                        ledger.publish(&cells, Duration::from_nanos(n >> 30), NOW);
+                        ledger.count(&cells, Duration::from_nanos(n >> 30), NOW);
                     }
                 });
             }
@@ -585,7 +509,7 @@ mod tests {
         let cell = Cell::new(Transport::Udp, Some(Rtype::A), Rcode::NOERROR, Origin::Cache);
         let at = |second: u64| Tick(NOW.0 + second * 1000);
         for second in 0..300 {
-            ledger.publish(&[cell; 10], Duration::from_micros(30), at(second));
+            ledger.count(&[cell; 10], Duration::from_micros(30), at(second));
         }
         let rate = |now, started| stats.answers().per_second(now, started);
         assert!((rate(at(299), NOW) - 10.0).abs() < 0.5, "{}", rate(at(299), NOW));

@@ -112,7 +112,12 @@ impl Histogram {
     /// Lists the bounds that are 50 µs doubled a number of times, each with how many times were at most so long.
     pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
         let shown = (HALVINGS..=HALVINGS + DOUBLINGS).map(|octave| octave * PER_DOUBLING);
-        shown.map(|at| (Duration::from_nanos(BOUNDS_NS[at]), self.buckets[..=at].iter().sum()))
+        let (mut below, mut next) = (0, 0);
+        shown.map(move |at| {
+            below += self.buckets[next..=at].iter().sum::<u64>();
+            next = at + 1;
+            (Duration::from_nanos(BOUNDS_NS[at]), below)
+        })
     }
 }
 

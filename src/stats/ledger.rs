@@ -1,14 +1,17 @@
 //! What a worker writes of its answers: sums, and the notes of the last ones.
 
-use super::answers::{Cell, Sheet};
+#[cfg(test)]
+use super::answers::Cell;
+use super::noted::Batch;
+#[cfg(test)]
+use super::noted::Noted;
 use super::recent::Notes;
-use crate::clock::Tick;
-use crate::dns::Decided;
+use super::sheet::Sheet;
 use std::cell::Cell as StdCell;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+#[cfg(test)]
+use {crate::clock::Tick, std::time::Duration};
 
 /// The pen of one worker: may be handed to its thread, not shared.
 #[derive(Debug)]
@@ -24,19 +27,18 @@ impl Ledger {
         Self { sheet, notes, _one_thread: PhantomData }
     }
 
-    /// Remembers an answer with who asked; it is seen when it is published. `upstream` may be empty.
-    #[inline]
-    pub fn note(&self, cell: Cell, decided: Decided, client: SocketAddr, now: Tick, answer: &[u8], upstream: &[u8]) {
+    /// Counts answers, and remembers each with who asked.
+    pub fn publish(&self, batch: Batch<'_>) {
+        self.sheet.publish(batch.noted, batch.took, batch.now);
         if let Some(notes) = &self.notes {
-            notes.push(cell, decided, client, now, answer, upstream);
+            notes.push(batch);
         }
     }
 
-    /// Publishes answers that took the same time, which ended `now`, and lets what was noted of them be seen.
-    pub fn publish(&self, answers: &[Cell], took: Duration, now: Tick) {
-        self.sheet.publish(answers, took, now);
-        if let Some(notes) = &self.notes {
-            notes.publish(took);
-        }
+    /// Counts answers of which nothing else is known.
+    #[cfg(test)]
+    pub(super) fn count(&self, cells: &[Cell], took: Duration, now: Tick) {
+        let noted: Vec<Noted> = cells.iter().map(|cell| Noted::new(*cell, ([192, 0, 2, 7], 53).into(), 0)).collect();
+        self.publish(Batch { noted: &noted, octets: &[], prefix_bytes: 0, upstream: "", at: now, took, now });
     }
 }

@@ -2,21 +2,25 @@
 //! (`answers.rs`), since their sums must agree.
 
 mod answers;
+mod chunk;
 mod histogram;
 mod ledger;
+mod noted;
 mod recent;
 mod ring;
+mod sheet;
 mod tags;
 
 pub use answers::{Answers, Cell, Source};
 pub use histogram::Histogram;
 pub use ledger::Ledger;
-pub use recent::{Answered, Follower};
+pub use noted::{Batch, Noted};
+pub use recent::{Answered, Follower, Taken};
 pub use tags::Tagged;
 
 use crate::dns::Tag;
-use answers::Sheet;
 use recent::Recent;
+use sheet::Sheet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tags::Tags;
@@ -218,10 +222,11 @@ impl Stats {
         Ledger::new(sheet, self.recent.notes())
     }
 
-    /// Returns the last questions answered, the oldest first. Does not hold up a worker.
+    /// Returns what is chosen of the last questions answered: the last `most` of it, the oldest first, and whether there is
+    /// more. Questions are looked at from the last one back, until there are enough. Does not hold up a worker.
     #[must_use]
-    pub fn recent(&self) -> Vec<Answered> {
-        self.recent.all()
+    pub fn last<T>(&self, most: usize, choose: impl FnMut(&Answered) -> Option<T>) -> (Vec<T>, bool) {
+        self.recent.last(most, choose)
     }
 
     /// Follows what is answered from here on.

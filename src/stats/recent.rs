@@ -4,16 +4,23 @@
 //! wait once for all that happens until they wait again, and nothing at all when nobody follows.
 
 use super::Counter;
-use super::answers::{Cell, Source};
-use super::ring::{Cursor, Remembered, Ring, USUAL_RECORD_BYTES, Writer};
+use super::answers::Source;
+use super::chunk::Remembered;
+use super::noted::Batch;
+use super::ring::{Cursor, Ring, Writer};
 use crate::clock::Tick;
-use crate::dns::{Decided, Rcode, Tag, Transport};
+use crate::dns::{Rcode, Tag, Transport};
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+
+/// Chunks of each worker's ring that a follower takes at once, some 1,000 answers: what it holds of them has a bound, however
+/// long it was away and however much is remembered.
+const MAX_CHUNKS_TAKEN: usize = 8;
 
 /// One question and its answer, as they are remembered.
 #[derive(Debug, Clone)]
@@ -45,16 +52,17 @@ pub struct Answered {
 impl Answered {
     fn new(worker: usize, record: &Remembered<'_>) -> Self {
         let upstream = (!record.upstream.is_empty()).then(|| String::from_utf8_lossy(record.upstream).into_owned());
+        let cell = record.noted.cell;
         Self {
             id: (worker, record.number),
             at: record.at,
             took: record.took,
-            client: record.client,
-            transport: record.cell.transport(),
-            source: record.cell.source_word(),
-            extended_rcode: record.cell.extended_rcode(),
-            view: record.view,
-            by: record.by,
+            client: record.noted.client(),
+            transport: cell.transport(),
+            source: cell.source_word(),
+            extended_rcode: cell.extended_rcode(),
+            view: cell.view,
+            by: cell.by,
             upstream,
             answer: record.answer.to_vec(),
         }
@@ -89,23 +97,10 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// Adds one, to be seen after [`Notes::publish`].
-    pub(super) fn push(
-        &self,
-        cell: Cell,
-        decided: Decided,
-        client: SocketAddr,
-        now: Tick,
-        answer: &[u8],
-        upstream: &[u8],
-    ) {
-        self.writer.push(cell, decided, client, now, answer, upstream);
-    }
-
-    /// Lets those since the last time be seen.
-    pub(super) fn publish(&self, took: Duration) {
-        self.writer.publish(took);
-        if self.watch.followers.load(Ordering::Relaxed) > 0 {
+    /// Adds answers and lets them be seen.
+    pub(super) fn push(&self, batch: Batch<'_>) {
+        self.writer.push(batch);
+        if self.watch.followers.load(Ordering::SeqCst) > 0 {
             self.watch.wake();
         }
     }
@@ -128,32 +123,53 @@ impl Recent {
 
     /// Begins the notes of one more worker.
     pub(super) fn notes(&self) -> Option<Notes> {
-        let bytes = self.entries.checked_mul(USUAL_RECORD_BYTES).filter(|bytes| *bytes > 0)?;
-        let ring = Arc::new(Ring::new(bytes));
+        if self.entries == 0 {
+            return None;
+        }
+        let ring = Arc::new(Ring::new(self.entries));
         self.rings().push(Arc::clone(&ring));
         Some(Notes { writer: Writer::new(ring), watch: Arc::clone(&self.watch) })
     }
 
-    /// Returns what is remembered, the oldest first.
-    pub(super) fn all(&self) -> Vec<Answered> {
-        let mut all = Vec::new();
-        for (worker, ring) in self.rings().iter().enumerate() {
-            let first = all.len();
-            ring.read(&mut ring.oldest(), |record| all.push(Answered::new(worker, record)));
-            let beyond = (all.len() - first).saturating_sub(self.entries);
-            all.drain(first..first + beyond);
+    /// Returns where all rings are.
+    fn here(&self) -> Vec<(Arc<Ring>, Cursor)> {
+        self.rings().iter().map(|ring| (Arc::clone(ring), ring.here())).collect()
+    }
+
+    /// Returns what is chosen of all there is, as [`Recent::last_before`] does.
+    pub(super) fn last<T>(&self, most: usize, choose: impl FnMut(&Answered) -> Option<T>) -> (Vec<T>, bool) {
+        self.last_before(&self.here(), most, choose)
+    }
+
+    /// Returns what is chosen of that before some cursors: the last `most` of it, the oldest first, and whether there is
+    /// more. Copies a chunk at a time, and nothing of what is not looked at.
+    fn last_before<T>(
+        &self,
+        cursors: &[(Arc<Ring>, Cursor)],
+        most: usize,
+        mut choose: impl FnMut(&Answered) -> Option<T>,
+    ) -> (Vec<T>, bool) {
+        let mut chosen = Vec::new();
+        for (worker, (ring, cursor)) in cursors.iter().enumerate() {
+            let (mut left, mut wanted) = (self.entries, most + 1);
+            ring.read_back(cursor, |record| {
+                let answered = Answered::new(worker, record);
+                if let Some(one) = choose(&answered) {
+                    chosen.push(((answered.at, answered.id), one));
+                    wanted -= 1;
+                }
+                left -= 1;
+                if left == 0 || wanted == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
         }
-        in_order(&mut all);
-        all
+        chosen.sort_by_key(|(place, _)| *place);
+        let beyond = chosen.len().saturating_sub(most);
+        (chosen.drain(beyond..).map(|(_, one)| one).collect(), beyond > 0)
     }
 
     fn rings(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Ring>>> {
         self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn in_order(all: &mut [Answered]) {
-    all.sort_by_key(|answered| (answered.at, answered.id));
 }
 
 /// Somebody who sees each answer as it comes. While there is one, workers look whether it waits.
@@ -164,24 +180,33 @@ pub struct Follower {
     cursors: Vec<(Arc<Ring>, Cursor)>,
 }
 
+/// What has come.
+#[derive(Debug)]
+pub struct Taken {
+    /// The oldest first.
+    pub answered: Vec<Answered>,
+    /// How many were written over before they were taken.
+    pub lost: u64,
+    /// There was more than is taken at once.
+    pub more: bool,
+}
+
 impl Follower {
     pub(super) fn new(stats: Arc<super::Stats>) -> Self {
         stats.recent.watch.followers.fetch_add(1, Ordering::SeqCst);
-        let cursors = stats.recent.rings().iter().map(|ring| (Arc::clone(ring), ring.here())).collect();
+        let cursors = stats.recent.here();
         Self { stats, cursors }
     }
 
-    /// Returns what is remembered of before, the oldest first; what is taken afterwards goes on from there.
-    pub fn before(&mut self) -> Vec<Answered> {
-        for (ring, cursor) in &mut self.cursors {
-            *cursor = ring.oldest();
-        }
-        self.take().0
+    /// Returns what is chosen of that which [`Follower::take`] does not show because it came before: the last `most` of it,
+    /// the oldest first.
+    pub fn before<T>(&self, most: usize, choose: impl FnMut(&Answered) -> Option<T>) -> Vec<T> {
+        self.stats.recent.last_before(&self.cursors, most, choose).0
     }
 
-    /// Returns what has come since the last time, the oldest first, and how many were lost because that was too long ago.
-    pub fn take(&mut self) -> (Vec<Answered>, u64) {
-        let (mut all, mut lost) = (Vec::new(), 0);
+    /// Returns what has come since the last time, or the beginning of it when that is much.
+    pub fn take(&mut self) -> Taken {
+        let mut taken = Taken { answered: Vec::new(), lost: 0, more: false };
         // Workers that have begun since: all that they have answered is new.
         let begun = self.stats.recent.rings().iter().skip(self.cursors.len()).cloned().collect::<Vec<_>>();
         self.cursors.extend(begun.into_iter().map(|ring| {
@@ -189,11 +214,14 @@ impl Follower {
             (ring, cursor)
         }));
         for (worker, (ring, cursor)) in self.cursors.iter_mut().enumerate() {
-            lost += ring.read(cursor, |record| all.push(Answered::new(worker, record)));
+            let add = |record: &Remembered<'_>| taken.answered.push(Answered::new(worker, record));
+            let progress = ring.read(cursor, MAX_CHUNKS_TAKEN, add);
+            taken.lost += progress.lost;
+            taken.more |= progress.more;
         }
-        in_order(&mut all);
-        self.stats.add(Counter::RecordsLost, lost);
-        (all, lost)
+        taken.answered.sort_by_key(|answered| (answered.at, answered.id));
+        self.stats.add(Counter::RecordsLost, taken.lost);
+        taken
     }
 
     /// Waits until there is something to take. No timer runs meanwhile. Cancel safe.
@@ -223,28 +251,57 @@ impl Drop for Follower {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::dns::{Origin, Rtype};
-    use crate::stats::{Ledger, Stats};
+    use crate::dns::{Decided, Origin, Rtype};
+    use crate::stats::{Cell, Ledger, Noted, Stats};
     use std::sync::atomic::AtomicU64;
 
     const CLIENT: &str = "192.0.2.7:5353";
 
-    fn note(ledger: &Ledger, n: u64, octets: usize) {
-        let cell = Cell::new(Transport::Udp, Some(Rtype::A), Rcode::NOERROR, Origin::Cache);
-        let mut answer = vec![0; octets.max(8)];
-        answer[..8].copy_from_slice(&n.to_be_bytes());
-        let last = answer.len() - 1;
-        answer[last] = u8::try_from(n % 251).unwrap();
-        ledger.note(cell, Origin::Cache.into(), CLIENT.parse().unwrap(), Tick(n), &answer, b"");
+    fn cell() -> Cell {
+        Cell::new(Transport::Udp, Some(Rtype::A), Rcode::NOERROR, Origin::Cache)
+    }
+
+    /// Answers that are published together.
+    #[derive(Default)]
+    struct Pen {
+        noted: Vec<Noted>,
+        octets: Vec<u8>,
+    }
+
+    impl Pen {
+        fn note(&mut self, n: u64, octets: usize) {
+            let start = self.octets.len();
+            self.octets.extend_from_slice(&n.to_be_bytes());
+            self.octets.resize(start + octets.max(8), u8::try_from(n % 251).unwrap());
+            self.noted.push(Noted::new(cell(), CLIENT.parse().unwrap(), octets.max(8)));
+        }
+
+        fn close(&mut self, ledger: &Ledger, at: u64) {
+            let Self { noted, octets } = std::mem::take(self);
+            let (at, took) = (Tick(at), Duration::from_nanos(at));
+            ledger.publish(Batch { noted: &noted, octets: &octets, prefix_bytes: 0, upstream: "", at, took, now: at });
+        }
     }
 
     fn number(answered: &Answered) -> u64 {
         u64::from_be_bytes(answered.answer[..8].try_into().unwrap())
     }
 
-    fn close(ledger: &Ledger, took: u64) {
-        let cell = Cell::new(Transport::Udp, Some(Rtype::A), Rcode::NOERROR, Origin::Cache);
-        ledger.publish(&[cell], Duration::from_nanos(took), Tick(0));
+    fn all(stats: &Stats) -> Vec<Answered> {
+        stats.last(usize::MAX - 1, |answered| Some(answered.clone())).0
+    }
+
+    fn take_all(follower: &mut Follower) -> (Vec<Answered>, u64) {
+        let (mut all, mut lost) = (Vec::new(), 0);
+        loop {
+            let mut taken = follower.take();
+            assert!(taken.answered.len() <= MAX_CHUNKS_TAKEN * super::super::chunk::CHUNK_RECORDS);
+            all.append(&mut taken.answered);
+            lost += taken.lost;
+            if !taken.more {
+                return (all, lost);
+            }
+        }
     }
 
     #[test]
@@ -254,28 +311,39 @@ mod tests {
         let (v4, v6) = (CLIENT.parse().unwrap(), "[2001:db8::7]:53".parse().unwrap());
         let tag = |n| Tag::new(n).unwrap();
         let decided = Decided { origin: Origin::Upstream, view: tag(3), by: tag(1023) };
-        let cell = Cell::new(Transport::Tcp, Some(Rtype::A), Rcode::BADVERS, Origin::Upstream);
-        // Every length of the last word.
-        let lengths = [12, 13, 19, 20, 63, 511, 512, 513, 4000];
-        for (at, octets) in lengths.into_iter().enumerate() {
-            let answer: Vec<u8> = (0..octets).map(|n| u8::try_from(n % 256).unwrap()).collect();
-            let client = if at % 2 == 0 { v4 } else { v6 };
-            ledger.note(cell, decided, client, Tick(1 << 40), &answer, b"corp/10.0.0.53"[..at].into());
+        let cell = Cell::new(Transport::Tcp, Some(Rtype::A), Rcode::BADVERS, Origin::Upstream).of(decided);
+        let octets = |count: usize| -> Vec<u8> { (0..count).map(|n| u8::try_from(n % 256).unwrap()).collect() };
+        let client = |at| if at % 2 == 0 { v4 } else { v6 };
+        let (at, took) = (Tick(1 << 40), Duration::from_nanos(12_345));
+        let lengths = [0, 12, 13, 511, 512, 513, 4000, 65_535, 20];
+        // One by one with a label, together, and together in frames.
+        for (n, bytes) in lengths.into_iter().enumerate() {
+            let (noted, octets) = (&[Noted::new(cell, client(n), bytes)], octets(bytes));
+            let upstream = &"corp/10.0.0.53"[..n];
+            ledger.publish(Batch { noted, octets: &octets, prefix_bytes: 0, upstream, at, took, now: at });
         }
-        assert!(stats.recent().is_empty(), "nothing is seen before it is published");
-        close(&ledger, 12_345);
-        let all = stats.recent();
-        for ((at, octets), answered) in lengths.into_iter().enumerate().zip(&all) {
-            let expected: Vec<u8> = (0..octets.min(512)).map(|n| u8::try_from(n % 256).unwrap()).collect();
-            assert_eq!(answered.answer, expected);
-            assert_eq!(answered.client, if at % 2 == 0 { v4 } else { v6 });
-            assert_eq!(answered.upstream.as_deref(), Some(&"corp/10.0.0.53"[..at]).filter(|label| !label.is_empty()));
-            assert_eq!((answered.view, answered.by, answered.at), (tag(3), tag(1023), Tick(1 << 40)));
+        for (prefix_bytes, lengths) in [(0, &lengths[..]), (2, &lengths), (0, &[12, 512, 0]), (2, &[12, 512, 0])] {
+            let bytes = |own| own + usize::from(prefix_bytes);
+            let each = lengths.iter().enumerate();
+            let noted: Vec<Noted> = each.map(|(n, own)| Noted::new(cell, client(n), bytes(*own))).collect();
+            let framed = |own: &usize| [vec![0xff; usize::from(prefix_bytes)], octets(*own)].concat();
+            let octets: Vec<u8> = lengths.iter().flat_map(framed).collect();
+            ledger.publish(Batch { noted: &noted, octets: &octets, prefix_bytes, upstream: "", at, took, now: at });
+        }
+        let expected = [&lengths[..], &lengths, &lengths, &[12, 512, 0], &[12, 512, 0]].map(<[usize]>::iter);
+        let expected: Vec<_> = expected.into_iter().flat_map(Iterator::enumerate).collect();
+        let all = all(&stats);
+        assert_eq!(all.len(), expected.len());
+        for (id, ((n, bytes), answered)) in expected.into_iter().zip(&all).enumerate() {
+            assert_eq!(answered.answer, octets((*bytes).min(512)), "{id}");
+            assert_eq!(answered.client, client(n), "{id}");
+            let upstream = (id < lengths.len() && n > 0).then(|| &"corp/10.0.0.53"[..n]);
+            assert_eq!(answered.upstream.as_deref(), upstream);
+            assert_eq!((answered.view, answered.by, answered.at), (tag(3), tag(1023), at));
             assert_eq!((answered.transport, answered.source), (Transport::Tcp, Source::Forward));
             assert_eq!(answered.extended_rcode, Some(Rcode::BADVERS));
-            assert_eq!((answered.took, answered.id), (Duration::from_nanos(12_345), (0, at as u64)));
+            assert_eq!((answered.took, answered.id), (took, (0, id as u64)));
         }
-        assert_eq!(all.len(), lengths.len());
     }
 
     #[test]
@@ -283,21 +351,72 @@ mod tests {
         let stats = Arc::new(Stats::remembering(100));
         let ledger = stats.ledger();
         let mut follower = stats.follow();
+        let mut pen = Pen::default();
         for n in 0..10_000 {
-            note(&ledger, n, 60 + usize::try_from(n % 90).unwrap());
+            pen.note(n, 60 + usize::try_from(n % 90).unwrap());
             if n % 7 == 0 {
-                close(&ledger, n);
+                pen.close(&ledger, n);
             }
         }
-        close(&ledger, 1);
-        let all: Vec<u64> = stats.recent().iter().map(number).collect();
-        assert_eq!(all, (9_900..10_000).collect::<Vec<_>>());
-        let (seen, lost) = follower.take();
+        pen.close(&ledger, 9_999);
+        assert_eq!(all(&stats).iter().map(number).collect::<Vec<_>>(), (9_900..10_000).collect::<Vec<_>>());
+        let (last, more) = stats.last(3, |answered| Some(number(answered)).filter(|n| n % 10 == 0));
+        assert_eq!((last, more), (vec![9_970, 9_980, 9_990], true));
+        let (last, more) = stats.last(3, |answered| Some(number(answered)).filter(|n| n % 40 == 0));
+        assert_eq!((last, more), (vec![9_920, 9_960], false));
+        let (seen, lost) = take_all(&mut follower);
         assert_eq!(number(&seen[0]), lost, "each is either seen or lost");
         assert_eq!(lost + seen.len() as u64, 10_000);
         assert!(lost > 5_000, "{lost}");
         assert!(seen.windows(2).all(|pair| pair[1].id.1 == pair[0].id.1 + 1 && number(&pair[1]) == pair[1].id.1));
-        assert_eq!(follower.take().1, 0);
+        assert_eq!(take_all(&mut follower).1, 0);
+    }
+
+    #[test]
+    fn what_was_before_a_follower_ends_where_it_begins() {
+        let stats = Arc::new(Stats::remembering(1000));
+        let ledger = stats.ledger();
+        let mut pen = Pen::default();
+        let mut answer = |range: std::ops::Range<u64>| {
+            for n in range {
+                pen.note(n, 60);
+                pen.close(&ledger, n);
+            }
+        };
+        answer(0..300);
+        let mut follower = stats.follow();
+        answer(300..400);
+        assert_eq!(follower.before(4, |answered| Some(number(answered))), [296, 297, 298, 299]);
+        assert_eq!(take_all(&mut follower).0.iter().map(number).collect::<Vec<_>>(), (300..400).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_worker_goes_on_while_all_it_remembers_is_being_read_and_what_is_lost_is_counted() {
+        let stats = Arc::new(Stats::remembering(50));
+        let ledger = stats.ledger();
+        let mut follower = stats.follow();
+        let mut pen = Pen::default();
+        pen.note(0, 60);
+        pen.close(&ledger, 0);
+        let ring = Arc::clone(&stats.recent.rings()[0]);
+        let held = ring.hold();
+        for n in 1..4 {
+            pen.note(n, 60);
+            pen.close(&ledger, n);
+        }
+        drop(held);
+        assert!(ring.has_news(&follower.cursors[0].1));
+        let (seen, lost) = take_all(&mut follower);
+        assert_eq!((seen.iter().map(number).collect::<Vec<_>>(), lost), (vec![0], 3));
+        assert!(!ring.has_news(&follower.cursors[0].1), "nobody waits for what is lost");
+        // One of them is read: the next one is taken.
+        let held = ring.hold_current();
+        pen.note(4, 60);
+        pen.close(&ledger, 4);
+        drop(held);
+        let (seen, lost) = take_all(&mut follower);
+        assert_eq!((seen.iter().map(number).collect::<Vec<_>>(), lost), (vec![4], 0));
+        assert_eq!(all(&stats).iter().map(number).collect::<Vec<_>>(), [0, 4]);
     }
 
     #[test]
@@ -315,12 +434,12 @@ mod tests {
                     let (mut seen, mut lost, mut last) = (0, 0, None);
                     loop {
                         let ended = done.load(Ordering::Acquire);
-                        let (records, missed) = follower.take();
+                        let (records, missed) = take_all(&mut follower);
                         lost += missed;
                         for record in &records {
                             let n = number(record);
-                            assert_eq!((record.id.1, record.at), (n, Tick(n)));
-                            assert_eq!(u64::from(*record.answer.last().unwrap()), n % 251);
+                            assert_eq!((record.id.1, record.at), (n, Tick(n - n % 5 + 4)));
+                            assert!(record.answer[8..].iter().all(|octet| u64::from(*octet) == n % 251));
                             assert!(last.is_none_or(|last| last < n), "{last:?} {n}");
                             last = Some(n);
                         }
@@ -333,10 +452,11 @@ mod tests {
                     seen_by_all.fetch_add(seen, Ordering::Relaxed);
                 });
             }
+            let mut pen = Pen::default();
             for n in 0..RECORDS {
-                note(&ledger, n, 40 + usize::try_from(n % 400).unwrap());
+                pen.note(n, 40 + usize::try_from(n % 400).unwrap());
                 if n % 5 == 4 {
-                    close(&ledger, n);
+                    pen.close(&ledger, n);
                 }
             }
             done.store(true, Ordering::Release);
@@ -354,13 +474,14 @@ mod tests {
             let ledger = if round % 2 == 0 { &first } else { &second };
             let writes = async {
                 tokio::task::yield_now().await;
-                note(ledger, clock.now().0, 60);
-                close(ledger, 1);
+                let mut pen = Pen::default();
+                pen.note(round, 60);
+                pen.close(ledger, clock.now().0);
             };
             tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(follower.news(), writes) })
                 .await
                 .expect("it is woken");
-            assert_eq!(follower.take().0.len(), 1);
+            assert_eq!(take_all(&mut follower).0.len(), 1);
         }
     }
 
@@ -368,8 +489,9 @@ mod tests {
     fn who_remembers_nothing_has_no_notes() {
         let stats = Arc::new(Stats::default());
         let ledger = stats.ledger();
-        note(&ledger, 1, 60);
-        close(&ledger, 1);
-        assert!(stats.recent().is_empty());
+        let mut pen = Pen::default();
+        pen.note(1, 60);
+        pen.close(&ledger, 1);
+        assert!(all(&stats).is_empty());
     }
 }

@@ -1,5 +1,5 @@
 //! Other programs' files: what the machine already has, and when it changes. Read only; nothing is changed here but this
-//! process's own limits and locks.
+//! process's own limits and locks, and, in `takeover`, who answers the machine's names.
 
 pub mod changes;
 pub mod files;
@@ -10,3 +10,4 @@ pub mod ports;
 pub mod process;
 pub mod resolvers;
 pub mod service;
+pub mod takeover;

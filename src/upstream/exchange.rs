@@ -17,7 +17,7 @@ use super::sockets::Need;
 use super::transport::{Channel, Way, udp};
 use super::{Acceptance, Ask, Failure, Heir, Inner, Net, Reply, awake, linger};
 use crate::clock::Tick;
-use crate::config::{Floor, GroupId, UpstreamTransport};
+use crate::config::{GroupId, UpstreamTransport};
 use crate::dns::wire::Message;
 use crate::dns::{Rcode, Stage, Trace};
 use crate::stats::Counter;
@@ -300,7 +300,7 @@ impl<'a> Exchange<'a> {
         };
         // With EDNS unproven and nothing heard, the server may be one that drops what it cannot read. Over connections
         // silence has other reasons.
-        let drops_edns = || server.health.habits(self.inner.clock.now()).edns_unproven;
+        let drops_edns = || !self.ask.keep_edns && server.health.habits(self.inner.clock.now()).edns_unproven;
         let without = transport == UpstreamTransport::Udp && repeats >= usize::from(PLAIN_AFTER) && drops_edns();
         match self.attempt(server, seat, why, transport, without.then_some(false)) {
             Sending::Done => self.send_along(server, seat, plan),
@@ -580,7 +580,9 @@ impl<'a> Exchange<'a> {
         self.linger(self.start + LINGER_FAILED, heir);
         let clock = self.seen.broken.then(|| self.inner.pool.dates().wrong_clock()).flatten();
         let group = self.inner.groups.get(self.ask.group);
-        let floor = !self.ask.resort && group.is_some_and(|group| group.options.floor == Floor::Encrypted);
+        // Behind a fallback others were asked too, and they may be plain.
+        let is_last = |group: &GroupState| !self.ask.resort && group.fallback.is_none();
+        let floor = group.is_some_and(|group| group.has_floor && is_last(group));
         self.seen.conclude(self.sends).map_err(|failure| Box::new(Failure { clock, floor, ..*failure }))
     }
 

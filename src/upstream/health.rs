@@ -298,8 +298,15 @@ impl Health {
         let guess = guess.filter(|_| place != PlaceId::default());
         let (sums, last_mishap, rtts) = (vitals.sums, vitals.last_mishap, std::mem::take(&mut vitals.rtts));
         *vitals = Vitals { sums, rtts, last_mishap, ..Vitals::default() };
-        if let Some(Guess { srtt_us, rttvar_us, edns }) = guess {
-            (vitals.srtt_us, vitals.rttvar_us, vitals.edns, vitals.guessed) = (Some(srtt_us), rttvar_us, edns, true);
+        vitals.guess(guess);
+    }
+
+    /// The machine is on another network than it seemed: what was learnt holds there, and a guess is made anew.
+    pub(super) fn is_at(&self, place: PlaceId) {
+        let mut vitals = self.vitals();
+        let guess = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).is_at(place);
+        if vitals.srtt_us.is_none() || vitals.guessed {
+            vitals.guess(guess.filter(|_| place != PlaceId::default()));
         }
     }
 
@@ -429,6 +436,14 @@ impl Health {
 }
 
 impl Vitals {
+    /// Takes what was learnt at another time for the first guess.
+    fn guess(&mut self, guess: Option<Guess>) {
+        let none = Guess { srtt_us: 0.0, rttvar_us: 0.0, edns: EdnsHabit::Unknown };
+        let Guess { srtt_us, rttvar_us, edns } = guess.unwrap_or(none);
+        (self.guessed, self.srtt_us) = (guess.is_some(), guess.map(|_| srtt_us));
+        (self.rttvar_us, self.edns) = (rttvar_us, edns);
+    }
+
     /// Notes since when it has stood as it does after what has just happened.
     fn note_standing(&mut self, now: Tick) {
         let standing = self.standing(now);
@@ -456,8 +471,11 @@ impl Vitals {
         if self.failing == 0.0 {
             return 0.0;
         }
-        let half_lives = now.since(self.failing_at).as_secs_f64() / FAILURE_HALF_LIFE.as_secs_f64();
-        self.failing * 0.5_f64.powf(half_lives)
+        // Straight between the halvings: no power function, so no library of them in memory.
+        let (age, half_life) = (now.since(self.failing_at), FAILURE_HALF_LIFE.as_micros());
+        let halvings = i32::try_from(age.as_micros() / half_life).unwrap_or(i32::MAX);
+        let rest = (age.as_micros() % half_life) as f64 / half_life as f64;
+        self.failing * 0.5_f64.powi(halvings) * (1.0 - rest / 2.0)
     }
 }
 
@@ -598,6 +616,32 @@ mod tests {
         assert_eq!(health.snapshot(later(10)).standing, Standing::Good);
         health.moved_to(office);
         assert_eq!(health.snapshot(later(10)).srtt, Some(Duration::from_millis(80)));
+    }
+
+    #[test]
+    fn what_is_learnt_before_a_network_shows_which_it_is_belongs_to_that_one() {
+        let (home, office) = (PlaceId(1), PlaceId(2));
+        let ms = |health: &Health| health.snapshot(later(9)).srtt.map(|srtt| srtt.as_millis());
+        let health = Health::new(home);
+        health.replied(START, Duration::from_millis(20));
+        // It seemed to be home; nothing was learnt until it showed.
+        health.moved_to(home);
+        health.errored(later(1));
+        health.is_at(office);
+        assert_eq!((ms(&health), health.snapshot(later(1)).standing), (None, Standing::Suspect));
+        // It seems so again, and is asked meanwhile.
+        health.moved_to(home);
+        assert_eq!(ms(&health), Some(20), "nothing was filed there");
+        health.moved_to(PlaceId(3));
+        health.replied(later(2), Duration::from_millis(80));
+        health.is_at(office);
+        assert_eq!((ms(&health), health.snapshot(later(2)).standing), (Some(80), Standing::Good));
+        health.moved_to(PlaceId(3));
+        assert_eq!(ms(&health), None);
+        health.is_at(office);
+        assert_eq!((ms(&health), health.snapshot(later(2)).standing), (Some(80), Standing::Unknown));
+        health.is_at(PlaceId::default());
+        assert_eq!(ms(&health), None, "number 0 may have been any network");
     }
 
     #[test]

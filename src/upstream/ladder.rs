@@ -47,7 +47,7 @@ struct Memory {
 struct Rungs {
     /// The one that works, or is thought to.
     working: Option<u8>,
-    /// The last one that answered; a network that goes away makes all of them fail.
+    /// The last one that answered here; a network that goes away makes all of them fail.
     last: Option<u8>,
     /// It has answered since the network was last changed.
     proven: bool,
@@ -203,9 +203,20 @@ impl Ladder {
     /// The machine may be on another network, or on this one as it was not before.
     pub(super) fn moved_to(&self, place: PlaceId) {
         let mut memory = self.memory();
-        let learnt = memory.here.working.or(memory.here.last);
+        let learnt = memory.here.working.or(memory.here.last).or(memory.elsewhere.before());
         let working = memory.elsewhere.move_to(place, learnt);
-        memory.here = Rungs { working, last: working, ..Rungs::default() };
+        memory.here = Rungs { working, ..Rungs::default() };
+    }
+
+    /// The machine is on another network than it seemed. What has answered is known to answer there; a guess is made anew.
+    pub(super) fn is_at(&self, place: PlaceId) {
+        let mut memory = self.memory();
+        let known = memory.elsewhere.is_at(place);
+        let here = &mut memory.here;
+        if here.last.is_none() {
+            let has_failed = |rung: &u8| !here.retries[usize::from(*rung)].pause.is_zero();
+            here.working = known.filter(|rung| !has_failed(rung));
+        }
     }
 }
 

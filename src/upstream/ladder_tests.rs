@@ -94,6 +94,36 @@ fn a_network_that_goes_away_takes_no_rung_from_what_is_remembered_of_it() {
 }
 
 #[test]
+fn what_answers_before_a_network_shows_which_it_is_belongs_to_that_one() {
+    let (office, hotel) = (PlaceId(1), PlaceId(2));
+    let ladder = Ladder::new(3, HOME);
+    ladder.answered(2, SOON, START);
+    ladder.moved_to(office);
+    ladder.answered(1, SOON, START);
+    // It seems to be home, and is the office.
+    ladder.moved_to(HOME);
+    ladder.is_at(office);
+    assert_eq!((ladder.working(), ladder.steps().apart), (Some(1), STAGGER), "the guess is made anew");
+    ladder.moved_to(HOME);
+    assert_eq!(ladder.working(), Some(2));
+    // It seems to be home, and is a hotel; something has answered, and something has failed.
+    ladder.failed(2, later(1));
+    ladder.answered(0, SOON, later(1));
+    ladder.is_at(hotel);
+    assert_eq!((ladder.working(), ladder.steps().apart), (Some(0), SILENCE), "nothing becomes less sure");
+    ladder.moved_to(HOME);
+    assert_eq!(ladder.working(), Some(2));
+    ladder.failed(2, later(2));
+    ladder.is_at(hotel);
+    assert_eq!(ladder.working(), Some(0));
+    // What has failed is no guess.
+    ladder.moved_to(HOME);
+    ladder.failed(0, later(3));
+    ladder.is_at(hotel);
+    assert_eq!((ladder.working(), climb(&ladder, later(3)).0), (None, vec![1, 2, 0]));
+}
+
+#[test]
 fn a_single_rung_is_never_in_question() {
     let ladder = Ladder::new(1, HOME);
     assert!(ladder.failed(0, START));

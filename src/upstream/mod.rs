@@ -118,6 +118,28 @@ pub struct Ask<'a> {
     pub acceptable: &'a (dyn Fn(&Message<'_>, &ServerInfo) -> Acceptance + Sync),
     /// Makes who takes a good reply that comes when the question has been given up on. Called only then.
     pub heir: Option<&'a (dyn Fn() -> Heir + Sync)>,
+    /// Ask with EDNS until a server says that it does not read it: somebody asks by hand, and what a reply says beside its
+    /// records (RFC 8914) is wanted more than a reply at all.
+    pub keep_edns: bool,
+}
+
+impl<'a> Ask<'a> {
+    /// One question for a group and what stands behind it; every good reply will do.
+    #[must_use]
+    pub fn new(group: GroupId, question: &'a QuestionKey, deadline: tokio::time::Instant) -> Self {
+        Self {
+            group,
+            question,
+            deadline,
+            only_private: false,
+            resort: false,
+            apart_from: None,
+            hold: None,
+            acceptable: &|_, _| Acceptance::Accept,
+            heir: None,
+            keep_edns: false,
+        }
+    }
 }
 
 /// Takes a reply that came too late for its question; whether it is acceptable is for the heir to judge.
@@ -293,11 +315,12 @@ impl Upstreams {
     }
 
     /// Tells which network the machine is on, when that shows later than the change; returns whether it is another one than
-    /// it seemed. Connections are not suspect for that.
+    /// it seemed. What was learnt since the change holds for it, and for the one it was taken for what was known before.
+    /// Nothing becomes suspect.
     pub fn network_is(&self, place: PlaceId) -> bool {
         let is_other = self.0.groups.here().place() != place;
         if is_other {
-            self.0.groups.moved_to(place, self.0.clock.now());
+            self.0.groups.is_at(place);
         }
         is_other
     }

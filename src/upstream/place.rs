@@ -31,6 +31,11 @@ impl Here {
         self.place.store(place.0, Ordering::Relaxed);
     }
 
+    /// It is on another network than it seemed; nothing has changed but its name.
+    pub(super) fn is_at(&self, place: PlaceId) {
+        self.place.store(place.0, Ordering::Relaxed);
+    }
+
     /// Returns which network it is on.
     pub(super) fn place(&self) -> PlaceId {
         PlaceId(self.place.load(Ordering::Relaxed))
@@ -51,25 +56,50 @@ impl Here {
 #[derive(Debug)]
 pub(super) struct Elsewhere<T> {
     here: PlaceId,
+    /// What was known of this network when the machine came to it.
+    before: Option<T>,
     /// The network left last comes last.
     left: Vec<(PlaceId, T)>,
 }
 
-impl<T> Elsewhere<T> {
+impl<T: Copy> Elsewhere<T> {
     /// Knows of no other network than this one.
     pub(super) fn new(here: PlaceId) -> Self {
-        Self { here, left: Vec::new() }
+        Self { here, before: None, left: Vec::new() }
+    }
+
+    /// Returns what was known of this network when the machine came to it.
+    pub(super) fn before(&self) -> Option<T> {
+        self.before
     }
 
     /// Keeps what was learnt on the network that is left; returns what is known of the one that is come to.
     pub(super) fn move_to(&mut self, place: PlaceId, learnt: Option<T>) -> Option<T> {
         let left = std::mem::replace(&mut self.here, place);
-        if let Some(learnt) = learnt {
-            if self.left.len() >= MAX_ELSEWHERE {
-                self.left.remove(0);
-            }
-            self.left.push((left, learnt));
+        self.keep(left, learnt);
+        self.before = self.take(place);
+        self.before
+    }
+
+    /// The machine is on another network than it seemed: of the one it was taken for is known what was known before, and
+    /// nothing that was learnt since. Returns what is known of the one it is.
+    pub(super) fn is_at(&mut self, place: PlaceId) -> Option<T> {
+        let seemed = std::mem::replace(&mut self.here, place);
+        let before = self.before.take();
+        self.keep(seemed, before);
+        self.before = self.take(place);
+        self.before
+    }
+
+    fn keep(&mut self, place: PlaceId, known: Option<T>) {
+        let Some(known) = known else { return };
+        if self.left.len() >= MAX_ELSEWHERE {
+            self.left.remove(0);
         }
+        self.left.push((place, known));
+    }
+
+    fn take(&mut self, place: PlaceId) -> Option<T> {
         let known = self.left.iter().position(|(other, _)| *other == place)?;
         Some(self.left.remove(known).1)
     }
@@ -99,6 +129,21 @@ mod tests {
     }
 
     #[test]
+    fn of_a_network_that_was_taken_for_another_one_nothing_is_filed_under_that() {
+        let (home, office, hotel) = (PlaceId(1), PlaceId(2), PlaceId(3));
+        let mut elsewhere = Elsewhere::new(home);
+        elsewhere.move_to(office, Some(10));
+        assert_eq!(elsewhere.move_to(home, Some(20)), Some(10));
+        assert_eq!(elsewhere.is_at(hotel), None, "nobody was there before");
+        assert_eq!(elsewhere.move_to(home, Some(30)), Some(10), "as it was");
+        assert_eq!(elsewhere.is_at(office), Some(20));
+        assert_eq!((elsewhere.before(), elsewhere.is_at(office)), (Some(20), Some(20)));
+        assert_eq!(elsewhere.move_to(hotel, Some(21)), Some(30));
+        assert_eq!(elsewhere.move_to(office, None), Some(21));
+        assert_eq!(elsewhere.move_to(home, None), Some(10));
+    }
+
+    #[test]
     fn every_change_of_the_network_begins_another_stay() {
         let here = Here::default();
         let before = here.stay();
@@ -108,5 +153,8 @@ mod tests {
         let before = here.stay();
         here.move_to(PlaceId(3), Tick(9));
         assert_ne!(here.stay(), before, "the same one again");
+        let stay = here.stay();
+        here.is_at(PlaceId(4));
+        assert_eq!((here.place(), here.since(), here.stay()), (PlaceId(4), Tick(9), stay));
     }
 }

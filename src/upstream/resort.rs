@@ -103,17 +103,7 @@ fn look_at(inner: &Arc<Inner>, ask: &Ask<'_>) {
         let deadline = Instant::now() + LOOK;
         let acceptable = |_: &Message<'_>, _: &ServerInfo| Acceptance::Accept;
         let (acceptable, question) = (&acceptable, &question);
-        let ask = Ask {
-            group,
-            question,
-            deadline,
-            only_private,
-            resort: false,
-            apart_from: None,
-            hold: None,
-            acceptable,
-            heir: None,
-        };
+        let ask = Ask { only_private, acceptable, ..Ask::new(group, question, deadline) };
         let Some(state) = inner.groups.get(group) else { return };
         let mut trace = Trace::off();
         let mut exchange = Exchange::new(&inner, ask, &mut trace);

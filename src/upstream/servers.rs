@@ -144,10 +144,12 @@ pub(super) struct GroupState {
     pub(super) timeout: Duration,
     pub(super) fallback: Option<GroupId>,
     pub(super) outage: Arc<Outage>,
+    /// Somebody wrote that nobody of it may be asked in plain.
+    pub(super) has_floor: bool,
     fixed: Vec<Arc<Server>>,
     auto: bool,
     /// What is written for the group: what connections to the machine's resolvers need.
-    pub(super) options: Arc<UpstreamOptions>,
+    options: Arc<UpstreamOptions>,
     members: ArcSwap<Vec<Arc<Server>>>,
 }
 
@@ -209,6 +211,7 @@ impl Groups {
                     timeout: group.timeout,
                     fallback: group.fallback,
                     outage: before.map_or_else(Arc::default, |before| Arc::clone(&before.outage)),
+                    has_floor: group.has_floor(),
                     fixed,
                     auto: group.auto,
                     options: Arc::clone(&group.options),
@@ -282,6 +285,15 @@ impl Groups {
                 server.health.moved_to(place);
                 server.ways.doubt_addresses();
             }
+        }
+    }
+
+    /// The network is another one than it seemed; nothing else has changed.
+    pub(super) fn is_at(&self, place: PlaceId) {
+        self.here.is_at(place);
+        for server in self.all.iter().flat_map(|group| group.members.load_full().to_vec()) {
+            server.ladder.is_at(place);
+            server.health.is_at(place);
         }
     }
 

@@ -1,6 +1,8 @@
 //! The control sockets: who may ask what, and that what they say is so (issue 5).
 
-use crate::support::client::{ask, ask_type, connect, plain_query, query, read_frame, write_frame};
+use crate::support::client::{
+    PATIENCE, ask, ask_type, connect, exchange_from, plain_query, query, read_frame, write_frame,
+};
 use crate::support::daemon::{Daemon, forward_to};
 use crate::support::eventually;
 use crate::support::fake::{Fake, Habit};
@@ -148,6 +150,32 @@ fn questions_are_counted_for_their_zone_or_route_whatever_answers_them_and_over_
     assert_eq!((&routes["routes"][0]["name"], &routes["routes"][0]["matches_total"]), (&json!("first"), &json!(1)));
     assert_eq!(ask_http(&control_socket(&daemon), "DELETE", "/cache?match=*", "", "").status, 200);
     assert_eq!(counted().2, 0);
+}
+
+#[test]
+fn questions_are_counted_by_view_and_by_the_family_of_the_client() {
+    let view = "[[view]]\nname = \"lan\"\nclients = [\"127.0.0.5/32\"]\n";
+    let daemon = Daemon::start_with(&format!("{ZONE}{view}"), &[], &["127.0.0.1:0", "[::1]:0"]);
+    let socket = stats_socket(&daemon);
+    eventually("the socket is there", || socket.exists());
+    let question = query("lab.example", Rtype::A, 1);
+    let over_ipv6 = daemon.listening().into_iter().find(|(address, of)| address.is_ipv6() && of == "udp").unwrap().0;
+    let from = [([127, 0, 0, 5].into(), daemon.address), (daemon.address.ip(), daemon.address)];
+    for (from, to) in [from[0], from[0], from[1], (over_ipv6.ip(), over_ipv6)] {
+        exchange_from(from, to, &question, PATIENCE).unwrap();
+    }
+    let report = get(&socket, "/stats").json();
+    assert_sound(&report, &validator());
+    let expected = json!([{ "name": "default", "queries_total": 2 }, { "name": "lan", "queries_total": 2 }]);
+    assert_eq!(report["views"], expected);
+    let metrics = get(&socket, "/metrics").body;
+    for line in [
+        "truename_view_queries_total{view=\"lan\"} 2\n",
+        "truename_dns_requests_total{proto=\"udp\",family=\"ipv4\",type=\"A\"} 3\n",
+        "truename_dns_requests_total{proto=\"udp\",family=\"ipv6\",type=\"A\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
 }
 
 #[test]
@@ -460,7 +488,7 @@ fn metrics_pass_promtool_in_both_dialects() {
     let page = get(&socket, "/metrics");
     assert_eq!(page.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     for line in [
-        "truename_dns_requests_total{proto=\"udp\",type=\"A\"} 1\n",
+        "truename_dns_requests_total{proto=\"udp\",family=\"ipv4\",type=\"A\"} 1\n",
         "truename_dns_responses_total{rcode=\"NOERROR\",source=\"forward\"} 1\n",
         "truename_dns_request_duration_seconds_count{source=\"forward\"} 1\n",
         "truename_guard_checks_total{verdict=\"poisoned\"} 0\n",

@@ -266,6 +266,38 @@ fn with_nothing_configured_hosts_of_git_go_to_trusted_and_to_the_systems_resolve
     eventually_within(AGAIN, "it is used again", &mut ask_git);
 }
 
+#[test]
+fn names_of_a_group_with_a_floor_are_asked_in_plain_of_nobody_and_the_reason_is_said() {
+    let pki = Pki::new();
+    let Some((machine, _servers)) = lab(&pki) else { return };
+    let config = format!(
+        "[upstream.far]\nservers = [\"https://{0}#{NAME}\", \"tls://{1}#{NAME}\"]\nca_file = \"{2}\"\nfloor = \"encrypted\"\n\
+         [upstream.near-by]\nservers = [\"{PLAIN}\"]\n[default]\nupstream = \"near-by\"\n\
+         [[route]]\nnames = [\"example.org\"]\nupstream = \"far\"\n[hosts]\nfiles = []\n",
+        TRUSTED[0],
+        TRUSTED[1],
+        pki.ca_file().display()
+    );
+    let daemon = machine.daemon(&config, &[US]);
+    for (round, (what, rules)) in WAYS.into_iter().enumerate() {
+        firewall(&machine, rules);
+        for n in 0..3 {
+            let answer = machine.ask(US, &format!("f{n}-{round}.example.org"));
+            assert_eq!(answer["rcode"], "SERVFAIL", "{what}: {answer}");
+            let said = answer["ede"]["text"].as_str().unwrap_or_else(|| panic!("{what}: {answer}\n{}", daemon.log()));
+            assert!(said.contains("floor = \"encrypted\" allows no other"), "{what}: {said}");
+        }
+        assert_eq!(machine.addresses(US, &format!("www{round}.example.net")), [IN_THE_CLEAR], "{what}");
+        firewall(&machine, "");
+        let mut n = 0;
+        eventually_within(AGAIN, "they are answered again", &mut || {
+            n += 1;
+            machine.addresses(US, &format!("g{n}-{round}.example.org")) == [ENCRYPTED]
+        });
+    }
+    daemon.assert_no_panic();
+}
+
 /// Waits until a condition holds, looking twice a second.
 #[allow(clippy::disallowed_methods, reason = "real sockets, real time")]
 fn eventually_within(bound: Duration, what: &str, holds: &mut dyn FnMut() -> bool) {

@@ -54,6 +54,7 @@ mod queries;
 mod query_log;
 mod shortage;
 mod systemd;
+mod takeover;
 mod top;
 mod user_docs;
 mod user_files;

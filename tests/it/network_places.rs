@@ -4,7 +4,7 @@ use crate::control::stats_socket;
 use crate::support::daemon::Daemon;
 use crate::support::encrypted::{ADDRESS, NAME, Pki, installed};
 use crate::support::eventually;
-use crate::support::far::{FAR, Far, SERVER};
+use crate::support::far::{FAR, Far, NEAR, SERVER};
 use crate::support::http::get;
 use crate::support::machine::Machine;
 
@@ -112,6 +112,62 @@ fn another_router_of_the_same_address_is_another_network_as_soon_as_its_hardware
         seen.push(last_network(&daemon));
     }
     assert!(seen[0] != 0 && seen[0] != seen[1], "{seen:?}");
+    daemon.assert_no_panic();
+}
+
+#[test]
+fn what_is_learnt_before_the_router_shows_is_not_filed_under_the_network_it_was_taken_for() {
+    let pki = Pki::new();
+    let identity = pki.server();
+    let Some(machine) = Machine::make(&[]) else { return };
+    let far = Far::make(&machine);
+    let (Some(_unbound), Some(_)) = (far.unbound(&identity), installed("nft", &["/usr/sbin/nft"])) else { return };
+    far.run("nft add table ip f; nft 'add chain ip f in { type filter hook input priority 0; }'");
+    // Behind the same cable, a router of the same address: what the one lets through the other does not.
+    let come_to = |hardware: &str, blocked: &str, neighbour: &str| {
+        machine.run("ip link set near0 down");
+        far.run(&format!("ip link set far0 address {hardware}; nft flush chain ip f in"));
+        far.run(&format!("nft 'add rule ip f in iif far0 tcp dport {{ {blocked} }} drop'"));
+        machine.run(&format!(
+            "ip link set near0 up; ip address replace {}/24 dev near0; {neighbour} ip route replace {SERVER} via {}",
+            NEAR[0], FAR[0]
+        ));
+    };
+    let (home, office) = ("02:00:00:00:00:01", "02:00:00:00:00:02");
+    let config = format!(
+        "[upstream.g]\nservers = [{{ address = \"{SERVER}#{NAME}\", rungs = [\"https\", \"tls\", \"tcp\"] }}]\n\
+         ca_file = \"{}\"\n[default]\nupstream = \"g\"\n[hosts]\nfiles = []\n[server]\nworkers = 1\n[log]\nlevel = \"debug\"\n",
+        pki.ca_file().display()
+    );
+    come_to(home, "443, 853", "");
+    let daemon = machine.daemon(&config, &[US]);
+    assert_eq!(asked_over(&machine, &daemon, "a.example.org"), ["DoH", "DoT", "TCP"]);
+    eventually("home is known by its router", || last_network(&daemon) != 0);
+    let at_home = last_network(&daemon);
+    // What is being opened would make the next router show at once. State 02 is a connection that is being opened.
+    let sockets = || std::fs::read_to_string(format!("/proc/{}/net/tcp", daemon.pid())).unwrap();
+    eventually("nothing is being opened", || {
+        sockets().lines().all(|line| line.split_whitespace().nth(3) != Some("02"))
+    });
+    // The office is taken for home until its router shows.
+    come_to(office, "53, 853", "");
+    let comes_to = |place, changes: usize| {
+        let changed = daemon.events(CHANGED);
+        changed.len() > changes && changed.last().unwrap()["network"] == place
+    };
+    eventually("the change is noticed", || comes_to(at_home, 0));
+    let over = asked_over(&machine, &daemon, "b.example.org");
+    assert!(over[0] == "TCP" && over.contains(&"DoH".to_owned()), "{over:?}");
+    let facts = || [counter(&daemon, "upstream_suspect_connections_total"), counter(&daemon, "network_changes_total")];
+    let before = facts();
+    eventually("it is another one", || last_network(&daemon) != at_home);
+    assert_eq!(asked_over(&machine, &daemon, "c.example.org")[0], "DoH", "what has answered is known still");
+    assert_eq!(facts(), before, "nothing has changed but its name");
+    // Home shows at once: what worked there before is asked.
+    let changes = daemon.events(CHANGED).len();
+    come_to(home, "443, 853", &format!("ip neighbour replace {} lladdr {home} dev near0 nud permanent;", FAR[0]));
+    eventually("it is home", || comes_to(at_home, changes));
+    assert_eq!(asked_over(&machine, &daemon, "d.example.org")[0], "TCP");
     daemon.assert_no_panic();
 }
 

@@ -14,6 +14,7 @@ use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use truename::dns::{Rcode, Rtype};
 
 const ZONE: &str =
@@ -253,6 +254,47 @@ fn a_follower_that_does_not_read_holds_up_nobody_and_is_told_what_it_lost() {
     }
     assert_eq!(seen + lost, total);
     assert!(lost > 1_000 && seen > 0, "{seen} seen, {lost} lost");
+}
+
+#[test]
+fn sums_are_told_while_ten_readers_go_through_a_large_memory() {
+    const READERS: usize = 10;
+    const SUMS: usize = 20;
+    let daemon = start(&format!("[server]\nworkers = 1\n[stats]\nrecent_queries = 100000\n{ZONE}"));
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(daemon.address).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 1500];
+    let control = control_socket(&daemon);
+    let total = || get(&control, "/stats?section=queries").json()["queries"]["total"].as_u64().unwrap();
+    eventually("there is much to go through", || {
+        for n in 0..2_000 {
+            let _ = client.send(&plain_query(&format!("n{}.lab.example", n % 9), Rtype::A, n));
+            while client.recv(&mut buffer).is_ok() {}
+        }
+        total() > 60_000
+    });
+    let (done, finished, begun) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..READERS {
+            scope.spawn(|| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                while !done.load(Ordering::SeqCst) {
+                    assert!(names(&daemon, "?name=nothing.example").is_empty());
+                    finished.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        eventually("all have begun", || begun.load(Ordering::SeqCst) == READERS);
+        let before = finished.load(Ordering::SeqCst);
+        for _ in 0..SUMS {
+            assert!(total() > 60_000);
+        }
+        let meanwhile = finished.load(Ordering::SeqCst) - before;
+        done.store(true, Ordering::SeqCst);
+        // Whoever had to wait for the readers before it would have waited for nine or ten of them each time.
+        assert!(meanwhile < SUMS * READERS / 2, "{meanwhile} readings while {SUMS} sums were told");
+    });
 }
 
 #[test]

@@ -63,7 +63,9 @@ fn a_refused_reload_is_seen_and_changes_nothing() {
     let Some(machine) = Booted::boot(ZONE) else { return };
     machine.sh(START);
     machine.configure("[server]\nlisten = 5\n");
-    machine.run("systemctl reload truename.service");
+    let reloaded = machine.run("systemctl reload truename.service");
+    assert!(!reloaded.status.success(), "a refused reload fails");
+    assert!(machine.journal().contains("truename.toml:2"), "{}", machine.journal());
     eventually("the status says so", || {
         property(&machine, "StatusText").starts_with("Reload refused (/etc/truename/truename.toml:2")
     });

@@ -13,10 +13,42 @@ const PACKAGES: &str = "systemd,systemd-sysv,systemd-resolved,dbus,iproute2,libn
                         bind9-dnsutils,procps";
 /// The release, as on most machines that run truename under systemd's oldest version in wide use (252).
 const RELEASE: &str = "bookworm";
+/// What is installed where systemd-resolved does not answer; fetched once, a folder each.
+const MANAGERS: [&str; 3] = ["network-manager", "resolvconf", "openresolv"];
+/// Takes systemd-resolved away and leaves a file that somebody wrote by hand.
+const PLAIN: &str = "systemctl disable --now --quiet systemd-resolved; \
+                     dpkg --purge --force-depends libnss-resolve systemd-resolved >/dev/null 2>&1; rm -f /etc/resolv.conf; \
+                     printf '# by hand\\nsearch office.example\\nnameserver 10.53.0.1\\n' > /etc/resolv.conf";
 /// Puts the units where a package does.
 const INSTALL: &str = "mkdir -p /usr/lib/sysusers.d && cp /units/sysusers.conf /usr/lib/sysusers.d/truename.conf && \
                        cp /units/*.socket /units/*.service /usr/lib/systemd/system/ && systemd-sysusers && \
                        systemctl daemon-reload";
+
+/// Who manages the names of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// systemd-resolved, with nss-resolve and its stub.
+    Resolved,
+    /// Nobody: a file.
+    File,
+    /// NetworkManager, which writes the file.
+    NetworkManager,
+    /// Debian's resolvconf.
+    Resolvconf,
+    /// openresolv.
+    Openresolv,
+}
+
+impl Names {
+    fn package(self) -> Option<&'static str> {
+        match self {
+            Self::Resolved | Self::File => None,
+            Self::NetworkManager => Some("network-manager"),
+            Self::Resolvconf => Some("resolvconf"),
+            Self::Openresolv => Some("openresolv"),
+        }
+    }
+}
 
 /// A running machine; it is gone when this is dropped.
 pub(crate) struct Booted {
@@ -30,7 +62,12 @@ impl Booted {
     ///
     /// None where containers cannot be made: not root, or no tools. With CI=true the test fails then.
     pub(crate) fn boot(config: &str) -> Option<Self> {
-        let Some(root) = root() else {
+        Self::boot_with(Names::Resolved, config)
+    }
+
+    /// Boots one whose names somebody else manages.
+    pub(crate) fn boot_with(names: Names, config: &str) -> Option<Self> {
+        let Some((root, packages)) = root() else {
             assert!(
                 std::env::var_os("CI").is_none_or(|ci| ci != "true"),
                 "containers cannot be made; in CI they must be"
@@ -52,6 +89,7 @@ impl Booted {
             )
             .arg(format!("--bind-ro={}:/usr/bin/truename", env!("CARGO_BIN_EXE_truename")))
             .arg(format!("--bind-ro={}:/units", units.display()))
+            .arg(format!("--bind-ro={}:/packages", packages.display()))
             .arg("--boot")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -67,6 +105,12 @@ impl Booted {
         });
         machine.sh(INSTALL);
         machine.configure(config);
+        if names != Names::Resolved {
+            machine.sh(PLAIN);
+        }
+        if let Some(package) = names.package() {
+            machine.sh(&format!("export DEBIAN_FRONTEND=noninteractive; dpkg -i /packages/{package}/*.deb 2>&1"));
+        }
         Some(machine)
     }
 
@@ -121,8 +165,9 @@ impl Drop for Booted {
     }
 }
 
-/// Returns the tree the containers are made over; makes it once, outside the checkout, which takes a minute.
-fn root() -> Option<PathBuf> {
+/// Returns the tree the containers are made over, and the packages of managers; makes them once, outside the checkout, which
+/// takes a minute.
+fn root() -> Option<(PathBuf, PathBuf)> {
     let can = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
     if !nix::unistd::geteuid().is_root() || !can("debootstrap") || !can("systemd-nspawn") {
         return None;
@@ -142,7 +187,52 @@ fn root() -> Option<PathBuf> {
         assert!(made.status.success(), "debootstrap: {}", text(&made.stdout));
         rename(&making, &root).ok()?;
     }
-    Some(root)
+    let packages = cache.join("packages-1");
+    if !packages.exists() {
+        let making = cache.join("packages-1.making");
+        let _ = std::fs::remove_dir_all(&making);
+        fetch_packages(&root, &making);
+        rename(&making, &packages).ok()?;
+    }
+    Some((root, packages))
+}
+
+/// Fetches the packages of managers with all they need beyond the tree, without installing them.
+fn fetch_packages(root: &Path, folder: &Path) {
+    let lists = folder.join("lists");
+    let apt = |archives: &Path, args: &[&str]| {
+        for needed in [&lists, archives] {
+            create_dir_all(needed.join("partial")).expect("the cache can be written");
+        }
+        let mut command = Command::new("apt-get");
+        for (key, path) in [
+            ("Dir::State::lists", lists.clone()),
+            ("Dir::State::status", root.join("var/lib/dpkg/status")),
+            ("Dir::Cache::archives", archives.to_path_buf()),
+            ("Dir::Etc::sourcelist", root.join("etc/apt/sources.list")),
+            ("Dir::Etc::trustedparts", root.join("etc/apt/trusted.gpg.d")),
+        ] {
+            command.arg("-o").arg(format!("{key}={}", path.display()));
+        }
+        // The machine's own lists and locks are not touched.
+        for setting in [
+            "Dir::Etc::sourceparts=-",
+            "Dir::Cache::pkgcache=",
+            "Dir::Cache::srcpkgcache=",
+            "APT::Sandbox::User=root",
+            "Debug::NoLocking=1",
+        ] {
+            command.args(["-o", setting]);
+        }
+        let done = command.args(args).env("LC_ALL", "C").output().expect("apt-get is part of every Debian");
+        assert!(done.status.success(), "apt-get {args:?}: {}{}", text(&done.stdout), text(&done.stderr));
+    };
+    apt(&folder.join(MANAGERS[0]), &["update"]);
+    for package in MANAGERS {
+        let args = ["install", "--yes", "--download-only", "--no-install-recommends", package];
+        apt(&folder.join(package), &args);
+    }
+    let _ = std::fs::remove_dir_all(&lists);
 }
 
 fn text(bytes: &[u8]) -> String {

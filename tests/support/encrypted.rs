@@ -15,7 +15,7 @@ use truename::config::{
 use truename::dns::wire::{Message, Section};
 use truename::dns::{Name, QuestionKey, Rtype, Trace};
 use truename::stats::{Counter, Stats};
-use truename::upstream::{Acceptance, Ask, Failure, Net, Reply, Upstreams};
+use truename::upstream::{Ask, Failure, Net, Reply, Upstreams};
 
 /// The name in the certificates.
 pub(crate) const NAME: &str = "dns.example";
@@ -317,17 +317,7 @@ impl Group1 {
     pub(crate) async fn ask(&self, name: &str) -> Result<Reply, Box<Failure>> {
         let qname = Name::parse(name).unwrap().to_lower();
         let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
-        let ask = Ask {
-            group: GroupId(0),
-            question: &question,
-            deadline: tokio::time::Instant::now() + BUDGET,
-            only_private: false,
-            resort: false,
-            apart_from: None,
-            hold: None,
-            acceptable: &|_, _| Acceptance::Accept,
-            heir: None,
-        };
+        let ask = Ask::new(GroupId(0), &question, tokio::time::Instant::now() + BUDGET);
         self.upstreams.ask(ask, &mut Trace::off()).await
     }
 

@@ -22,7 +22,7 @@ use truename::config::source::Source;
 use truename::config::{Diagnostic, GroupId, load_text};
 use truename::dns::address::is_private;
 use truename::dns::wire::{self, Message, Section, flag};
-use truename::dns::{Ede, Name, Origin, Query, QuestionKey, Record, Trace, Transport, encode};
+use truename::dns::{Arrival, Ede, Name, Origin, Query, QuestionKey, Record, Trace, Transport, encode};
 use truename::pipeline::cache::Cache;
 use truename::pipeline::route::Routes;
 use truename::pipeline::zone::Zones;
@@ -225,19 +225,20 @@ async fn ask(pipeline: &Pipeline, step: &Step, qname: &Name) -> Seen {
     };
     let (client, local) = (address(&step.client), address(&step.listener));
     let transport = if step.over == Over::Tcp { Transport::Tcp } else { Transport::Udp };
+    let arrival = Arrival { client, local, transport };
     let mut out = Vec::new();
     let start = Instant::now();
     // As the listeners do: who may not ask gets nothing from the fast path.
-    let fast = pipeline.fast_path();
+    let mut fast = pipeline.fast_path();
     if fast.allows(client.ip())
-        && let Some(decided) = fast.answer_cached(&parsed, client, local, transport, pipeline.now(), &mut out)
+        && let Some(decided) = fast.answer_cached(&parsed, &arrival, pipeline.now(), &mut out)
     {
         let trace = "    answered by the cache's fast path\n".to_owned();
         return Seen { bytes: out, origin: decided.origin, elapsed: start.elapsed(), trace };
     }
     drop(fast);
     out.clear();
-    let query = Query::from_wire(&parsed, client, local, transport);
+    let query = Query::from_wire(&parsed, &arrival);
     let mut trace = Trace::on();
     let answer = Box::pin(pipeline.answer(&query, &mut trace)).await;
     pipeline.respond(&query, &answer, &mut out);

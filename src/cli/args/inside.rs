@@ -23,8 +23,19 @@ pub(in crate::cli) struct ReadArguments {
     pub(in crate::cli) json: bool,
 }
 
+/// `truename status`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct StatusArguments {
+    #[command(flatten)]
+    pub(in crate::cli) read: ReadArguments,
+    /// Show as well what was found out about who answers the names of this machine
+    #[arg(long)]
+    pub(in crate::cli) why: bool,
+}
+
 pub(super) const STATUS_HELP: &str = "Examples:
   truename status
+  truename status --why            and who answers the names of this machine, with the evidence
   truename status --json | jq .queries.by_source
 
 Exit status: 0 it serves, 1 no upstream of the default group is up, 69 no daemon, 77 not permitted.";

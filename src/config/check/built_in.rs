@@ -66,7 +66,7 @@ pub(crate) fn routes(
 }
 
 /// Returns the servers of a built-in group with what is written for the group: they keep their addresses, the names in
-/// their certificates and their floor. Left out are rungs that are not among the written ones or do not go through the
+/// their certificates. Left out are rungs that are not among the written ones or do not go through the
 /// proxy, and servers that then have none or are of another family than the source.
 pub(super) fn servers(known: &BuiltIn, options: &UpstreamOptions, table: &Table) -> Vec<Upstream> {
     let written = table.items("rungs").iter();
@@ -88,8 +88,7 @@ pub(super) fn servers(known: &BuiltIn, options: &UpstreamOptions, table: &Table)
             rungs.retain(|rung| place(rung).is_some());
             rungs.sort_by_key(place);
         }
-        let own = &server.options;
-        let options = UpstreamOptions { server_name: own.server_name.clone(), floor: own.floor, ..options.clone() };
+        let options = UpstreamOptions { server_name: server.options.server_name.clone(), ..options.clone() };
         Upstream { rungs, options: Arc::new(options), ..server.clone() }
     };
     let all = known.servers.iter().map(|server| &server.upstream).filter(|server| reached(server)).map(with_options);
@@ -99,7 +98,7 @@ pub(super) fn servers(known: &BuiltIn, options: &UpstreamOptions, table: &Table)
 #[cfg(test)]
 mod tests {
     use crate::config::UpstreamTransport::{Https, Quic, Tls};
-    use crate::config::{Config, Floor, Proxy, ViewId, load_text};
+    use crate::config::{Config, Proxy, ViewId, load_text};
 
     fn config(text: &str) -> Config {
         let loaded = load_text("x.toml", text);
@@ -152,10 +151,22 @@ mod tests {
             assert!(matches!(&server.options.proxy, Proxy::Socks5(proxy) if proxy.port == 1080), "{}", server.label);
             assert!(server.rungs.iter().all(|rung| matches!(rung.transport, Tls | Https)), "{}", server.label);
             assert_eq!(
-                (&server.label, &server.host, &server.options.server_name, server.options.floor),
-                (&before.label, &before.host, &before.options.server_name, Floor::Encrypted)
+                (&server.label, &server.host, &server.options.server_name),
+                (&before.label, &before.host, &before.options.server_name)
             );
         }
+    }
+
+    #[test]
+    fn a_floor_is_what_somebody_wrote_for_a_group_or_for_each_of_its_servers() {
+        let has_floor =
+            |text: &str, name: &str| config(text).groups.iter().find(|group| group.name == name).unwrap().has_floor();
+        assert!(!has_floor("", "trusted") && !has_floor("", "near") && !has_floor("", "system"));
+        assert!(has_floor("[upstream.trusted]\nfloor = \"encrypted\"\n", "trusted"));
+        let one = "{ address = \"tls://192.0.2.1#a.example\", floor = \"encrypted\" }";
+        let own = |servers: &str| has_floor(&format!("[upstream.own]\nservers = [{servers}]\n"), "own");
+        assert!(own(one) && own(&format!("{one}, {{ address = \"https://192.0.2.2/\", floor = \"encrypted\" }}")));
+        assert!(!own(&format!("{one}, \"tls://192.0.2.2\"")) && !own(&format!("{one}, \"auto\"")));
     }
 
     #[test]

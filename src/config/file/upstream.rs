@@ -31,8 +31,8 @@ macro_rules! with_connection_keys {
                 name: "floor",
                 kind: Kind::Word(FLOOR.words),
                 presence: $given("\"any\""),
-                doc: "\"encrypted\": the rungs udp and tcp are never used, whatever fails. Written for a group, its names get SERVFAIL when nothing \
-                      of it can be reached, unless it has a `fallback` or their route an `on_failure`.",
+                doc: "\"encrypted\": the rungs udp and tcp are never used, whatever fails. Written for a group or for each of its servers, its \
+                      names get SERVFAIL when nothing of it can be reached, unless it has a `fallback` or their route an `on_failure`.",
             },
             Key {
                 name: "sni",

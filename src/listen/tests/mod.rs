@@ -49,15 +49,13 @@ impl FastPath for &Names {
     }
 
     fn answer_cached(
-        &self,
+        &mut self,
         parsed: &ParsedQuery<'_>,
-        client: SocketAddr,
-        local: SocketAddr,
-        transport: Transport,
+        arrival: &Arrival,
         _now: Tick,
         out: &mut Vec<u8>,
     ) -> Option<Decided> {
-        let query = Query::from_wire(parsed, client, local, transport);
+        let query = Query::from_wire(parsed, arrival);
         let octets = match query.qname.labels().next().unwrap() {
             b"cached" => 4,
             b"big" => 40_000,

@@ -327,6 +327,11 @@ impl Keyed for Slot {
         let name_bytes = name::wire_len(rest).expect("`make` has checked the question");
         &rest[..name_bytes + 2]
     }
+
+    /// A name ends itself, so what begins with these octets has no other name and type.
+    fn asks(&self, question: &[u8]) -> bool {
+        self.0[PREFIX_BYTES + HEADER_BYTES..].starts_with(question)
+    }
 }
 
 impl<'a> Borrow<dyn Keyed + 'a> for Slot {

@@ -51,7 +51,14 @@ impl KeyBuf {
     /// Makes the key of a question. What is longer than a name may be is cut off; a parsed name never is.
     #[must_use]
     pub fn new(lookup: &Lookup<'_>) -> Self {
-        let mut bytes = [0; MAX_KEY_BYTES];
+        let mut key = Self::default();
+        key.set(lookup);
+        key
+    }
+
+    /// Becomes the key of a question, as [`KeyBuf::new`] makes it.
+    pub fn set(&mut self, lookup: &Lookup<'_>) {
+        let bytes = &mut self.bytes;
         let name_bytes = lookup.qname.len().min(name::MAX_NAME_BYTES);
         let end = PREFIX_BYTES + name_bytes;
         bytes[..2].copy_from_slice(&lookup.place.0.to_be_bytes());
@@ -61,8 +68,8 @@ impl KeyBuf {
         // Length octets are at most 63, so they are never ASCII letters.
         bytes[PREFIX_BYTES..end].make_ascii_lowercase();
         bytes[end..end + 2].copy_from_slice(&lookup.qtype.0.to_be_bytes());
-        let hash = hash(&bytes[..PREFIX_BYTES], &bytes[PREFIX_BYTES..end + 2]);
-        Self { hash, len: u16::try_from(end + 2).expect("a key is shorter than 65,536 octets"), bytes }
+        self.hash = hash(&bytes[..PREFIX_BYTES], &bytes[PREFIX_BYTES..end + 2]);
+        self.len = u16::try_from(end + 2).expect("a key is shorter than 65,536 octets");
     }
 
     /// Makes the key of a question whose prefix was stored; `None` for one that no key has.
@@ -126,6 +133,13 @@ impl KeyBuf {
     }
 }
 
+impl Default for KeyBuf {
+    /// Makes room for a key, which no question has.
+    fn default() -> Self {
+        Self { hash: 0, len: 0, bytes: [0; MAX_KEY_BYTES] }
+    }
+}
+
 impl std::fmt::Debug for KeyBuf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:02x?}", self.as_bytes())
@@ -153,6 +167,11 @@ pub(super) trait Keyed {
     /// The name, lower-cased, and the type.
     fn question(&self) -> &[u8];
 
+    /// Tells whether these are the name and the type.
+    fn asks(&self, question: &[u8]) -> bool {
+        self.question() == question
+    }
+
     /// The hash of both.
     fn hash(&self) -> u64 {
         hash(self.prefix(), self.question())
@@ -175,7 +194,8 @@ impl Keyed for KeyBuf {
 
 impl PartialEq for dyn Keyed + '_ {
     fn eq(&self, other: &Self) -> bool {
-        self.question() == other.question() && self.prefix() == other.prefix()
+        // In a table the other one is what is stored.
+        other.asks(self.question()) && self.prefix() == other.prefix()
     }
 }
 

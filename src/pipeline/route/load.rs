@@ -4,7 +4,7 @@ use super::index::{Added, Index, RouteAt};
 use super::list::{self, Flow, Listed};
 use super::{Default, RouteInfo, Routes};
 use crate::config::{
-    Config, Diagnostic, Floor, GroupId, Location, MAX_CHAIN, OnFailure, PrivateAnswers, Route, Scope, Tristate, ViewId,
+    Config, Diagnostic, Group, GroupId, Location, MAX_CHAIN, OnFailure, PrivateAnswers, Route, Scope, Tristate, ViewId,
 };
 use crate::dns::Name;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -72,8 +72,8 @@ impl Routes {
 impl RouteInfo {
     fn new(config: &Config, route: &Route, private: bool, has_excludes: bool) -> Self {
         // Whoever wrote the floor wants these names to be asked over encrypted connections or not at all.
-        let floor = config.groups.get(usize::from(route.upstream.0)).map(|group| group.options.floor);
-        let stays = private || floor == Some(Floor::Encrypted);
+        let has_floor = config.groups.get(usize::from(route.upstream.0)).is_some_and(Group::has_floor);
+        let stays = private || has_floor;
         let by_itself = if stays { OnFailure::Servfail } else { OnFailure::Default };
         let allowed = private.then_some(PrivateAnswers::Allow);
         Self {

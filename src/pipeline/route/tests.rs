@@ -265,6 +265,14 @@ fn names_of_a_group_with_a_floor_go_nowhere_else_by_themselves() {
     assert_eq!(on_failure(&config), OnFailure::Default, "somebody says so");
     (config.routes, config.built_in) = (Vec::new(), built_in);
     assert_eq!(on_failure(&config), OnFailure::Servfail);
+    // Written for each of its servers, it is meant as much.
+    let with_floor = std::mem::take(&mut config.groups[1].options);
+    let first = &mut config.groups[1].servers[0];
+    first.options = with_floor;
+    let plain = Upstream { options: Arc::default(), ..first.clone() };
+    assert_eq!(on_failure(&config), OnFailure::Servfail);
+    config.groups[1].servers.push(plain);
+    assert_eq!(on_failure(&config), OnFailure::Default, "one of them may be asked in any way");
 }
 
 #[test]

@@ -70,8 +70,12 @@ fn check_node(owner: &Name, is_apex: bool, node: &Node, master: &mut Master) {
             _ => {}
         }
     }
-    // RFC 1034 section 3.6.2, RFC 2181 section 10.1; signatures and denial records may stand beside an alias.
-    let beside = |rtype: Rtype| !matches!(rtype, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC | Rtype::KEY);
+    // RFC 1034 section 3.6.2, RFC 2181 section 10.1; signatures and denial records may stand beside an alias. A zone of one
+    // name may be an alias as a whole: every zone has a SOA record then too, made or written.
+    let beside = |rtype: Rtype| {
+        let is_zones_own = is_apex && rtype == Rtype::SOA;
+        !is_zones_own && !matches!(rtype, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC | Rtype::KEY)
+    };
     let alias = node.set(Rtype::CNAME).and_then(|set| set.items.first());
     if let (Some(item), Some(other)) = (alias, node.sets.iter().find(|set| beside(set.rtype))) {
         let text = format!("nothing beside a CNAME record; there is also {} (RFC 1034 section 3.6.2)", other.rtype);

@@ -9,7 +9,7 @@ use super::rdata::CLASS_IN;
 use super::reverse;
 use super::soa;
 use crate::dns::answer::ede;
-use crate::dns::{Ede, Name, Origin, Rcode, Record, Rtype};
+use crate::dns::{Ede, Name, Origin, Rcode, Record, Rtype, canary};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
@@ -84,6 +84,15 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     table
 });
 
+/// What `truename up` asks for, to see whether questions of this machine come here.
+static CANARY: LazyLock<Name> = LazyLock::new(|| Name::parse(canary::NAME).expect("it is a name"));
+
+/// Its address, which no other daemon has: a loopback address drawn once.
+static CANARY_ADDRESS: LazyLock<Ipv4Addr> = LazyLock::new(|| {
+    let [a, b, c] = rand::random::<[u8; 3]>();
+    Ipv4Addr::new(127, a, b, c)
+});
+
 /// What the special-use names say.
 #[derive(Debug)]
 pub(super) enum Special {
@@ -98,6 +107,22 @@ pub(super) enum Special {
 /// Tells whether a name is in the table or has a single label, so that public servers have nothing to do with it.
 pub(super) fn is_special(name: &Name) -> bool {
     name.label_count() <= 1 || entry(name).is_some()
+}
+
+/// Answers the canary's question, whatever zones and routes there are: `test.` is a favourite for zones of one's own. Each of
+/// its names is asked for once, so nobody is to keep the answer.
+pub(super) fn canary(qname: &Name, qtype: Rtype) -> Option<LocalAnswer> {
+    if !qname.is_at_or_below(&CANARY) {
+        return None;
+    }
+    let source = format!("{} (the canary of truename up)", *CANARY);
+    if qtype != Rtype::A {
+        let soa = soa::for_negative(&CANARY, 0);
+        return Some(LocalAnswer::negative(Origin::Special, Rcode::NOERROR, soa, source));
+    }
+    let rdata = CANARY_ADDRESS.octets().as_slice().into();
+    let record = Record { owner: qname.clone(), rtype: qtype, class: CLASS_IN, ttl: 0, rdata };
+    Some(LocalAnswer::records(Origin::Special, vec![record], source))
 }
 
 /// Answers a question.

@@ -242,6 +242,16 @@ fn a_zone_without_soa_gets_one() {
 fn an_apex_alias_works_in_a_zone_of_one_name() {
     let zones = inline(&[("@", "CNAME", "public.example.")]);
     assert_eq!(local(&zones, "lab.example", Rtype::A).follow, Some(name("public.example")));
+    // What it is printed as loads again, with the SOA record that was made.
+    let dir = tempfile::tempdir().unwrap();
+    let printed: String = zones.records().map(|record| record_line(&record) + "\n").collect();
+    let mut config = config();
+    config.zones = vec![Zone { file: Some(write(&dir, "zone", &printed)), ..zone("lab.example", &[]) }];
+    let (again, problems) = Zones::load(&config, 7);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert!(again.records().eq(zones.records()), "{printed}");
+    std::fs::write(dir.path().join("zone"), printed + "@ NS ns\n").unwrap();
+    assert_eq!(Zones::load(&config, 7).1[0].code, "cname-and-other-data");
 }
 
 #[test]
@@ -352,6 +362,21 @@ fn rewrites_rank_by_labels_then_scope_then_order() {
     assert_eq!(first("_1._https.www.example.org", Rtype::HTTPS), "");
     assert_eq!(outcome(&zones, "www.example.org", Rtype::MX), Outcome::NotOurs);
     assert_eq!(outcome(&zones, "in.safe.example", Rtype::A), Outcome::NotOurs);
+}
+
+#[test]
+fn the_canary_is_answered_whatever_zones_there_are() {
+    for own in [vec![], vec![zone("test", &[("@", "A", "192.0.2.1")])]] {
+        let mut config = config();
+        config.zones = own;
+        let zones = load(&config);
+        let lines_of = |text: &str| lines(&local(&zones, text, Rtype::A).answers);
+        let said = lines_of("1.Canary.truename.test").concat();
+        assert!(said.starts_with("1.Canary.truename.test. 0 IN A 127."), "{said}");
+        assert_eq!(lines_of("2.canary.truename.test").concat().rsplit(' ').next(), said.rsplit(' ').next());
+        assert_eq!(local(&zones, "1.canary.truename.test", Rtype::AAAA).rcode, Rcode::NOERROR);
+        assert_eq!(local(&zones, "canary2.truename.test", Rtype::A).rcode, Rcode::NXDOMAIN);
+    }
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub struct NetworkEvent {
     pub elsewhere: u32,
     /// The network the machine is on.
     pub place: PlaceId,
+    /// The one it was on until then, as far as has shown: it may have seemed another one; number 0 when that is not known.
+    pub was: PlaceId,
 }
 
 impl NetworkEvent {
@@ -128,16 +130,15 @@ impl Noted {
         self.heard || self.is_some()
     }
 
-    /// Judges it, by which links are in use, which routes are for somebody we ask, and whether a way is another one than
+    /// Judges it but for which network it is, by which links are in use, which routes are for somebody we ask, and whether a way is another one than
     /// before. There and back in a moment is no other way, but connections may have been opened in between.
     pub(super) fn judged(
         &self,
         is_used: impl Fn(u32) -> bool,
         is_ours: impl Fn(&Prefix) -> bool,
         has_way_changed: bool,
-        place: PlaceId,
     ) -> NetworkEvent {
-        let mut event = NetworkEvent { lost: self.lost, place, ..NetworkEvent::default() };
+        let mut event = NetworkEvent { lost: self.lost, ..NetworkEvent::default() };
         for (index, (links, addresses)) in &self.by_link {
             if is_used(*index) {
                 (event.links, event.addresses) = (event.links + links, event.addresses + addresses);
@@ -371,7 +372,7 @@ mod tests {
         let mut noted = Noted::default();
         known.note(datagram, &mut noted);
         let is_new = noted.is_some();
-        noted.judged(|_| true, |_| true, is_new, PlaceId::default())
+        noted.judged(|_| true, |_| true, is_new)
     }
 
     #[test]
@@ -425,17 +426,16 @@ mod tests {
         known.note(&address(NEW_ADDRESS, 9, 0, [172, 17, 0, 1]), &mut noted);
         known.note(&link(NEW_LINK, 9, UP), &mut noted);
         known.note(&route(NEW_ROUTE, 254, 16, [192, 0, 2, 1]), &mut noted);
-        let home = PlaceId(1);
         let (nobody, server) = (|_: &Prefix| false, IpAddr::from([198, 18, 0, 7]));
-        let event = noted.judged(|link| link == 2, nobody, false, home);
-        assert_eq!(event, NetworkEvent { addresses: 1, elsewhere: 3, place: home, ..NetworkEvent::default() });
-        let event = noted.judged(|link| link == 3, |to| to.covers(server), false, home);
+        let event = noted.judged(|link| link == 2, nobody, false);
+        assert_eq!(event, NetworkEvent { addresses: 1, elsewhere: 3, ..NetworkEvent::default() });
+        let event = noted.judged(|link| link == 3, |to| to.covers(server), false);
         assert_eq!((event.routes, event.elsewhere), (1, 3), "the way may have been another one for a moment");
-        let event = noted.judged(|link| link == 3, nobody, false, home);
+        let event = noted.judged(|link| link == 3, nobody, false);
         assert!(!event.concerns_us() && event.elsewhere == 4);
-        let event = noted.judged(|link| link == 3, nobody, true, home);
+        let event = noted.judged(|link| link == 3, nobody, true);
         assert!(event.concerns_us() && (event.routes, event.elsewhere) == (1, 3));
-        let by_itself = Noted::default().judged(|_| false, nobody, true, home);
+        let by_itself = Noted::default().judged(|_| false, nobody, true);
         assert!(by_itself.concerns_us(), "a way that has changed is a change");
     }
 

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recvfrom, socket,
 };
-use place::{Places, Seen};
+use place::{Found, Places};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -107,7 +107,8 @@ impl Network {
             reported: None,
             pause: MIN_PAUSE,
         };
-        network.look_at_ways();
+        network.ways = Ways::look(&network.destinations);
+        network.look_for_place(true);
         Ok(network)
     }
 
@@ -146,14 +147,8 @@ impl Network {
                         self.decide(Instant::now());
                     }
                     () = at(look_again) => {
-                        let seemed = self.place;
-                        let seen = Ways::look(&self.destinations).seen;
-                        self.look_for_place(&seen);
-                        if !seen.is_unsure() {
-                            tracing::debug!(network = self.place.0, "the hardware address of the router has shown");
-                        }
-                        if self.place != seemed {
-                            return NetworkEvent { place: self.place, ..NetworkEvent::default() };
+                        if let Some(event) = self.look_again() {
+                            return event;
                         }
                     }
                 }
@@ -173,7 +168,7 @@ impl Network {
                 self.noted.lost += 1;
                 self.decide(now);
             }
-            if event == (NetworkEvent { place: seemed, ..NetworkEvent::default() }) {
+            if event == (NetworkEvent { place: seemed, was: seemed, ..NetworkEvent::default() }) {
                 continue;
             }
             return event;
@@ -182,25 +177,50 @@ impl Network {
 
     /// Judges what the kernel has said by the ways our packets take from here on, and took until then.
     fn judge(&mut self, noted: &Noted) -> NetworkEvent {
-        let before = self.look_at_ways();
+        let before = std::mem::replace(&mut self.ways, Ways::look(&self.destinations));
         let is_used = |link| before.use_link(link) || self.ways.use_link(link);
         let is_ours = |to: &Prefix| way::all(&self.destinations).any(|destination| to.covers(destination.address));
-        noted.judged(is_used, is_ours, before.ways != self.ways.ways, self.place)
+        let event = noted.judged(is_used, is_ours, before.ways != self.ways.ways);
+        // Behind a cable that was pulled out and put in again there may be anything.
+        let may_have_moved = event.links > 0 || event.lost > 0;
+        if !may_have_moved {
+            self.places.show(&before.look_back());
+        }
+        let Found { was, place } = self.look_for_place(may_have_moved);
+        let was = if event.concerns_us() { was } else { place };
+        NetworkEvent { was, place, ..event }
     }
 
-    /// Looks at the ways there are; returns those there were.
-    fn look_at_ways(&mut self) -> Ways {
-        (self.look_again, self.looks) = (None, 0);
-        let ways = Ways::look(&self.destinations);
-        self.look_for_place(&ways.seen);
-        std::mem::replace(&mut self.ways, ways)
+    /// Decides which network this is by the ways that were just looked at.
+    fn look_for_place(&mut self, may_have_moved: bool) -> Found {
+        self.looks = 0;
+        let found = self.places.find(&self.ways.seen, may_have_moved);
+        self.place = found.place;
+        self.plan_to_look_again();
+        found
     }
 
-    /// Decides which network this is.
-    fn look_for_place(&mut self, seen: &Seen) {
-        self.place = self.places.find(seen);
-        let is_unsure = seen.is_unsure() && self.looks < LOOKS;
-        self.look_again = is_unsure.then(|| Instant::now() + LOOK_AGAIN_FIRST * 2_u32.pow(self.looks));
+    /// Looks whether the router's hardware address has shown; returns that this is another network, if it is.
+    fn look_again(&mut self) -> Option<NetworkEvent> {
+        let seemed = self.place;
+        // Another way is for the kernel to tell.
+        self.ways.seen = Ways::look(&self.destinations).seen;
+        self.place = self.places.find(&self.ways.seen, false).place;
+        if !self.ways.seen.is_unsure() {
+            tracing::debug!(network = self.place.0, "the hardware address of the router has shown");
+        }
+        self.plan_to_look_again();
+        let event = NetworkEvent { place: self.place, was: self.place, ..NetworkEvent::default() };
+        (self.place != seemed).then_some(event)
+    }
+
+    fn plan_to_look_again(&mut self) {
+        let is_unsure = self.ways.seen.is_unsure();
+        if is_unsure && self.looks >= LOOKS {
+            self.places.settle();
+        }
+        let is_worth_it = is_unsure && self.looks < LOOKS;
+        self.look_again = is_worth_it.then(|| Instant::now() + LOOK_AGAIN_FIRST * 2_u32.pow(self.looks));
         self.looks += 1;
     }
 

@@ -87,6 +87,8 @@ pub(super) struct Way {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ways {
     pub(super) ways: Vec<Option<Way>>,
+    /// Those that show which network it is, by IPv4 and by IPv6.
+    leading: [Option<Way>; 2],
     pub(super) seen: Seen,
 }
 
@@ -100,9 +102,14 @@ impl Ways {
             let of_family = all(destinations).zip(&ways).filter(|(to, _)| to.address.is_ipv4() == is_v4);
             of_family.filter_map(|(_, way)| *way).find(|way| !way.is_local)
         };
-        let [v4, v6] = [true, false].map(|is_v4| way_out(is_v4).map(|way| kernel.gate(way)));
-        let seen = Seen { v4, v6 };
-        Self { ways, seen }
+        let leading = [true, false].map(way_out);
+        let seen = kernel.seen(leading);
+        Self { ways, leading, seen }
+    }
+
+    /// Asks the kernel what it knows by now of the routers on the ways there were.
+    pub(super) fn look_back(&self) -> Seen {
+        Kernel::new().map(|mut kernel| kernel.seen(self.leading)).unwrap_or_default()
     }
 
     /// Returns the ways that all share which are not looked at.
@@ -164,6 +171,11 @@ impl Kernel {
         asked.extend((link != [0; 4]).then_some((LINK, link.as_slice())));
         asked.extend(mark.as_ref().map(|mark| (MARK, mark.as_slice())));
         read_way(self.ask(GET_ROUTE, &fixed, &asked, NEW_ROUTE)?)
+    }
+
+    fn seen(&mut self, leading: [Option<Way>; 2]) -> Seen {
+        let [v4, v6] = leading.map(|way| way.map(|way| self.gate(way)));
+        Seen { v4, v6 }
     }
 
     /// Returns who stands at the beginning of a way.

@@ -90,17 +90,7 @@ pub(super) async fn ask_where(
 ) -> Result<Reply, Box<Failure>> {
     let question = question(text);
     let deadline = tokio::time::Instant::now() + BUDGET;
-    let ask = Ask {
-        group: GroupId(0),
-        question: &question,
-        deadline,
-        only_private,
-        resort: false,
-        apart_from: None,
-        hold: None,
-        acceptable,
-        heir: None,
-    };
+    let ask = Ask { only_private, acceptable, ..Ask::new(GroupId(0), &question, deadline) };
     upstreams.ask(ask, &mut Trace::off()).await
 }
 

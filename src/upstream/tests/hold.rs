@@ -4,24 +4,14 @@ use super::fake::*;
 use super::play::*;
 use crate::config::GroupId;
 use crate::dns::Trace;
-use crate::upstream::{Acceptance, Ask, Held, Hold, Upstreams};
+use crate::upstream::{Ask, Held, Hold, Upstreams};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Asks, and returns the last octet of the answer with its channel.
 async fn ask_and_hold(upstreams: &Upstreams) -> (u8, Option<Held>) {
     let (question, hold) = (question("www.example.org"), Hold::default());
-    let ask = Ask {
-        group: GroupId(0),
-        question: &question,
-        deadline: Instant::now() + Duration::from_secs(4),
-        only_private: false,
-        resort: false,
-        apart_from: None,
-        hold: Some(&hold),
-        acceptable: &|_, _| Acceptance::Accept,
-        heir: None,
-    };
+    let ask = Ask { hold: Some(&hold), ..Ask::new(GroupId(0), &question, Instant::now() + Duration::from_secs(4)) };
     let reply = upstreams.ask(ask, &mut Trace::off()).await.unwrap();
     (octet(&reply), hold.take())
 }
@@ -87,17 +77,8 @@ async fn no_server_of_an_operator_is_asked_for_a_second_opinion() {
     play.healthy(2, 5);
     let own = upstreams.servers(GroupId(0))[0].operator.clone();
     let question = question("www.example.org");
-    let ask = Ask {
-        group: GroupId(0),
-        question: &question,
-        deadline: Instant::now() + Duration::from_secs(1),
-        only_private: false,
-        resort: false,
-        apart_from: Some(&own),
-        hold: None,
-        acceptable: &|_, _| Acceptance::Accept,
-        heir: None,
-    };
+    let ask =
+        Ask { apart_from: Some(&own), ..Ask::new(GroupId(0), &question, Instant::now() + Duration::from_secs(1)) };
     upstreams.ask(ask, &mut Trace::off()).await.unwrap_err();
     assert_eq!((play.sent_to(1), play.sent_to(2)), (0, 0));
     assert!(play.sent() > 0, "the third was asked");

@@ -6,7 +6,7 @@ use crate::config::UpstreamTransport::{self, Https, Quic, Tcp, Tls, Udp};
 use crate::config::{Floor, Group, GroupId, PlaceId, Rung, Upstream, UpstreamHost, UpstreamOptions};
 use crate::dns::Trace;
 use crate::stats::Counter;
-use crate::upstream::{Acceptance, Ask, NetEvent, SimulatedQuery, SimulatedReplies, Standing, Upstreams};
+use crate::upstream::{Ask, NetEvent, SimulatedQuery, SimulatedReplies, Standing, Upstreams};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,8 +157,48 @@ async fn each_network_has_a_rung_of_its_own_and_on_return_that_one_is_asked_firs
     }
     assert_eq!(play.sent_over(Https), over_https + 1, "at home nothing else is raced");
     // Which network it is may show later; what was guessed until then is not what is known of it.
+    upstreams.network_changed(home);
+    assert_eq!(works_over(&upstreams), Some(Tcp));
     upstreams.network_is(office);
     assert_eq!(works_over(&upstreams), Some(Https));
+    // What has answered until then is.
+    upstreams.network_changed(home);
+    assert_eq!(timed(&upstreams, "d.example.org").await, (Ok(1), u128::from(RTT_MS)));
+    upstreams.network_is(office);
+    assert_eq!(works_over(&upstreams), Some(Tcp));
+    upstreams.network_changed(PlaceId(3));
+    upstreams.network_changed(office);
+    assert_eq!(works_over(&upstreams), Some(Tcp), "it is kept there");
+    upstreams.network_changed(home);
+    assert_eq!(works_over(&upstreams), Some(Tcp));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_shows_late_which_it_is_makes_nothing_suspect_and_ends_no_outage() {
+    let (home, office) = (PlaceId(1), PlaceId(2));
+    let (play, upstreams, _) = play_with(trusted_and_system());
+    upstreams.network_changed(home);
+    play.over(2, &[Tls]);
+    play.healthy(9, RTT_MS);
+    assert_eq!(timed(&upstreams, "a.example.org").await.0, Ok(2));
+    // Another network, taken for this one at first: nobody of the group can be reached there.
+    upstreams.network_changed(home);
+    play.over(2, &[]);
+    assert_eq!(timed(&upstreams, "b.example.org").await.0, Ok(9));
+    assert!(upstreams.network_is(office) && !upstreams.network_is(office));
+    let before = play.sent();
+    assert_eq!(timed(&upstreams, "c.example.org").await, (Ok(9), u128::from(RTT_MS)), "the group is down still");
+    assert_eq!(play.sent() - before, 1, "and known to be");
+    // Queries under way teach as ever.
+    play.over(2, &[Tls]);
+    sleep(Duration::from_secs(3)).await;
+    let showing = async {
+        sleep(Duration::from_millis(RTT_MS / 2)).await;
+        upstreams.network_is(PlaceId(3));
+    };
+    assert_eq!(tokio::join!(timed(&upstreams, "d.example.org"), showing).0.0, Ok(9));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(timed(&upstreams, "e.example.org").await.0, Ok(2));
 }
 
 /// Asks, and says after so long that the network is another one.
@@ -390,17 +430,7 @@ async fn a_group_gives_way_to_what_is_asked_after_it_whoever_knows_of_that() {
     let (play, upstreams, _) = play_with(groups);
     for (asked, after) in [(1, 600), (2, 0), (3, 0)] {
         let (start, question) = (Instant::now(), question(&format!("n{asked}.example.org")));
-        let ask = Ask {
-            group: GroupId(0),
-            question: &question,
-            deadline: start + BUDGET,
-            only_private: false,
-            resort: true,
-            apart_from: None,
-            hold: None,
-            acceptable: &|_, _| Acceptance::Accept,
-            heir: None,
-        };
+        let ask = Ask { resort: true, ..Ask::new(GroupId(0), &question, start + BUDGET) };
         assert!(upstreams.ask(ask, &mut Trace::off()).await.is_err());
         assert_eq!(start.elapsed().as_millis(), after);
         assert!(asked == 1 || upstreams.group_is_down(GroupId(0)));

@@ -362,17 +362,7 @@ async fn the_trace_tells_who_was_asked_and_why() {
     play.says(2, Rcode::SERVFAIL);
     let question = question("a.example.org");
     let deadline = Instant::now() + BUDGET;
-    let ask = crate::upstream::Ask {
-        group: GroupId(0),
-        question: &question,
-        deadline,
-        only_private: false,
-        resort: false,
-        apart_from: None,
-        hold: None,
-        acceptable: &|_, _| Acceptance::Accept,
-        heir: None,
-    };
+    let ask = crate::upstream::Ask::new(GroupId(0), &question, deadline);
     let mut trace = Trace::on();
     upstreams.ask(ask, &mut trace).await.unwrap_err();
     let text: Vec<String> = trace.steps().iter().map(|s| format!("{}|{}|{}", s.saw, s.decided, s.because)).collect();
@@ -390,15 +380,8 @@ async fn a_reply_after_the_question_was_given_up_on_goes_to_its_heir() {
         Box::new(move |reply| sender.send(octet(&reply)).expect("the test listens"))
     };
     let ask = crate::upstream::Ask {
-        group: GroupId(0),
-        question: &question,
-        deadline: Instant::now() + BUDGET,
-        only_private: false,
-        resort: false,
-        apart_from: None,
-        hold: None,
-        acceptable: &|_, _| Acceptance::Accept,
         heir: Some(&heir),
+        ..crate::upstream::Ask::new(GroupId(0), &question, Instant::now() + BUDGET)
     };
     let failure = upstreams.ask(ask, &mut Trace::off()).await.unwrap_err();
     assert_eq!((failure.kind, late.try_recv().ok()), (FailureKind::Timeout, None));

@@ -1,0 +1,76 @@
+//! `truename down`: names go back to who had them.
+
+use super::args::DownArguments;
+use super::exit::{Failed, Outcome};
+use super::render;
+use crate::system::takeover::{self, Machine, Released, look, units};
+
+/// Gives names back and says what that came to.
+pub(super) fn run(arguments: &DownArguments) -> Result<Outcome, Failed> {
+    let machine = Machine::default();
+    let facts = look(&machine);
+    if arguments.dry_run {
+        render::result(&shown(&machine))?;
+        return Ok(Outcome::Fine);
+    }
+    if !facts.is_root {
+        return Err(Failed::NotRoot { command: "to do it: sudo truename down".to_owned() });
+    }
+    if arguments.if_dead && !is_dead(&machine) {
+        return Ok(Outcome::Fine);
+    }
+    // Even when systemctl fails, what was done is undone: somebody wants their names back.
+    let manager = if facts.has_systemd && facts.has_units && !arguments.if_dead {
+        units::give_back(&machine).err().map(|error| error.to_string())
+    } else {
+        None
+    };
+    let taken = takeover::recorded(&machine);
+    let released = takeover::release(&machine).map_err(|error| stuck(&error.to_string()))?;
+    if let Some(error) = manager {
+        return Err(stuck(&error));
+    }
+    if !arguments.quiet {
+        let was_undone_by_unit = matches!(taken, Ok(None));
+        render::result(&outcome(&released, was_undone_by_unit))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+/// Tells whether names lead to nobody. Where that cannot be known, they do.
+fn is_dead(machine: &Machine) -> bool {
+    match takeover::recorded(machine) {
+        Ok(None) => false,
+        Ok(Some(record)) => takeover::is_dead(&record),
+        Err(_) => true,
+    }
+}
+
+fn shown(machine: &Machine) -> String {
+    match takeover::recorded(machine) {
+        Ok(None) => "Nothing to undo: the names of this machine do not come to truename by its own doing.".to_owned(),
+        Ok(Some(record)) => {
+            let steps: Vec<String> = record.steps.iter().rev().map(|step| format!("  undo: {}", step.text())).collect();
+            format!("This machine is {}. It would be given back:\n{}", takeover::summary(machine), steps.join("\n"))
+        }
+        Err(error) => format!("What was done cannot be read ({error}); what is found of it would be undone."),
+    }
+}
+
+fn outcome(released: &Released, was_undone_by_unit: bool) -> String {
+    let mut text = if released.undone.is_empty() && !was_undone_by_unit {
+        "There was nothing to undo.".to_owned()
+    } else {
+        "The names of this machine are where they were before.".to_owned()
+    };
+    if released.left_to_other {
+        text += "\n/etc/resolv.conf was written by somebody else meanwhile, and is left to them.";
+    }
+    text + "\nThe daemon goes on. To end it: sudo systemctl disable --now truename.socket truename.service"
+}
+
+/// Says that something stands in the way, and what helps.
+pub(super) fn stuck(found: &str) -> Failed {
+    let hint = "mend that and say `sudo truename down` again; docs/operations.md tells how to do it by hand";
+    Failed::Refused { found: found.to_owned(), expected: None, hint: Some(hint.to_owned()) }
+}

@@ -1,0 +1,25 @@
+//! `truename takeover`: what the units do. It talks to the journal.
+
+use super::args::TakeoverCommand;
+use super::exit::{Failed, Outcome};
+use super::{down, render, up};
+use crate::system::takeover::{self, Machine, units};
+
+/// Does it.
+pub(super) fn run(what: &TakeoverCommand) -> Result<Outcome, Failed> {
+    let machine = Machine::default();
+    match what {
+        TakeoverCommand::Apply => {
+            let wish = units::wish(&machine);
+            takeover::apply(&machine, wish.method, wish.trial_until).map_err(up::failed)?;
+            render::complain(&takeover::summary(&machine));
+        }
+        TakeoverCommand::Release => {
+            let released = takeover::release(&machine).map_err(|error| down::stuck(&error.to_string()))?;
+            if released.left_to_other {
+                render::complain("/etc/resolv.conf was written by somebody else meanwhile, and is left to them");
+            }
+        }
+    }
+    Ok(Outcome::Fine)
+}

@@ -1,0 +1,227 @@
+//! `truename up`: the plan, and its carrying out.
+
+use super::args::UpArguments;
+use super::exit::{Failed, Outcome};
+use super::render;
+use crate::system::takeover::units::{self, Trial, UnitError};
+use crate::system::takeover::{self, ApplyError, Facts, Machine, Method, Plan, Record, Refusal, decide, look};
+use serde_json::{Value, json};
+use std::io::{self, BufRead};
+use std::path::Path;
+
+/// What a machine without root is told to say.
+const SUDO: &str = "sudo truename up";
+
+/// Shows the plan, carries it out and says how that went.
+pub(super) fn run(arguments: &UpArguments) -> Result<Outcome, Failed> {
+    if arguments.keep {
+        return keep();
+    }
+    let wanted = arguments.method.map(Method::from);
+    let known = Known::with(wanted);
+    if arguments.json {
+        render::result(&format!("{:#}", known.json()))?;
+        return Ok(if known.plan.is_ok() { Outcome::Fine } else { Outcome::Negative });
+    }
+    let plan = known.plan.clone().map_err(refused)?;
+    render::result(&known.shown(&plan))?;
+    if arguments.dry_run {
+        return Ok(Outcome::Fine);
+    }
+    if !known.facts.is_root {
+        return Err(Failed::NotRoot { command: format!("to do it: {SUDO}{}", again(arguments)) });
+    }
+    if arguments.trial.is_some() && !known.has_units() {
+        let found = "nothing here could give the names back after a trial".to_owned();
+        let hint = "install the units of truename (docs/operations.md), or leave --try away".to_owned();
+        return Err(Failed::Refused {
+            found,
+            expected: Some("systemd with truename's units".to_owned()),
+            hint: Some(hint),
+        });
+    }
+    if !arguments.yes && render::is_on_terminal() && !agreed()? {
+        render::result("Nothing is changed.")?;
+        return Ok(Outcome::Negative);
+    }
+    carry_out(&known, arguments, wanted)?;
+    let machine = Machine::default();
+    let end = arguments.trial.map_or_else(
+        || "Your machine now asks truename.".to_owned(),
+        |time| {
+            let time = humantime::format_duration(time);
+            format!("Your machine now asks truename, for {time}. To keep it so: sudo truename up --keep")
+        },
+    );
+    render::result(&format!("\u{2713} {}\n{end}\nUndo: sudo truename down", takeover::summary(&machine)))?;
+    Ok(Outcome::Fine)
+}
+
+fn carry_out(known: &Known, arguments: &UpArguments, wanted: Option<Method>) -> Result<(), Failed> {
+    let machine = Machine::default();
+    if known.has_units() {
+        units::serve().map_err(|error| unit_failed(&error))?;
+        let program = std::env::current_exe().unwrap_or_else(|_| Path::new("/usr/bin/truename").to_path_buf());
+        let trial = arguments.trial.map(Trial);
+        return units::take_over(&machine, wanted, trial, &program.to_string_lossy())
+            .map_err(|error| unit_failed(&error));
+    }
+    takeover::apply(&machine, wanted, None).map(drop).map_err(failed)
+}
+
+fn keep() -> Result<Outcome, Failed> {
+    let machine = Machine::default();
+    let facts = look(&machine);
+    if !facts.is_root {
+        return Err(Failed::NotRoot { command: format!("to do it: {SUDO} --keep") });
+    }
+    let error = |error: io::Error| Failed::Refused { found: error.to_string(), expected: None, hint: None };
+    if !takeover::keep(&machine).map_err(error)? {
+        let found = "there is nothing to keep: the names of this machine do not come to truename".to_owned();
+        return Err(Failed::Refused { found, expected: None, hint: Some(SUDO.to_owned()) });
+    }
+    if facts.has_systemd && facts.has_units {
+        units::keep(&machine).map_err(|error| unit_failed(&error))?;
+    }
+    render::result("Kept: your machine asks truename, also after the next boot.\nUndo: sudo truename down")?;
+    Ok(Outcome::Fine)
+}
+
+/// Asks whether to go on; everything but yes is no.
+fn agreed() -> Result<bool, Failed> {
+    render::result("Apply? [y/N]")?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str()))
+}
+
+/// Returns the arguments to be said again.
+fn again(arguments: &UpArguments) -> String {
+    let method = arguments.method.map(|method| format!(" --method {}", Method::from(method).as_str()));
+    let trial =
+        arguments.trial.map(|time| format!(" --try {}", humantime::format_duration(time).to_string().replace(' ', "")));
+    [method, trial].into_iter().flatten().collect()
+}
+
+/// What is known of this machine, and what follows from it.
+pub(super) struct Known {
+    facts: Facts,
+    plan: Result<Plan, Refusal>,
+    record: io::Result<Option<Record>>,
+}
+
+impl Known {
+    /// Looks.
+    pub(super) fn look() -> Self {
+        Self::with(None)
+    }
+
+    fn with(wanted: Option<Method>) -> Self {
+        let machine = Machine::default();
+        let facts = look(&machine);
+        let plan = decide(&facts, wanted);
+        Self { facts, plan, record: takeover::recorded(&machine) }
+    }
+
+    fn has_units(&self) -> bool {
+        self.facts.has_systemd && self.facts.has_units
+    }
+
+    /// Shows the evidence, and what was done or would be.
+    pub(super) fn text(&self) -> String {
+        let mut text = match &self.record {
+            Ok(Some(_)) => format!("The names of this machine are {}\n", takeover::summary(&Machine::default())),
+            Ok(None) => "The names of this machine do not come to truename by its own doing\n".to_owned(),
+            Err(error) => format!("What was done here cannot be read: {}\n", render::visible(&error.to_string())),
+        };
+        match &self.plan {
+            Ok(plan) => text += &format!("The way here is {}: truename up --dry-run shows it\n", plan.method.as_str()),
+            Err(refusal) => text += &format!("There is no way here: {}\n  hint  {}\n", refusal.found, refusal.hint),
+        }
+        text + &self.evidence()
+    }
+
+    fn evidence(&self) -> String {
+        let rows: Vec<Vec<String>> = self
+            .facts
+            .evidence()
+            .into_iter()
+            .map(|(key, value)| vec![format!("  {key}"), render::visible(&value)])
+            .collect();
+        format!("Because\n{}", render::columns(&rows))
+    }
+
+    fn shown(&self, plan: &Plan) -> String {
+        let mut text = match &self.record {
+            Ok(Some(_)) => {
+                format!("This machine is {}.\nIt would be done anew:\n", takeover::summary(&Machine::default()))
+            }
+            Ok(None) | Err(_) => "Plan for this machine:\n".to_owned(),
+        };
+        let mut steps = Vec::new();
+        if self.has_units() {
+            steps.push("start truename.service, at every boot: 127.0.0.1:53 and [::1]:53, UDP and TCP".to_owned());
+        } else {
+            steps.push("see that truename answers on 127.0.0.1:53: without its units you start it yourself".to_owned());
+        }
+        steps.extend(plan.steps.iter().map(|step| step.text()));
+        let previous: Vec<String> = self.facts.previous.iter().map(|server| server.ip().to_string()).collect();
+        if !previous.is_empty() {
+            let source = render::visible(&self.facts.previous_source);
+            steps.push(format!("keep {} ({source}) as group \"system\"", previous.join(", ")));
+        }
+        steps.push("ask a canary the way programs ask; undo everything if it does not come back".to_owned());
+        for (at, step) in steps.iter().enumerate() {
+            text += &format!("  {}. {step}\n", at + 1);
+        }
+        for warning in &plan.warnings {
+            text += &format!("  \u{25b2} {}\n", render::visible(warning));
+        }
+        text + &self.evidence()
+    }
+
+    /// The same as a document.
+    pub(super) fn json(&self) -> Value {
+        let record = self.record.as_ref().ok().and_then(Option::as_ref);
+        json!({
+            "facts": self.facts,
+            "plan": self.plan.as_ref().ok(),
+            "refusal": self.plan.as_ref().err(),
+            "taken_over": record,
+        })
+    }
+}
+
+fn refused(refusal: Refusal) -> Failed {
+    Failed::Refused { found: refusal.found, expected: Some(refusal.expected), hint: Some(refusal.hint) }
+}
+
+/// Says why names were not taken over.
+pub(super) fn failed(error: ApplyError) -> Failed {
+    let text = error.to_string();
+    let (expected, hint) = match error {
+        ApplyError::Refused(refusal) => return refused(refusal),
+        ApplyError::Before(_) => (None, "sudo truename down".to_owned()),
+        ApplyError::NotServing(_) => {
+            let hint =
+                "nothing was changed; start it with `systemctl start truename.service`, and see `truename status`";
+            (Some("truename answering there".to_owned()), hint.to_owned())
+        }
+        ApplyError::Failed { left: None, .. } => {
+            (None, "everything was undone; names are where they were before".to_owned())
+        }
+        ApplyError::Failed { left: Some(left), .. } => {
+            (None, format!("not all of it could be undone ({left}): say `sudo truename down` again"))
+        }
+    };
+    Failed::Refused { found: text, expected, hint: Some(hint) }
+}
+
+fn unit_failed(error: &UnitError) -> Failed {
+    let found = match error {
+        UnitError::Manager(error) => error.to_string(),
+        // It is an error of this program's own making, whole.
+        UnitError::TakeOver(text) => text.trim_start_matches("error: ").to_owned(),
+    };
+    Failed::Refused { found, expected: None, hint: None }
+}

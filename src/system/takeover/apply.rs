@@ -1,0 +1,149 @@
+//! Carries a plan out, asks whether it worked, and undoes it.
+
+use super::file::{self, Returned};
+use super::look::look;
+use super::plan::{Method, Plan, Refusal, Step, decide};
+use super::record::{self, Record};
+use super::{Machine, canary, link, lists};
+use serde::Serialize;
+use std::io;
+
+/// Why names were not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// There is no way on this machine.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// What was done before cannot be read or undone.
+    #[error("{0}")]
+    Before(io::Error),
+    /// The daemon does not answer; nothing was changed.
+    #[error("{0}")]
+    NotServing(io::Error),
+    /// A step failed, or the canary did not come back; everything was undone, unless `left` says otherwise.
+    #[error("{error}")]
+    Failed {
+        /// What failed.
+        error: io::Error,
+        /// What could not be undone.
+        left: Option<io::Error>,
+    },
+}
+
+/// What giving back came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Released {
+    /// The steps that were undone.
+    pub undone: Vec<Step>,
+    /// resolv.conf was somebody else's by then, and is so still.
+    pub left_to_other: bool,
+}
+
+/// Takes names over in the best way, or the one that is `wanted`. Once more is the same.
+///
+/// # Errors
+/// When that cannot be, or did not work; the machine is then as it was before.
+pub fn apply(machine: &Machine, wanted: Option<Method>, trial_until: Option<String>) -> Result<Record, ApplyError> {
+    if let Some(done) = record::read(machine).map_err(ApplyError::Before)? {
+        let is_same = wanted.is_none_or(|wanted| wanted == done.method) && trial_until == done.trial_until;
+        if is_same && done.is_of_this_boot() && done.verified && is_in_force(machine, &done) && works(&done) {
+            return Ok(done);
+        }
+    }
+    release(machine).map_err(ApplyError::Before)?;
+    let plan = decide(&look(machine), wanted)?;
+    // A machine that asks a daemon that does not answer has lost its names.
+    canary::daemon().map_err(ApplyError::NotServing)?;
+    let mut record = Record::new(plan.method);
+    record.trial_until = trial_until;
+    match carry_out(machine, &plan, &mut record) {
+        Ok(()) => Ok(record),
+        Err(error) => Err(ApplyError::Failed { error, left: release(machine).err() }),
+    }
+}
+
+fn carry_out(machine: &Machine, plan: &Plan, record: &mut Record) -> io::Result<()> {
+    for step in &plan.steps {
+        record.steps.push(*step);
+        record::write(machine, record)?;
+        match step {
+            Step::Link => link::add(),
+            Step::NetworkManager => lists::hold_network_manager(machine),
+            Step::DebianResolvconf => lists::add_record(false),
+            Step::Openresolv => lists::add_record(true),
+            Step::File => file::take(machine, record),
+        }?;
+    }
+    canary::machine(&record.steps)?;
+    record.verified = true;
+    record::write(machine, record)
+}
+
+/// Tells whether what was done still stands.
+pub(super) fn is_in_force(machine: &Machine, record: &Record) -> bool {
+    record.steps.iter().all(|step| match step {
+        Step::Link => link::is_there(),
+        Step::File => file::is_taken(machine),
+        Step::NetworkManager | Step::DebianResolvconf | Step::Openresolv => true,
+    })
+}
+
+fn works(record: &Record) -> bool {
+    canary::machine(&record.steps).is_ok()
+}
+
+/// Gives names back, from wherever taking them has come to; does nothing where they were not taken.
+///
+/// # Errors
+/// When something could not be undone; all else was.
+pub fn release(machine: &Machine) -> io::Result<Released> {
+    let record = record::read(machine)?;
+    let mut released = Released::default();
+    // Without a record something may be left all the same, of a disk that was restored or a file that somebody removed.
+    let steps = record.as_ref().map_or_else(|| leftovers(machine), |record| record.steps.clone());
+    let had_no_file = record.as_ref().is_some_and(|record| record.had_no_file);
+    let mut failed = None;
+    for step in steps.into_iter().rev() {
+        let undone = match step {
+            Step::Link => link::remove(),
+            Step::NetworkManager => lists::let_network_manager(machine),
+            Step::DebianResolvconf => lists::remove_record(false),
+            Step::Openresolv => lists::remove_record(true),
+            Step::File => file::give_back(machine, had_no_file).map(|returned| {
+                released.left_to_other |= returned == Returned::LeftToOther;
+            }),
+        };
+        match undone {
+            Ok(()) => released.undone.push(step),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    match failed {
+        // The record stays, so that the next one tries again.
+        Some(error) => Err(error),
+        None => record::remove(machine).map(|()| released),
+    }
+}
+
+fn leftovers(machine: &Machine) -> Vec<Step> {
+    let link = link::is_there().then_some(Step::Link);
+    let file = (file::is_taken(machine) && machine.at(file::BACKUP).symlink_metadata().is_ok()).then_some(Step::File);
+    link.into_iter().chain(file).collect()
+}
+
+/// Makes a trial permanent; tells whether there was something to keep.
+///
+/// # Errors
+/// When the record cannot be read or written.
+pub fn keep(machine: &Machine) -> io::Result<bool> {
+    let Some(mut record) = record::read(machine)?.filter(|record| record.verified) else { return Ok(false) };
+    record.trial_until = None;
+    record::write(machine, &record)?;
+    Ok(true)
+}
+
+/// Tells whether names must be given back: the daemon they go to does not answer, or it was a trial that a boot has ended.
+#[must_use]
+pub fn is_dead(record: &Record) -> bool {
+    (record.trial_until.is_some() && !record.is_of_this_boot()) || canary::daemon().is_err()
+}

@@ -1,0 +1,164 @@
+//! The units that keep names taken over while the daemon runs, and give them back when it does not.
+
+use super::Machine;
+use super::command::{must, run};
+use super::plan::Method;
+use super::record::put;
+use crate::clock;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+/// What serves.
+const SERVING: [&str; 4] = ["truename.socket", "truename-stats.socket", "truename-control.socket", "truename.service"];
+/// Takes over with the daemon and gives back without it.
+const TAKEOVER: &str = "truename-takeover.service";
+/// Gives back, at a boot, what a machine without power could not.
+const RESCUE: &str = "truename-rescue.service";
+/// Ends a trial.
+const TRIAL: &str = "truename-trial";
+/// What somebody asked for, for the unit; beside the record, but not in it: a release ends the record and no wish.
+const WISH: &str = "/var/lib/truename-takeover/wish.json";
+/// Octets of a wish.
+const MAX_WISH_BYTES: usize = 4 << 10;
+/// Lines of a unit's complaint that are shown.
+const MAX_LINES: usize = 20;
+
+/// A trial: how long names stay with us unless somebody says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trial(pub Duration);
+
+/// What somebody asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// The way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// The end of a trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_until: Option<String>,
+}
+
+/// Why a unit did not do its part.
+#[derive(Debug, thiserror::Error)]
+pub enum UnitError {
+    /// systemctl could not.
+    #[error(transparent)]
+    Manager(#[from] io::Error),
+    /// The take-over failed; its own words.
+    #[error("{0}")]
+    TakeOver(String),
+}
+
+/// Starts the daemon and its sockets, at every boot.
+///
+/// # Errors
+/// What systemctl says.
+pub fn serve() -> Result<(), UnitError> {
+    // One that has failed too often is tried anew: somebody asks for it.
+    drop(run("systemctl", &[&["reset-failed"][..], &SERVING].concat()));
+    must("systemctl", &[&["enable", "--now", "--quiet"][..], &SERVING].concat())?;
+    Ok(())
+}
+
+/// Has the unit take names over, at every boot, or for a trial.
+///
+/// # Errors
+/// What the take-over says; names are where they were before.
+pub fn take_over(
+    machine: &Machine,
+    method: Option<Method>,
+    trial: Option<Trial>,
+    program: &str,
+) -> Result<(), UnitError> {
+    let until = trial.map(|Trial(time)| humantime::format_rfc3339_seconds(clock::wall() + time).to_string());
+    let wish = Wish { method, trial_until: until };
+    let text = serde_json::to_vec(&wish).map_err(io::Error::other)?;
+    let path = machine.at(WISH);
+    fs::create_dir_all(path.parent().unwrap_or(&path))?;
+    put(&path, &text, 0o644)?;
+    end_trial();
+    if let Some(Trial(time)) = trial {
+        // The manager waits: it outlives us and the daemon. A boot ends it, as it ends the trial.
+        let seconds = format!("--on-active={}", time.as_secs().max(1));
+        let arguments =
+            ["--quiet", "--collect", "--unit", TRIAL, &seconds, "--timer-property=AccuracySec=1s", program, "down"];
+        must("systemd-run", &arguments)?;
+    }
+    let begun = begin(trial.is_some());
+    if begun.is_err() {
+        drop(forget());
+    }
+    begun
+}
+
+fn begin(is_trial: bool) -> Result<(), UnitError> {
+    let enable: &[&str] = if is_trial { &["enable", "--runtime", "--quiet"] } else { &["enable", "--quiet"] };
+    must("systemctl", &[enable, &[TAKEOVER]].concat())?;
+    // What a trial has written to disk must be found at the next boot too.
+    must("systemctl", &["enable", "--quiet", RESCUE])?;
+    drop(run("systemctl", &["reset-failed", TAKEOVER]));
+    // Anew: what it was told may be another wish.
+    if !run("systemctl", &["restart", TAKEOVER])?.ok {
+        return Err(UnitError::TakeOver(complaint()));
+    }
+    Ok(())
+}
+
+/// Returns what the unit said when it last failed.
+fn complaint() -> String {
+    let id = run("systemctl", &["show", "--value", "--property=InvocationID", TAKEOVER]).unwrap_or_default();
+    let matching = format!("_SYSTEMD_INVOCATION_ID={}", id.out.trim());
+    let said = run("journalctl", &["--no-pager", "--quiet", "-o", "cat", &matching]).unwrap_or_default();
+    let lines: Vec<&str> = said.out.lines().filter(|line| !line.trim().is_empty()).take(MAX_LINES).collect();
+    if lines.is_empty() { format!("{TAKEOVER} failed: see journalctl -u {TAKEOVER}") } else { lines.join("\n") }
+}
+
+/// Ends a trial by keeping what it tried.
+///
+/// # Errors
+/// What systemctl says.
+pub fn keep(machine: &Machine) -> Result<(), UnitError> {
+    end_trial();
+    let wish = Wish { trial_until: None, ..wish(machine) };
+    put(&machine.at(WISH), &serde_json::to_vec(&wish).map_err(io::Error::other)?, 0o644)?;
+    must("systemctl", &["disable", "--runtime", "--quiet", TAKEOVER])?;
+    must("systemctl", &["enable", "--quiet", TAKEOVER, RESCUE])?;
+    Ok(())
+}
+
+/// Has the units give names back, for good.
+///
+/// # Errors
+/// What systemctl says.
+pub fn give_back(machine: &Machine) -> Result<(), UnitError> {
+    end_trial();
+    let stopped = must("systemctl", &["stop", TAKEOVER]);
+    forget()?;
+    match fs::remove_file(machine.at(WISH)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        Ok(()) | Err(_) => {}
+    }
+    stopped?;
+    Ok(())
+}
+
+/// Has no boot begin it again.
+fn forget() -> io::Result<()> {
+    // It complains of what was never enabled.
+    drop(run("systemctl", &["disable", "--runtime", "--quiet", TAKEOVER]));
+    must("systemctl", &["disable", "--quiet", TAKEOVER, RESCUE]).map(drop)
+}
+
+fn end_trial() {
+    // Its timer only: the service is what may be calling us.
+    drop(run("systemctl", &["stop", &format!("{TRIAL}.timer")]));
+}
+
+/// Reads what somebody asked for; nothing special when that cannot be read.
+#[must_use]
+pub fn wish(machine: &Machine) -> Wish {
+    let bytes = fs::read(machine.at(WISH)).unwrap_or_default();
+    serde_json::from_slice(bytes.get(..bytes.len().min(MAX_WISH_BYTES)).unwrap_or_default()).unwrap_or_default()
+}

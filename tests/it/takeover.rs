@@ -1,0 +1,331 @@
+//! `truename up` and `truename down` under a real systemd, with every manager of names (issue 7).
+
+use crate::support::booted::{Booted, Names};
+use std::time::{Duration, Instant};
+
+/// What truename alone knows.
+const ZONE: &str =
+    "[[zone]]\nname = \"lab.example\"\nrecords = [{ name = \"@\", type = \"A\", value = \"10.0.0.1\" }]\n";
+/// The resolver of the network, which DHCP would have told of, in a network of its own behind the link d0: it knows the
+/// office's names and answers for no other.
+const OFFICE: &str = "ip netns add office && ip link add d0 type veth peer name d1 netns office && \
+    ip addr add 10.53.0.2/24 dev d0 && ip link set d0 up && ip route add default via 10.53.0.1 dev d0 && \
+    ip -n office link set lo up && ip -n office addr add 10.53.0.1/24 dev d1 && ip -n office link set d1 up && \
+    mkdir -p /office && printf '[[zone]]\\nname = \"office.example\"\\nrecords = [{ name = \"www\", type = \"A\", \
+    value = \"10.99.0.1\" }]\\n[server.access]\\nallow = [\"10.53.0.0/24\"]\\n[cache]\\npersist = false\\n[stats]\\nsocket = \"off\"\\ncontrol = \"off\"\\n' \
+    > /office/office.toml && \
+    systemd-run --quiet --unit=office -p NetworkNamespacePath=/run/netns/office truename run --config /office/office.toml --listen 10.53.0.1:53";
+
+const KILL: &str = "systemctl kill --kill-who=main -s KILL truename.service";
+
+/// A machine in an office, with truename installed and not started.
+fn machine(names: Names) -> Option<Booted> {
+    let machine = Booted::boot_with(names, ZONE)?;
+    machine.sh(OFFICE);
+    match names {
+        Names::Resolved => {
+            machine.sh("resolvectl dns d0 10.53.0.1 && resolvectl domain d0 office.example");
+        }
+        Names::File => {}
+        Names::NetworkManager => {
+            machine.sh(
+                "nmcli device set d0 managed yes; nmcli -w 20 connection add type ethernet ifname d0 con-name office \
+                 ipv4.method manual ipv4.addresses 10.53.0.2/24 ipv4.gateway 10.53.0.1 ipv4.dns 10.53.0.1 \
+                 ipv4.dns-search office.example ipv6.method disabled && nmcli -w 20 connection up office",
+            );
+        }
+        Names::Resolvconf | Names::Openresolv => {
+            machine.sh("printf 'search office.example\\nnameserver 10.53.0.1\\n' | resolvconf -a d0.dhclient");
+        }
+    }
+    patiently("the office answers", || machine.address("www.office.example") == "10.99.0.1");
+    assert_eq!(machine.address("lab.example"), "", "nobody knows our zone yet");
+    Some(machine)
+}
+
+impl Booted {
+    /// What a program is told.
+    fn address(&self, name: &str) -> String {
+        let said = String::from_utf8(self.run(&format!("getent ahostsv4 {name}")).stdout).unwrap();
+        said.split_whitespace().next().unwrap_or_default().to_owned()
+    }
+
+    /// Our names and those of the office are answered.
+    fn is_taken(&self) -> bool {
+        self.address("lab.example") == "10.0.0.1" && self.address("www.office.example") == "10.99.0.1"
+    }
+
+    /// Names are where they were before.
+    fn is_as_before(&self) -> bool {
+        self.address("www.office.example") == "10.99.0.1" && self.address("lab.example").is_empty()
+    }
+
+    /// What must come back byte for byte: what is there, with modes, owners and times, where links lead, and every text.
+    /// NetworkManager and openresolv write their file anew, with the same text.
+    fn files(&self, names: Names) -> String {
+        let writes = matches!(names, Names::NetworkManager | Names::Openresolv);
+        let stat = if writes { "%n %N %a %U" } else { "%n %N %a %U %i %y" };
+        self.sh(&format!(
+            "cd /etc && stat -c '{stat}' resolv.conf* && cat resolv.conf; ls -d /run/NetworkManager/conf.d/* \
+             /run/resolvconf/interface/* /run/resolvconf/interfaces/* /sys/class/net/* 2>/dev/null; true"
+        ))
+    }
+
+    fn unit(&self, property: &str, unit: &str) -> String {
+        self.sh(&format!("systemctl show --value -p {property} {unit}")).trim().to_owned()
+    }
+}
+
+/// Waits longer than for a daemon: each look is some programs, and some wait for a resolver's silence.
+#[allow(clippy::disallowed_methods, reason = "real machines, real time")]
+fn patiently(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(40);
+    while !holds() {
+        assert!(Instant::now() < end, "not within 40 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Up; every way the daemon can end; down.
+fn whole_life(names: Names, method: &str) {
+    let Some(machine) = machine(names) else { return };
+    let before = machine.files(names);
+    let plan = machine.sh("truename up --dry-run");
+    assert!(plan.contains("10.53.0.1"), "{plan}");
+    let said = machine.sh("truename up --yes");
+    assert!(said.contains(&format!("taken over ({method})")), "{said}");
+    assert!(machine.is_taken(), "{}", machine.files(names));
+    assert!(machine.sh("truename status --why").contains(&format!("taken over ({method})")));
+    // Said again, it is the same.
+    machine.sh("truename up --yes");
+    assert!(machine.is_taken());
+
+    machine.sh("systemctl restart truename.service");
+    assert!(machine.is_taken(), "after a restart\n{}", machine.files(names));
+    machine.sh(KILL);
+    patiently("it is taken again after a crash", || machine.is_taken());
+
+    machine.sh("systemctl stop truename.socket truename.service");
+    assert!(machine.is_as_before(), "after a stop\n{}", machine.files(names));
+    assert_eq!(machine.files(names), before, "after a stop");
+    machine.sh("systemctl start truename.service");
+    patiently("it is taken again with the daemon", || machine.is_taken());
+
+    // A crash loop to the start limit.
+    patiently("the start limit is reached", || {
+        machine.run(KILL);
+        machine.unit("ActiveState", "truename.service") == "failed"
+    });
+    patiently("names are back after it has failed for good", || machine.is_as_before());
+    patiently("files are back after it has failed for good", || machine.files(names) == before);
+
+    machine.sh("systemctl reset-failed; systemctl start truename.socket truename.service");
+    patiently("it is taken again", || machine.is_taken());
+    let said = machine.sh("truename down");
+    assert!(said.contains("where they were before"), "{said}");
+    assert!(machine.is_as_before(), "after down\n{}", machine.files(names));
+    assert_eq!(machine.files(names), before, "after down");
+    machine.sh("systemctl restart truename.service");
+    assert!(machine.is_as_before(), "down is for good");
+    assert_eq!(machine.sh("ls /var/lib/truename-takeover"), "");
+}
+
+#[test]
+fn a_trial_is_neither_over_at_once_nor_never() {
+    for time in ["1s", "25h", "soon"] {
+        let output = crate::support::daemon::run(&["up", "--try", time]);
+        assert_eq!(output.status.code(), Some(2), "{time}");
+    }
+}
+
+#[test]
+fn a_machine_with_systemd_resolved_is_taken_over_and_given_back() {
+    whole_life(Names::Resolved, "resolved");
+}
+
+#[test]
+fn a_machine_with_a_plain_file_is_taken_over_and_given_back() {
+    whole_life(Names::File, "file");
+}
+
+#[test]
+fn a_machine_with_network_manager_is_taken_over_and_given_back() {
+    whole_life(Names::NetworkManager, "network-manager");
+}
+
+#[test]
+fn a_machine_with_resolvconf_is_taken_over_and_given_back() {
+    whole_life(Names::Resolvconf, "resolvconf");
+}
+
+#[test]
+fn a_machine_with_openresolv_is_taken_over_and_given_back() {
+    whole_life(Names::Openresolv, "resolvconf");
+}
+
+/// What is said when it does not go: with status and all.
+fn refused(machine: &Booted, command: &str) -> (i32, String) {
+    let output = machine.run(command);
+    let said = [output.stdout, output.stderr].map(|octets| String::from_utf8(octets).unwrap()).concat();
+    (output.status.code().unwrap(), said)
+}
+
+#[test]
+fn a_trial_gives_names_back_by_itself_unless_it_is_kept() {
+    let Some(machine) = machine(Names::Resolved) else { return };
+    let before = machine.files(Names::Resolved);
+    let said = machine.sh("truename up --yes --try 8s");
+    assert!(said.contains("on trial until") && said.contains("truename up --keep"), "{said}");
+    assert!(machine.is_taken());
+    // A crash does not end it, and no boot would begin it again.
+    machine.sh(KILL);
+    patiently("it is taken again after a crash", || machine.is_taken());
+    let wanted_by = "ls /etc/systemd/system/truename.service.wants/truename-takeover.service";
+    assert!(!machine.run(wanted_by).status.success());
+    patiently("it has ended by itself", || machine.is_as_before());
+    assert_eq!(machine.files(Names::Resolved), before);
+    assert_eq!(refused(&machine, "truename up --keep").0, 1, "there is nothing to keep");
+
+    machine.sh("truename up --yes --try 1h && truename up --keep");
+    assert!(machine.is_taken());
+    machine.sh(wanted_by);
+    assert_eq!(machine.unit("ActiveState", "truename-trial.timer"), "inactive");
+    assert!(!machine.sh("truename status").contains("on trial"));
+    machine.sh("truename down");
+    assert_eq!(machine.files(Names::Resolved), before);
+}
+
+#[test]
+fn after_the_power_went_a_boot_finds_its_names_again() {
+    let Some(machine) = machine(Names::File) else { return };
+    // Without inodes and times: what a disk holds is played back here by copies.
+    let before = machine.files(Names::Openresolv);
+    let loss = "cp -a /etc/resolv.conf /etc/resolv.conf.before-truename /root && cp -a /var/lib/truename-takeover /root && \
+                systemctl stop truename.socket truename.service && \
+                cp -a /root/resolv.conf* /etc && cp -a /root/truename-takeover/. /var/lib/truename-takeover && \
+                sed -i 's/\"boot\": \"[^\"]*/\"boot\": \"another/' /var/lib/truename-takeover/takeover.json";
+    machine.sh("truename up --yes");
+    machine.sh(loss);
+    assert_eq!(machine.address("www.office.example"), "", "the file names a daemon that is not there");
+    machine.sh("systemctl disable --quiet truename.socket truename.service; systemctl start truename-rescue.service");
+    assert!(machine.is_as_before(), "{}", machine.files(Names::File));
+    assert_eq!(machine.files(Names::Openresolv), before);
+
+    // With the daemon enabled it is taken over as before, and what was before is still known.
+    machine.sh("truename up --yes");
+    machine.sh(loss);
+    machine.sh("systemctl start truename.socket truename.service truename-rescue.service");
+    patiently("it is taken", || machine.is_taken());
+    machine.sh("truename down");
+    assert_eq!(machine.files(Names::Openresolv), before);
+}
+
+#[test]
+fn what_somebody_else_wrote_is_left_to_them_and_the_next_time_begins_from_theirs() {
+    let Some(machine) = machine(Names::File) else { return };
+    machine.sh("truename up --yes");
+    machine.sh("printf '# theirs\\nnameserver 10.53.0.1\\n' > /etc/resolv.conf");
+    let theirs = machine.sh("stat -c '%i %y' /etc/resolv.conf; cat /etc/resolv.conf; echo /etc/resolv.conf");
+    machine.sh("systemctl stop truename.socket truename.service");
+    let there = "stat -c '%i %y' /etc/resolv.conf; cat /etc/resolv.conf; ls /etc/resolv.conf*";
+    assert_eq!(machine.sh(there), theirs);
+    machine.sh("truename up --yes");
+    assert!(machine.is_taken());
+    machine.sh("truename down");
+    assert_eq!(machine.sh(there), theirs);
+}
+
+#[test]
+fn a_take_over_that_does_not_work_is_undone_and_says_why() {
+    let Some(machine) = machine(Names::File) else { return };
+    let before = machine.files(Names::File);
+    let untouched = |what: &str| {
+        assert_eq!(machine.files(Names::File), before, "{what}");
+        assert!(machine.is_as_before(), "{what}");
+        let enabled = machine.run("systemctl is-enabled truename-takeover.service").stdout;
+        assert_eq!(String::from_utf8(enabled).unwrap(), "disabled\n", "{what}");
+    };
+    // Whoever is not root sees the plan and how to do it.
+    let (status, said) =
+        refused(&machine, "setpriv --reuid=nobody --regid=nogroup --clear-groups truename up --method file --try 5m");
+    assert_eq!(status, 77, "{said}");
+    assert!(
+        said.contains("Plan for this machine") && said.contains("sudo truename up --method file --try 5m"),
+        "{said}"
+    );
+
+    machine.sh("chattr +i /etc/resolv.conf");
+    let (status, said) = refused(&machine, "truename up --yes");
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("sudo chattr -i /etc/resolv.conf"), "{said}");
+    machine.sh("chattr -i /etc/resolv.conf");
+    untouched("immutable");
+
+    // Somebody else holds the port.
+    machine.sh("systemd-run --quiet --unit=other systemd-socket-activate --datagram --listen=127.0.0.1:53 sleep 1000");
+    patiently("the port is held", || machine.sh("cat /proc/net/udp").contains("0100007F:0035"));
+    let (status, said) = refused(&machine, "truename up --yes");
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("port 53 of 127.0.0.1 is held by pid"), "{said}");
+    machine.sh("systemctl stop other");
+    untouched("another program on the port");
+
+    // Programs that do not ask the DNS at all: the canary does not come back.
+    machine.sh("cp /etc/nsswitch.conf /root && sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
+    let (status, said) = refused(&machine, "truename up --yes");
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("getaddrinfo does not lead to truename") && said.contains("everything was undone"), "{said}");
+    machine.sh("cp /root/nsswitch.conf /etc");
+    untouched("the canary did not come back");
+
+    machine.sh("truename up --yes");
+    assert!(machine.is_taken());
+}
+
+#[test]
+fn a_full_disk_keeps_nobody_from_giving_names_back() {
+    let Some(machine) = machine(Names::File) else { return };
+    machine.sh("mount -t tmpfs -o size=16m tmpfs /mnt && cp -a /etc/. /mnt && mount --bind /mnt /etc");
+    let before = machine.files(Names::File);
+    let fill = "dd if=/dev/zero of=/etc/fill bs=4k 2>/dev/null; true";
+    machine.sh("systemctl daemon-reload && truename up --yes && truename down && rm -f /etc/fill");
+    machine.sh(fill);
+    let (status, said) = refused(&machine, "truename up --yes --method file");
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+    assert_eq!(machine.sh("ls /etc/resolv.conf*"), "/etc/resolv.conf\n");
+    machine.sh("rm /etc/fill && truename up --yes");
+    assert!(machine.is_taken());
+    machine.sh(fill);
+    machine.sh("systemctl stop truename.socket truename.service");
+    assert!(machine.is_as_before());
+    machine.sh("rm /etc/fill");
+    assert_eq!(machine.files(Names::File), before);
+}
+
+#[test]
+fn a_vpns_names_stay_with_the_vpn() {
+    let Some(machine) = machine(Names::Resolved) else { return };
+    let vpn = OFFICE
+        .split("ip route add default via 10.53.0.1 dev d0 && ")
+        .collect::<String>()
+        .replace("office", "corp")
+        .replace("10.53.", "10.54.")
+        .replace("d0", "v0")
+        .replace("d1", "v1")
+        .replace("10.99.0.1", "10.98.0.1");
+    machine.sh(&vpn);
+    machine.sh("resolvectl dns v0 10.54.0.1 && resolvectl domain v0 '~corp.example'");
+    patiently("the vpn answers", || machine.address("www.corp.example") == "10.98.0.1");
+    let plan = machine.sh("truename up --dry-run");
+    assert!(plan.contains("names below corp.example go on to v0"), "{plan}");
+    machine.sh("truename up --yes");
+    assert!(machine.is_taken());
+    assert_eq!(machine.address("www.corp.example"), "10.98.0.1");
+    // Asked of truename itself they are not there: it was the vpn's server that answered.
+    assert_eq!(machine.sh("dig +short @127.0.0.1 www.corp.example"), "");
+    // A second link that claims all names is told of.
+    machine.sh("resolvectl domain v0 '~.'");
+    let plan = machine.sh("truename up --dry-run");
+    assert!(plan.contains("v0 claims all names as well"), "{plan}");
+}
