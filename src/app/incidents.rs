@@ -1,16 +1,18 @@
 //! Incidents on disk: read when the daemon starts, written soon after something was found, and when it ends.
 //!
-//! One file, `incidents.json`: a line with its length and checksum, then JSON. It is written beside and then renamed; one that
+//! One file, `incidents.json`: a line with its length and checksum, then JSON, in which the changes of guarded names' answers stand too. It is written beside and then renamed; one that
 //! is torn or not ours is put aside as `incidents.bad`. No timer runs while nothing is found. Nothing here is fatal. The file
 //! holds names that people looked up, so only its owner can read it; one daemon works in a folder at a time.
 
 use super::state_dir::{replace, state_dir};
 use super::writing::{LAST_WRITING_TIMEOUT, Writing};
 use crate::pipeline::Pipeline;
+use crate::pipeline::guard::changes::Change;
 use crate::pipeline::guard::incident::Incident;
 use crate::pipeline::guard::record::Record;
 use crate::stats::Counter;
 use crate::system::lock::{self, Claim, Lock};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder};
 use std::future::pending;
 use std::io::{self, Write};
@@ -26,9 +28,18 @@ const FILE_BAD: &str = "incidents.bad";
 /// Held by the daemon that these files belong to.
 const FILE_LOCK: &str = "incidents.lock";
 /// What the first line begins with; the number is that of the format.
-const MAGIC: &str = "truename-incidents 1";
+const MAGIC: &str = "truename-incidents 2";
+/// The same of a file without changes.
+const MAGIC_BEFORE: &str = "truename-incidents 1";
 /// Octets of a file that is read: four times what 512 incidents with all their packets take.
 const MAX_FILE_BYTES: u64 = 32 << 20;
+
+/// What stands in the file.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    incidents: Vec<Record>,
+    changes: Vec<Change>,
+}
 
 /// When incidents are written.
 pub(super) struct Incidents {
@@ -137,9 +148,10 @@ fn read_and_tell(folder: &Path, pipeline: &Pipeline) {
         Err(Fault::NoFile)
     };
     match read {
-        Ok(incidents) => {
+        Ok((incidents, changes)) => {
             let count = incidents.len();
             pipeline.restore_incidents(incidents);
+            pipeline.restore_changes(changes);
             tracing::debug!(count, "incidents read");
         }
         Err(fault) => {
@@ -156,25 +168,30 @@ fn read_and_tell(folder: &Path, pipeline: &Pipeline) {
 }
 
 /// Reads a file of incidents, all of it or nothing.
-fn parse(bytes: &[u8]) -> Result<Vec<Incident>, Fault> {
+fn parse(bytes: &[u8]) -> Result<(Vec<Incident>, Vec<Change>), Fault> {
     let at = bytes.iter().position(|byte| *byte == b'\n').ok_or(Fault::Header)?;
     let (line, body) = (std::str::from_utf8(&bytes[..at]).map_err(|_| Fault::Header)?, &bytes[at + 1..]);
-    let rest = line.strip_prefix(MAGIC).ok_or(Fault::Header)?;
+    let is_before = line.starts_with(MAGIC_BEFORE);
+    let rest = line.strip_prefix(if is_before { MAGIC_BEFORE } else { MAGIC }).ok_or(Fault::Header)?;
     let numbers: Vec<u64> = rest.split_whitespace().filter_map(|number| number.parse().ok()).collect();
     let [length, checksum] = numbers[..] else { return Err(Fault::Header) };
     let is_whole = u64::try_from(body.len()) == Ok(length) && u64::from(crc32fast::hash(body)) == checksum;
     if !is_whole {
         return Err(Fault::Damaged);
     }
-    let records: Vec<Record> = serde_json::from_slice(body).map_err(|error| Fault::Malformed(error.to_string()))?;
+    let malformed = |error: serde_json::Error| Fault::Malformed(error.to_string());
+    let Kept { incidents, changes } = match is_before {
+        true => Kept { incidents: serde_json::from_slice(body).map_err(malformed)?, changes: Vec::new() },
+        false => serde_json::from_slice(body).map_err(malformed)?,
+    };
     let read =
         |record: &Record| record.read().ok_or_else(|| Fault::Malformed(format!("{} holds no incident", record.id)));
-    records.iter().map(read).collect()
+    Ok((incidents.iter().map(read).collect::<Result<_, _>>()?, changes))
 }
 
 fn write_and_tell(folder: &Path, pipeline: &Pipeline) {
-    let records: Vec<Record> = pipeline.incidents().iter().map(Record::from).collect();
-    match write(folder, &records) {
+    let incidents = pipeline.incidents().iter().map(Record::from).collect();
+    match write(folder, &Kept { incidents, changes: pipeline.changes() }) {
         Ok(()) => pipeline.stats().count(Counter::IncidentFilesWritten),
         Err(error) => {
             pipeline.stats().count(Counter::IncidentFilesFailed);
@@ -186,8 +203,8 @@ fn write_and_tell(folder: &Path, pipeline: &Pipeline) {
     }
 }
 
-fn write(folder: &Path, records: &[Record]) -> io::Result<()> {
-    let body = serde_json::to_vec(records)?;
+fn write(folder: &Path, kept: &Kept) -> io::Result<()> {
+    let body = serde_json::to_vec(kept)?;
     replace(folder, FILE, |file| {
         writeln!(file, "{MAGIC} {} {}", body.len(), crc32fast::hash(&body))?;
         file.write_all(&body)
@@ -232,9 +249,11 @@ mod tests {
     #[test]
     fn a_file_that_is_torn_damaged_or_too_large_is_put_aside() {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), &[record(1), record(2)]).unwrap();
+        let change = Change { name: "www.example.org.".to_owned(), at: 7, ..Change::default() };
+        write(folder.path(), &Kept { incidents: vec![record(1), record(2)], changes: vec![change] }).unwrap();
         let whole = fs::read(folder.path().join(FILE)).unwrap();
-        assert_eq!(parse(&whole).unwrap().len(), 2);
+        let (incidents, changes) = parse(&whole).unwrap();
+        assert_eq!((incidents.len(), changes.len(), changes[0].at), (2, 1, 7));
         for cut in 0..whole.len() {
             assert!(parse(&whole[..cut]).is_err(), "cut at {cut}");
         }
@@ -256,6 +275,14 @@ mod tests {
         assert_eq!(pipeline.stats().get(Counter::IncidentFilesBad), 1, "no file is no fault");
     }
 
+    #[test]
+    fn a_file_of_the_format_before_is_read() {
+        let body = serde_json::to_vec(&[record(1), record(2)]).unwrap();
+        let line = format!("{MAGIC_BEFORE} {} {}\n", body.len(), crc32fast::hash(&body));
+        let (incidents, changes) = parse(&[line.as_bytes(), &body].concat()).unwrap();
+        assert_eq!((incidents.len(), changes.len()), (2, 0));
+    }
+
     #[tokio::test]
     async fn one_daemon_at_a_time_keeps_its_incidents_in_a_folder() {
         let folder = tempfile::tempdir().unwrap();
@@ -268,6 +295,6 @@ mod tests {
         assert!(pipeline.acknowledge(crate::pipeline::guard::incident::IncidentId(7)));
         first.finish().await;
         let (_, bytes) = (folder.path(), fs::read(folder.path().join(FILE)).unwrap());
-        assert!(parse(&bytes).unwrap()[0].acknowledged, "what changed last is written at the end");
+        assert!(parse(&bytes).unwrap().0[0].acknowledged, "what changed last is written at the end");
     }
 }

@@ -187,6 +187,10 @@ impl Daemon for Inside {
         Some(shown)
     }
 
+    fn changes(&self, name: Option<&Name>) -> Value {
+        json!({ "changes": changes_json(&self.pipeline, name) })
+    }
+
     fn acknowledge(&self, id: &str) -> bool {
         IncidentId::parse(id).is_some_and(|id| self.pipeline.acknowledge(id))
     }
@@ -344,6 +348,23 @@ fn upstream(status: &ServerStatus, now: Tick) -> report::Upstream {
 pub(super) fn wrong_clock(clock: &WrongClock) -> report::WrongClock {
     let [here, certificate] = [clock.here(), clock.certificate()].map(written);
     report::WrongClock { here, certificate, text: clock.to_string() }
+}
+
+/// Shows how answers of guarded names have changed, the latest first.
+pub(super) fn changes_json(pipeline: &Pipeline, name: Option<&Name>) -> Vec<Value> {
+    let wanted = name.map(|name| name.to_lower().to_string());
+    let changes = pipeline.changes();
+    let of_name = changes.iter().rev().filter(|change| wanted.as_ref().is_none_or(|name| change.name == *name));
+    of_name
+        .map(|change| {
+            json!({
+                "at": written(UNIX_EPOCH + Duration::from_secs(change.at)),
+                "name": change.name, "type": change.rtype,
+                "was": change.was, "was_from": change.was_from,
+                "became": change.became, "became_from": change.became_from,
+            })
+        })
+        .collect()
 }
 
 fn incident_json(incident: &Incident) -> Value {

@@ -20,6 +20,8 @@ pub(super) fn run(arguments: &IncidentsArguments) -> Result<Outcome, Failed> {
         IncidentsCommand::Show { id } | IncidentsCommand::Export { id } => {
             (Method::GET, format!("/incidents/{}", encoded(id)))
         }
+        IncidentsCommand::Changes { name: None } => (Method::GET, "/changes".to_owned()),
+        IncidentsCommand::Changes { name: Some(name) } => (Method::GET, format!("/changes?name={}", encoded(name))),
         IncidentsCommand::Ack { id } => (Method::POST, format!("/incidents/{}/ack", encoded(id))),
     };
     let document = match daemon::ask(&arguments.read.at, Door::Control, &method, &target) {
@@ -37,6 +39,7 @@ pub(super) fn run(arguments: &IncidentsArguments) -> Result<Outcome, Failed> {
     render::result(&match what {
         IncidentsCommand::List { .. } => listed(&document),
         IncidentsCommand::Show { .. } => shown(&document),
+        IncidentsCommand::Changes { .. } => changed(&document),
         IncidentsCommand::Ack { id } => format!("{id}: taken note of"),
         IncidentsCommand::Export { .. } => markdown(&document),
     })?;
@@ -69,6 +72,20 @@ fn listed(document: &Value) -> String {
     };
     let rows: Vec<_> = all.iter().map(row).collect();
     table(&["INCIDENT", "STATE", "VERDICT", "NAME", "UPSTREAM", "COUNT", "LAST SEEN"], &[5], &rows)
+}
+
+fn changed(document: &Value) -> String {
+    let all = items(document, "changes");
+    if all.is_empty() {
+        return "no answer of a guarded name has changed".to_owned();
+    }
+    let row = |change: &Value| {
+        ["at", "name", "type", "was", "was_from", "became", "became_from"]
+            .map(|key| text(change, key).to_owned())
+            .to_vec()
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
+    table(&["AT", "NAME", "TYPE", "WAS", "FROM", "BECAME", "FROM"], &[], &rows)
 }
 
 fn served(incident: &Value) -> &'static str {

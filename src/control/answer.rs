@@ -155,6 +155,10 @@ async fn act<D: Daemon>(served: &Served<D>, asker: Asker, request: Request<Incom
         }
         Action::Incidents => Reply::json(&daemon.incidents(is_set(&parameters, "open")?)),
         Action::Incident => Reply::json(&daemon.incident(&name).ok_or_else(no_incident)?),
+        Action::Changes => {
+            let name = parameters.get("name").map(parse_name).transpose()?;
+            Reply::json(&daemon.changes(name.as_ref()))
+        }
         Action::Acknowledge if daemon.acknowledge(&name) => Reply::json(&json!({ "acknowledged": true })),
         Action::Acknowledge => return Err(no_incident()),
         Action::CacheList => {

@@ -41,6 +41,9 @@ pub trait Daemon: Send + Sync + 'static {
     /// Returns one of them with its evidence and packets.
     fn incident(&self, id: &str) -> Option<Value>;
 
+    /// Lists how answers of guarded names have changed, the latest first; only those of one name when there is one.
+    fn changes(&self, name: Option<&Name>) -> Value;
+
     /// Takes note of one; tells whether it exists.
     fn acknowledge(&self, id: &str) -> bool;
 

@@ -76,6 +76,8 @@ pub(super) enum Action {
     Incidents,
     /// One incident.
     Incident,
+    /// What answers of guarded names were and became.
+    Changes,
     /// An incident taken note of.
     Acknowledge,
     /// What is cached.
@@ -198,6 +200,13 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         "What was found against upstreams, the latest first.",
     ),
     get("/incidents/{name}", Where::Control, Action::Incident, NONE, "One incident, with its evidence and packets."),
+    get(
+        "/changes",
+        Where::Control,
+        Action::Changes,
+        &[("name", "only those of this name")],
+        "What the answers of guarded names were and became, and from whom; the latest first.",
+    ),
     change(
         Method::POST,
         "/incidents/{name}/ack",
@@ -334,6 +343,7 @@ mod tests {
                     | Action::CacheGet
                     | Action::Incidents
                     | Action::Incident
+                    | Action::Changes
             );
             if endpoint.method != Method::GET || names {
                 assert_eq!(endpoint.at, Where::Control, "{}", endpoint.path);

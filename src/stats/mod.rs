@@ -112,6 +112,7 @@ counters! {
     IncidentFilesWritten "incident_files_written_total" "Times the incidents were written to disk.",
     IncidentFilesFailed "incident_files_failed_total" "Times they could not be.",
     IncidentFilesBad "incident_files_bad_total" "Files of incidents put aside at a start: torn, damaged or of another format.",
+    GuardChanges "guard_changes_total" "Answers of guarded names that shared nothing with those before.",
     GuardIncidents "guard_incidents_total" "Findings against upstreams that were new.",
     Scrubbed "scrubbed_total" "Replies from which records outside the alias chain were taken.",
     TcpConnections "tcp_connections_total" "TCP connections accepted.",

@@ -13,11 +13,11 @@ use std::net::SocketAddr;
 use std::process::Output;
 use truename::dns::{Name, Rcode, Record, Rtype};
 
-const TRUE: [u8; 4] = [93, 184, 216, 34];
-const FORGED: [u8; 4] = [31, 13, 94, 10];
+pub(crate) const TRUE: [u8; 4] = [93, 184, 216, 34];
+pub(crate) const FORGED: [u8; 4] = [31, 13, 94, 10];
 
 /// Names of example.org go to one group and are judged; another one is believed.
-fn guarded(isp: &[SocketAddr], witnesses: &[SocketAddr], mode: &str) -> String {
+pub(crate) fn guarded(isp: &[SocketAddr], witnesses: &[SocketAddr], mode: &str) -> String {
     let list = |servers: &[SocketAddr]| {
         let texts: Vec<String> = servers.iter().map(|server| format!("\"{server}\"")).collect();
         texts.join(", ")
@@ -32,15 +32,15 @@ fn guarded(isp: &[SocketAddr], witnesses: &[SocketAddr], mode: &str) -> String {
     )
 }
 
-fn text(octets: [u8; 4]) -> String {
+pub(crate) fn text(octets: [u8; 4]) -> String {
     octets.map(|octet| octet.to_string()).join(".")
 }
 
-fn counter(daemon: &Daemon, name: &str) -> u64 {
+pub(crate) fn counter(daemon: &Daemon, name: &str) -> u64 {
     get(&stats_socket(daemon), "/stats").json()["counters"][name].as_u64().unwrap_or_else(|| panic!("no {name}"))
 }
 
-fn incidents(daemon: &Daemon) -> Vec<Value> {
+pub(crate) fn incidents(daemon: &Daemon) -> Vec<Value> {
     get(&control_socket(daemon), "/incidents").json()["incidents"].as_array().unwrap().clone()
 }
 
@@ -398,4 +398,36 @@ fn where_everything_is_guarded_the_own_network_keeps_its_names() {
     assert_eq!((inside.addresses(), inside.ede()), (vec!["192.168.1.7".to_owned()], None));
     let public = ask(daemon.address, "www.example.org");
     assert_eq!((public.rcode(), public.addresses()), (Rcode::NXDOMAIN, Vec::new()), "a route says that it is public");
+}
+
+#[test]
+fn what_answers_were_and_became_is_kept_over_a_restart() {
+    let isp = Fake::start(Habit::Address(TRUE.into(), 300));
+    let witness = Fake::start(Habit::Address(TRUE.into(), 300));
+    let mut daemon = Daemon::start(&guarded(&[isp.address], &[witness.address], "enforce"));
+    assert_eq!(said(&daemon, &["incidents", "changes"]).1, "no answer of a guarded name has changed\n");
+    ask(daemon.address, "www.example.org");
+    eventually("it is judged", || counter(&daemon, "guard_consistent_total") == 1);
+    for fake in [&isp, &witness] {
+        fake.becomes(Habit::Address([93, 184, 216, 99].into(), 300));
+    }
+    flush(&daemon);
+    ask(daemon.address, "www.example.org");
+    let changes = |daemon: &Daemon| get(&control_socket(daemon), "/changes").json()["changes"].clone();
+    eventually("the change is noted", || changes(&daemon).as_array().is_some_and(|all| all.len() == 1));
+    let change = &changes(&daemon)[0];
+    assert_eq!((&change["was"], &change["became"]), (&text(TRUE).into(), &"93.184.216.99".into()));
+    assert_eq!((&change["name"], &change["type"]), (&"www.example.org.".into(), &"A".into()));
+    assert!(change["became_from"].as_str().is_some_and(|from| from.contains('/')), "{change}");
+    let (_, listed) = said(&daemon, &["incidents", "changes", "www.example.org"]);
+    assert!(listed.contains("93.184.216.34") && listed.contains("93.184.216.99"), "{listed}");
+    assert_eq!(
+        said(&daemon, &["incidents", "changes", "other.example.org"]).1,
+        "no answer of a guarded name has changed\n"
+    );
+    assert_eq!(get(&stats_socket(&daemon), "/changes").status, 403, "names are for the control socket");
+    let before = changes(&daemon);
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait();
+    assert_eq!(changes(&daemon.again()), before);
 }

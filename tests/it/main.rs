@@ -36,6 +36,7 @@ mod faults;
 mod forward;
 mod golden_commands;
 mod guard_eval;
+mod guard_evidence;
 mod guard_live;
 mod hostile_names;
 mod interop;

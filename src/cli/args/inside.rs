@@ -220,6 +220,11 @@ pub(in crate::cli) enum IncidentsCommand {
         /// Its number, such as in-20261120-0007 or 7
         id: String,
     },
+    /// List what the answers of guarded names were and became, and from whom, the latest first
+    Changes {
+        /// Only those of this name
+        name: Option<String>,
+    },
     /// Take note of one, so that it no longer counts as open
     Ack {
         /// Its number
@@ -237,6 +242,7 @@ pub(super) const INCIDENTS_HELP: &str = "Examples:
   truename incidents list --open
   truename incidents show 7
   truename incidents export 7 > report.md
+  truename incidents changes github.com
 
 Exit status: 1 when there is no such incident.";
 

@@ -7,7 +7,8 @@
 //!
 //! [`judge`] is a function of its arguments: it reads no clock, keeps no state and starts nothing, so a recorded case
 //! replayed through it (`replay.rs`) takes exactly the way a live one does. What is learnt over many questions is kept in
-//! `memory.rs`, what was found against somebody in `incident.rs`; both are tables that are told the time.
+//! `memory.rs`, what was found against somebody in `incident.rs`, what answers were and became in `changes.rs`: tables that are
+//! told the time.
 //!
 //! Safety comes from what is served, not from the name of the verdict: when replies differ and nothing explains it, the
 //! client gets the trusted one, whether or not anybody is accused. The order of decision, first match first:
@@ -22,6 +23,7 @@
 //!
 //! docs/guard.md explains the weights and has the figures.
 
+pub mod changes;
 pub mod evidence;
 pub mod incident;
 pub mod memory;

@@ -3,6 +3,7 @@
 use super::parties::Parties;
 use crate::clock::{self, Tick};
 use crate::pipeline::Pipeline;
+use crate::pipeline::guard::changes::{Change, Changes};
 use crate::pipeline::guard::evidence::Habits;
 use crate::pipeline::guard::incident::{Book, Finding, Incident, IncidentId, Recorded, WallTime};
 use crate::pipeline::guard::memory::Memory;
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(in crate::pipeline) struct Learnt {
     tables: Mutex<Tables>,
-    /// Told when an incident is new or another one.
+    /// Told when an incident or a change is new, or an incident another one.
     changed: Arc<Notify>,
 }
 
@@ -27,6 +28,7 @@ pub(in crate::pipeline) struct Learnt {
 struct Tables {
     memory: Memory,
     book: Book,
+    changes: Changes,
 }
 
 impl Learnt {
@@ -64,8 +66,15 @@ impl Learnt {
     /// Keeps what this question has taught, and records what was found against somebody.
     pub(super) fn learn(&self, parties: &Parties, decision: &Decision, served: Given, now: Tick, stats: &Stats) {
         let mut tables = self.tables();
-        let Tables { memory, book } = &mut *tables;
+        let Tables { memory, book, changes } = &mut *tables;
         let Parties { about, evidence, .. } = parties;
+        let at = WallTime(clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+        if let Some((reply, from)) = parties.given(decision, served)
+            && changes.saw((PLACE, &about.qname, about.qtype), reply, from, at)
+        {
+            stats.count(Counter::GuardChanges);
+            self.changed.notify_one();
+        }
         memory.remember(PLACE, &about.qname, about.qtype, decision.verdict, now);
         let trusted = || evidence.trusted.iter().flat_map(|candidate| &candidate.replies);
         for reply in trusted() {
@@ -89,7 +98,6 @@ impl Learnt {
             }
         }
         let packets: Vec<(&str, &[u8])> = parties.said().map(|reply| (&*reply.server, &*reply.message)).collect();
-        let at = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let finding = Finding {
             place: PLACE,
             upstream: &suspect.server,
@@ -98,7 +106,7 @@ impl Learnt {
             decision,
             served,
             packets: &packets,
-            at: WallTime(at),
+            at,
         };
         let recorded = book.record(&finding);
         if recorded != Recorded::Nothing {
@@ -146,7 +154,18 @@ impl Pipeline {
         self.learnt.tables().book.restore(before);
     }
 
-    /// Returns what is told when an incident is new or another one.
+    /// Returns the changes of guarded names' answers, the oldest first.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        self.learnt.tables().changes.iter().cloned().collect()
+    }
+
+    /// Takes over changes from before the start.
+    pub fn restore_changes(&self, before: Vec<Change>) {
+        self.learnt.tables().changes.restore(before);
+    }
+
+    /// Returns what is told when an incident or a change is new, or an incident another one.
     #[must_use]
     pub fn incidents_changed(&self) -> Arc<Notify> {
         Arc::clone(&self.learnt.changed)

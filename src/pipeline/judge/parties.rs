@@ -7,7 +7,7 @@ use crate::pipeline::compose::AddressPolicy;
 use crate::pipeline::guard::Policy;
 use crate::pipeline::guard::evidence::{Candidate, Evidence, Habits, OperatorId, Way as Path};
 use crate::pipeline::guard::reply::{Content, Datum, Question, Reply as Read};
-use crate::pipeline::guard::verdict::{ReplyAt, Side};
+use crate::pipeline::guard::verdict::{Decision, Given, ReplyAt, Serve, Side};
 use crate::upstream::{Failure, Held, Reply};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -125,6 +125,22 @@ impl Parties {
     pub(super) fn copy(&self, at: ReplyAt) -> Option<Found> {
         let all = if at.side == Side::Trusted { &self.trusted } else { &self.suspects };
         all.get(at.candidate)?.get(at.reply).cloned()
+    }
+
+    /// Returns the reply that clients get, as it was read, and the label of who sent it.
+    pub(super) fn given(&self, decision: &Decision, given: Given) -> Option<(&Read, &str)> {
+        let at = match (given, decision.serve) {
+            // Whoever only watches has given the suspect's, whatever was decided since.
+            (Given::Suspect, _) => ReplyAt { side: Side::Suspect, candidate: 0, reply: 0 },
+            (_, Serve::Reply(at) | Serve::Unconfirmed(at)) => at,
+            (_, Serve::Nothing) => return None,
+        };
+        let (candidates, all) = match at.side {
+            Side::Suspect => (&self.evidence.suspects, &self.suspects),
+            Side::Trusted => (&self.evidence.trusted, &self.trusted),
+        };
+        let (reply, _) = all.get(at.candidate)?.get(at.reply)?;
+        Some((candidates.get(at.candidate)?.replies.get(at.reply)?, &*reply.server))
     }
 
     /// Tells whether the suspect's query had replies that share nothing.
