@@ -73,7 +73,10 @@ impl Daemon {
 
     /// Starts it once more on `127.0.0.1` when it has ended, with the files it left.
     pub(crate) fn again(&self) -> Self {
-        Self::spawn_in(Arc::clone(&self.folder), binary(), &["127.0.0.1:0"])
+        let again = Self::spawn_in(Arc::clone(&self.folder), binary(), &["127.0.0.1:0"]);
+        // Until then a killed one's socket files may lie there.
+        eventually("the daemon is ready", || !again.events("ready").is_empty());
+        again
     }
 
     fn start_in(folder: TempDir, command: Command, config: &str, listen: &[&str]) -> Self {
