@@ -40,6 +40,28 @@ fn cell(screen: &str, table: &str, row: &str, column: &str) -> Option<String> {
     upto.split_whitespace().last().map(str::to_owned)
 }
 
+#[test]
+fn it_is_printed_once_without_a_terminal() {
+    let (_fake, daemon) = forwarding();
+    let once = |socket: &Path, columns: &str| {
+        let mut command = top(socket);
+        let output = command.arg("--once").env("COLUMNS", columns).stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (status, text) = once(&control_socket(&daemon), "150");
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.starts_with("● truename ") && !text.contains("q quit") && !text.contains('\u{1b}'), "{text}");
+    assert_eq!(cell(&text, "UPSTREAM", "fake/", "QUERIES").as_deref(), Some("1"), "{text}");
+    let question = text.lines().find(|line| line.contains("www.example.org."));
+    assert!(question.is_some_and(|line| line.contains("192.0.2.1") && line.contains("forward")), "{text}");
+    let (_, narrow) = once(&control_socket(&daemon), "40");
+    assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
+    // Sums are for everybody, questions are not.
+    let (status, text) = once(&stats_socket(&daemon), "150");
+    assert_eq!(status, Some(0));
+    assert!(text.contains("UPSTREAM") && !text.contains("www.example.org"), "{text}");
+}
+
 /// Tells whether the daemon under test tells questions.
 fn keeps_questions(daemon: &Daemon) -> bool {
     get(&control_socket(daemon), "/openapi.json").json()["paths"]["/queries"].is_object()

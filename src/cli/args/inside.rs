@@ -60,16 +60,19 @@ pub(super) const STATS_HELP: &str = "Examples:
 pub(in crate::cli) struct TopArguments {
     #[command(flatten)]
     pub(in crate::cli) at: SocketArguments,
-    /// How often it is drawn anew
+    /// How often it is drawn anew; with --once, the time that rates are of
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub(in crate::cli) every: Duration,
+    /// Print it once, as text, and end: needs no terminal
+    #[arg(long)]
+    pub(in crate::cli) once: bool,
 }
 
 pub(super) const TOP_HELP: &str =
     "Keys: q ends it, p or space pauses, s changes the order of upstreams, / filters upstreams and questions, Esc
 ends the filter. Questions are shown to who may use the control socket; sums to everybody.
 
-Exit status: 0 ended with q, a signal or the terminal, 2 no terminal, 69 no daemon, 77 not permitted.";
+Exit status: 0 ended with q, a signal or the terminal, 2 no terminal and no --once, 69 no daemon, 77 not permitted.";
 
 /// `truename cache`.
 #[derive(Debug, Args)]

@@ -5,11 +5,13 @@ use super::super::render::visible;
 use super::super::tables::sign;
 use super::model::{Model, Seen, Why};
 use crate::control::report::Stats;
-use ratatui::Frame;
+use ratatui::backend::TestBackend;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Sparkline;
+use ratatui::{Frame, Terminal};
+use std::io;
 
 /// What keys do.
 const KEYS: &str = "q quit  p pause  s sort  / filter";
@@ -41,6 +43,16 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
         let cursor = if model.is_typing { "▏ Enter: done  Esc: no filter" } else { "" };
         page.last(Line::styled(format!("/{}{cursor}", visible_or_blank(&model.filter)), look.head()));
     }
+}
+
+/// Writes the same as lines of text, so many columns and rows of them at most.
+pub(super) fn text(model: &Model, columns: u16, rows: u16) -> io::Result<String> {
+    let mut terminal = Terminal::new(TestBackend::new(columns.max(1), rows)).map_err(io::Error::other)?;
+    terminal.draw(|frame| draw(model, frame)).map_err(io::Error::other)?;
+    let buffer = terminal.backend().buffer();
+    let row = |y| (0..buffer.area.width).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+    let lines: Vec<String> = (0..buffer.area.height).map(|y| row(y).trim_end().to_owned()).collect();
+    Ok(format!("{}\n", lines.join("\n").trim_end()))
 }
 
 /// How parts look. Nothing is said by colour alone, and whoever wants none gets none.
@@ -140,8 +152,9 @@ fn title(model: &Model, width: usize, look: Look) -> Line<'static> {
         span(report.uptime_seconds),
         report.config.generation
     );
-    let gap = width.saturating_sub(text.chars().count() + KEYS.len()).max(2);
-    Line::from(vec![Span::styled(text, look.head()), Span::raw(" ".repeat(gap)), Span::raw(KEYS)])
+    let keys = if model.is_printed { "" } else { KEYS };
+    let gap = width.saturating_sub(text.chars().count() + keys.len()).max(2);
+    Line::from(vec![Span::styled(text, look.head()), Span::raw(" ".repeat(gap)), Span::raw(keys)])
 }
 
 fn rate(model: &Model, page: &mut Page<'_, '_>) {

@@ -4,8 +4,9 @@ use super::model::{News, Seen, Why};
 use crate::control::client::{self, ClientError};
 use crate::control::report::Stats;
 use http::Method;
+use serde::Deserialize;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -43,14 +44,37 @@ pub(super) async fn queries(socket: PathBuf, news: Sender<News>) {
         let ended = follow(&socket, &news).await;
         let why = match ended {
             Ok(()) => Why::Ended,
-            Err(ClientError::NotPermitted(_) | ClientError::Problem { status: 403, .. }) => Why::NotPermitted,
-            Err(ClientError::Problem { status: 404, .. }) => Why::NotKept,
-            Err(error) => Why::Other(error.to_string()),
+            Err(error) => why(&error),
         };
         if news.send(News::NoQueries(why)).await.is_err() {
             return;
         }
         sleep(AGAIN_AFTER).await;
+    }
+}
+
+fn why(error: &ClientError) -> Why {
+    match error {
+        ClientError::NotPermitted(_) | ClientError::Problem { status: 403, .. } => Why::NotPermitted,
+        ClientError::Problem { status: 404, .. } => Why::NotKept,
+        error => Why::Other(error.to_string()),
+    }
+}
+
+/// The last questions, as one document.
+#[derive(Deserialize)]
+struct Listed {
+    queries: Vec<Seen>,
+}
+
+/// Asks for the last questions once.
+pub(super) fn last(socket: &Path) -> News {
+    match client::ask(socket, &Method::GET, &format!("/queries?limit={FIRST}"), String::new()) {
+        Ok(document) => match serde_json::from_slice::<Listed>(&document) {
+            Ok(listed) => News::Queries(listed.queries),
+            Err(error) => News::NoQueries(Why::Other(format!("the answer of the daemon is not understood: {error}"))),
+        },
+        Err(error) => News::NoQueries(why(&error)),
     }
 }
 

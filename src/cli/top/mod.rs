@@ -17,7 +17,7 @@ use super::exit::{Failed, Outcome};
 use super::{daemon, render};
 use crate::control::{Door, place};
 use futures_util::StreamExt;
-use model::{After, Model};
+use model::{After, Model, News};
 use ratatui::crossterm::event::{Event, EventStream};
 use screen::Screen;
 use std::io;
@@ -27,12 +27,23 @@ use tokio::task::JoinSet;
 
 /// Pieces of news that wait to be drawn; each is a report or what a tenth of a second has brought.
 const MAX_WAITING: usize = 8;
+/// Columns of what is printed once when `COLUMNS` says nothing.
+const PRINTED_COLUMNS: u16 = 120;
+/// Columns of it at most, whatever `COLUMNS` says.
+const WIDEST_PRINTED: u16 = 1000;
+/// Rows at most: there is room for forty upstreams and the last questions.
+const PRINTED_ROWS: u16 = 100;
 
 /// Shows the daemon until somebody ends it.
 pub(super) fn run(arguments: &TopArguments) -> Result<Outcome, Failed> {
+    if arguments.once {
+        return print(arguments);
+    }
     if !render::is_on_terminal() {
         return Err(Failed::Usage(
-            "top draws on a terminal, and stdin or stdout is none; `truename stats --watch` prints lines".to_owned(),
+            "top draws on a terminal, and stdin or stdout is none; `truename top --once` prints it as text, `truename stats \
+             --watch` prints lines"
+                .to_owned(),
         ));
     }
     // What is wrong from the start is told as every command does, before the screen is taken.
@@ -41,6 +52,19 @@ pub(super) fn run(arguments: &TopArguments) -> Result<Outcome, Failed> {
     let shown = runtime.block_on(show(arguments, first));
     runtime.shutdown_background();
     shown?;
+    Ok(Outcome::Fine)
+}
+
+/// Prints what the screen would show.
+fn print(arguments: &TopArguments) -> Result<Outcome, Failed> {
+    let report = || daemon::read(&daemon::get(&arguments.at, Door::Stats, "/stats")?);
+    let mut model = Model::new(report()?);
+    model.is_printed = true;
+    std::thread::sleep(arguments.every);
+    model.learn(News::Report(Box::new(report()?)));
+    model.learn(feed::last(&place::find(arguments.at.socket.as_deref(), Door::Control)));
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(PRINTED_COLUMNS);
+    render::result(&draw::text(&model, columns.min(WIDEST_PRINTED), PRINTED_ROWS)?)?;
     Ok(Outcome::Fine)
 }
 

@@ -123,6 +123,8 @@ pub(super) struct Model {
     pub(super) filter: String,
     /// Keys go into the filter.
     pub(super) is_typing: bool,
+    /// There are no keys: it is printed.
+    pub(super) is_printed: bool,
 }
 
 impl Model {
@@ -139,6 +141,7 @@ impl Model {
             order: Order::Written,
             filter: String::new(),
             is_typing: false,
+            is_printed: false,
         }
     }
 
