@@ -33,6 +33,12 @@ use clap::Parser;
 use std::iter::once;
 use std::process::ExitCode;
 
+/// Returns every command and flag, for manual pages and completions.
+#[must_use]
+pub fn definition() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command that the process's arguments name, and returns its exit status (0 fine, 1 worked and found
 /// a problem or a negative result, 2 usage, 69 no daemon, 77 not permitted, 78 unusable configuration).
 #[must_use]

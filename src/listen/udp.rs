@@ -65,8 +65,8 @@ pub(super) struct Socket {
     /// The thread's buffers.
     batch: Rc<RefCell<Batch>>,
     receiving: RefCell<MultiHeaders<SockaddrStorage>>,
-    /// How many datagrams are asked for at once: [`BATCH`] or [`SMALL_BATCH`].
-    room: Cell<usize>,
+    /// Datagrams come so fast that [`BATCH`] of them are asked for at once, in place of [`SMALL_BATCH`].
+    is_busy: Cell<bool>,
     sending: RefCell<MultiHeaders<SockaddrStorage>>,
     /// Answers of tasks, to be sent together. As long as the permits in it at most.
     waiting: RefCell<VecDeque<Waiting>>,
@@ -89,7 +89,7 @@ impl Socket {
             local,
             batch,
             receiving: RefCell::new(MultiHeaders::preallocate(BATCH, None)),
-            room: Cell::new(SMALL_BATCH),
+            is_busy: Cell::new(false),
             sending: RefCell::new(MultiHeaders::preallocate(BATCH, None)),
             waiting: RefCell::default(),
         })
@@ -187,18 +187,26 @@ pub(super) fn read_last<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socke
 
 /// Reads one batch and answers it; returns whether the kernel had no more.
 fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Result<bool, Errno> {
+    if socket.is_busy.get() {
+        read_up_to::<A, BATCH>(serving, socket)
+    } else {
+        read_up_to::<A, SMALL_BATCH>(serving, socket)
+    }
+}
+
+/// Reads up to `N` datagrams. The lists the system calls need are made and left by every call, so short ones are shorter.
+fn read_up_to<A: Answerer, const N: usize>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Result<bool, Errno> {
     let mut batch = socket.batch.borrow_mut();
     let Batch { input, out, tally, peers } = &mut *batch;
     out.clear();
     peers.clear();
 
     let mut receiving = socket.receiving.borrow_mut();
-    let room = socket.room.get();
-    let mut rooms = input.chunks_exact_mut(MAX_QUESTION_BYTES).take(room);
-    let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+    let mut rooms = input.chunks_exact_mut(MAX_QUESTION_BYTES);
+    let mut slices: [[IoSliceMut<'_>; 1]; N] =
         std::array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
     let fd = socket.fd.get_ref().as_raw_fd();
-    let datagrams = recvmmsg(fd, &mut receiving, slices[..room].iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+    let datagrams = recvmmsg(fd, &mut receiving, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
 
     let (now, mut fast) = (serving.answerer.now(), serving.answerer.fast_path());
     tally.begin(now);
@@ -232,14 +240,14 @@ fn read_batch<A: Answerer>(serving: &Rc<Serving<A>>, socket: &Rc<Socket>) -> Res
     }
     drop(fast);
     // Fewer than asked for: the kernel had no more, which is what EAGAIN would say at another call's cost.
-    let is_all = count < room;
-    socket.room.set(if count < SMALL_BATCH { SMALL_BATCH } else { BATCH });
+    let is_all = count < N;
+    socket.is_busy.set(count >= SMALL_BATCH);
     serving.stats.add(Counter::QueriesUdp, u64::try_from(count).unwrap_or(0));
     if silent > 0 {
         serving.stats.add(Counter::DroppedSilent, silent);
     }
     if !peers.is_empty() {
-        let mut answers = [[IoSlice::new(&[])]; BATCH];
+        let mut answers = [[IoSlice::new(&[])]; N];
         let mut rest = &**out;
         for (noted, answer) in tally.noted().iter().zip(&mut answers) {
             let (octets, later) = rest.split_at(noted.bytes());

@@ -5,7 +5,7 @@ use super::ladder::Change;
 use super::place::Stay;
 use super::reply::{Match, Poor, Sent, Worth, weigh};
 use super::servers::Server;
-use super::transport::{Channel, udp};
+use super::transport::{Channel, Took, udp};
 use super::{Inner, Reply};
 use crate::clock::Tick;
 use crate::config::{GroupId, UpstreamTransport};
@@ -117,6 +117,12 @@ impl Attempts {
         self.open.retain(|attempt| !Arc::ptr_eq(&attempt.server, server) || attempt.rung() < rung);
     }
 
+    /// Tells whether all that is under way to a group waits on silent connections, while no fresh one could be opened.
+    pub(super) fn are_refused(&self, group: GroupId) -> bool {
+        let mut own = self.open.iter().filter(|attempt| attempt.seat.0 == group).peekable();
+        own.peek().is_some() && own.all(|attempt| attempt.channel.is_refused())
+    }
+
     /// Tells whether a query is under way to a server over another rung.
     pub(super) fn wait_beside(&self, server: &Arc<Server>, rung: u8) -> bool {
         self.open.iter().any(|attempt| Arc::ptr_eq(&attempt.server, server) && attempt.rung() != rung)
@@ -149,7 +155,11 @@ pub(super) fn learn(attempt: &Attempt, bytes: &[u8], now: Tick, inner: &Inner) -
     }
     let waited = attempt.at.elapsed();
     // Opening a connection is no part of how far the server is.
-    health.replied(now, attempt.channel.took().unwrap_or(waited));
+    match attempt.channel.took() {
+        Some(Took::Known(took)) => health.replied(now, took),
+        Some(Took::Doubtful) => health.heard(now),
+        None => health.replied(now, waited),
+    }
     if let Some(change) = attempt.server.ladder.answered(attempt.rung(), waited, now) {
         tell_of(change, attempt, inner);
     }

@@ -151,7 +151,9 @@ impl<'a> Exchange<'a> {
         let mut awake = self.patience_awake(&members[order[0]], snapshots[order[0]].srtt);
         let climbed = loop {
             let tick = self.start_tick;
-            let heard = || members.iter().any(|server| server.health.answered_since(tick));
+            // What was heard at the beginning is old news when every fresh connection has been refused since.
+            let is_refused = || self.attempts.are_refused(id);
+            let heard = || members.iter().any(|server| server.health.answered_since(tick)) && !is_refused();
             match plan.next(elapsed.saturating_sub(begun), heard) {
                 Next::Send { server, why } => self.send(&members[server], (id, server), why, &mut plan),
                 Next::AllFailed => break None,

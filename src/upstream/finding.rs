@@ -10,7 +10,7 @@ use super::health::Standing;
 use super::reply::{Match, Sent, Shape};
 use super::servers::Server;
 use super::sockets::Need;
-use super::transport::{Channel, Helper, Way, Ways};
+use super::transport::{Channel, Helper, Took, Way, Ways};
 use crate::config::{Config, GroupId, Proxy, UpstreamOptions, UpstreamTransport, resolvers};
 use crate::dns::QuestionKey;
 use crate::stats::Counter;
@@ -123,7 +123,7 @@ fn helper(inner: &Arc<Inner>, address: SocketAddr, ways: Arc<Ways>, transport: U
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) reply: Vec<u8>,
-    /// How long it took over an open connection; nothing when it came in a datagram.
+    /// How long it took over an open connection, as far as that is known; nothing when it came in a datagram.
     pub(super) took: Option<Duration>,
 }
 
@@ -145,7 +145,7 @@ pub(super) async fn ask_once(
             let Poll::Ready(event) = channel.poll(cx) else { return Poll::Pending };
             match event {
                 Ok(bytes) if sent.matches(&bytes) == Match::Exact => {
-                    return Poll::Ready(Ok(Asked { reply: bytes, took: channel.took() }));
+                    return Poll::Ready(Ok(Asked { reply: bytes, took: channel.took().and_then(Took::known) }));
                 }
                 // On a socket, more may come.
                 Ok(_) if channel.continues() => {}

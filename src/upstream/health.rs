@@ -335,14 +335,13 @@ impl Health {
         }
         vitals.guessed = false;
         vitals.measured = now;
-        vitals.last_answer = Some(now);
-        vitals.lates = 0;
-        vitals.silent = 0;
-        vitals.errors = 0;
-        vitals.probe_pause = PROBE_FIRST;
-        vitals.sums.replies += 1;
         vitals.rtts.record(rtt);
-        vitals.note_standing(now);
+        vitals.answered(now);
+    }
+
+    /// A matched reply came; how long the server took for it is not known.
+    pub(super) fn heard(&self, now: Tick) {
+        self.vitals().answered(now);
     }
 
     /// A reply was an answer (`failed` false) or SERVFAIL and its kin.
@@ -442,6 +441,17 @@ impl Vitals {
         let Guess { srtt_us, rttvar_us, edns } = guess.unwrap_or(none);
         (self.guessed, self.srtt_us) = (guess.is_some(), guess.map(|_| srtt_us));
         (self.rttvar_us, self.edns) = (rttvar_us, edns);
+    }
+
+    /// It answers.
+    fn answered(&mut self, now: Tick) {
+        self.last_answer = Some(now);
+        self.lates = 0;
+        self.silent = 0;
+        self.errors = 0;
+        self.probe_pause = PROBE_FIRST;
+        self.sums.replies += 1;
+        self.note_standing(now);
     }
 
     /// Notes since when it has stood as it does after what has just happened.

@@ -188,7 +188,7 @@ fn a_real_prometheus_has_data_for_every_expression() {
     let config = "[upstream.far]\nservers = [\"127.0.0.1:5301\"]\n[default]\nupstream = \"far\"\n\
                   [stats]\nprometheus_listen = \"127.0.0.1:9553\"\n\
                   [[zone]]\nname = \"lab.example\"\nrecords = [{ name = \"@\", type = \"A\", value = \"10.0.0.1\" }]\n\
-                  [[route]]\nname = \"corp\"\nnames = [\"corp.example\"]\nupstream = \"far\"\n";
+                  [[route]]\nname = \"corp\"\nnames = [\"corp.example.org\"]\nupstream = \"far\"\n";
     let daemon = machine.daemon(config, &["127.0.0.1:5300"]);
     let Some(prometheus) = Prometheus::start(machine, "127.0.0.1:9553") else { return };
     let ask = |name: &str| drop(prometheus.machine.ask("127.0.0.1:5300", name));
@@ -212,7 +212,7 @@ fn a_real_prometheus_has_data_for_every_expression() {
         let expression = expression.replace("$__rate_interval", "20s").replace("$instance", ".*");
         in_time(&format!("{title}: {expression}"), || {
             n += 1;
-            ["www.example.org", "lab.example", "www.corp.example", &format!("n{n}.example.org")]
+            ["www.example.org", "lab.example", "www.corp.example.org", &format!("n{n}.example.org")]
                 .into_iter()
                 .for_each(ask);
             prometheus.series(&expression) > 0

@@ -54,7 +54,7 @@ class Far:
             self.nft("add", "table", "ip", "f")
             self.nft("add", "chain", "ip", "f", chain, "{ type filter hook " + hook + " priority 0; }")
         self.route(0)
-        interfaces = "".join(f"  interface: 10.99.0.{n}@853\n  interface: 10.99.0.{n}@443\n" for n in range(1, MANY + 1))
+        interfaces = f"  interface: {SERVER}@53\n" + "".join(f"  interface: 10.99.0.{n}@853\n  interface: 10.99.0.{n}@443\n" for n in range(1, MANY + 1))
         config = (f"server:\n{interfaces}  tls-port: 853\n  https-port: 443\n  tls-service-pem: {folder}/server.pem\n"
                   f"  tls-service-key: {folder}/server.key\n  do-daemonize: no\n  chroot: \"\"\n  username: \"\"\n  pidfile: \"\"\n"
                   f"  directory: {folder}\n  use-syslog: no\n  logfile: \"\"\n  num-threads: 1\n  incoming-num-tcp: 50\n"
@@ -92,6 +92,10 @@ class Far:
         for port in ports:
             self.nft("add", "rule", "ip", "f", "in", "tcp", "sport", str(port), "drop")
             self.nft("add", "rule", "ip", "f", "out", "tcp", "dport", str(port), "drop")
+
+    def drop_ports(self):
+        """A firewall that lets nothing encrypted out, without a word."""
+        self.nft("add", "rule", "ip", "f", "in", "tcp", "dport", "{ 443, 853 }", "drop")
 
     def drop_cable(self, cable):
         self.nft("add", "rule", "ip", "f", "in", "iif", f"far{cable}", "drop")
@@ -142,6 +146,11 @@ class Daemon:
         lines = [line.split() for line in Path(f"/proc/{self.process.pid}/net/tcp").read_text().splitlines()[1:]]
         far = [f"{n:02X}00630A" for n in range(1, MANY + 1)]
         return [int(line[1].split(":")[1], 16) for line in lines if line[3] == "01" and line[2].split(":")[0] in far]
+
+    def went_over_to(self, transport):
+        """Whether it has said last that the server is asked over this transport."""
+        said = [line for line in self.log.read_text().splitlines() if "an upstream is asked over another transport" in line]
+        return bool(said) and f'"transport":"{transport}"' in said[-1]
 
     def end(self):
         self.process.terminate()
@@ -255,6 +264,36 @@ def first_answers(arguments, folder, far):
         far.route(0)
 
 
+def ports(arguments, folder, far):
+    """A ladder behind a firewall that drops what goes to 443 and 853, for a while and then no longer."""
+    server = f'{{ address = "{SERVER}#{NAME}", rungs = ["https", "tls", "tcp"] }}'
+    config = f'[upstream.g1]\nservers = [{server}]\n[default]\nupstream = "g1"\n'
+    print(f"{'ports 443 and 853 dropped':34} {'median':>10} {'worst':>10}  failed")
+    seen = {"first answer": [], "later ones, over TCP": [], "back on the top rung": [], "then, over DoH": []}
+    for _ in range(arguments.rounds):
+        far.flush()
+        far.drop_ports()
+        daemon = Daemon(arguments.binary, folder, config)
+        seen["first answer"].append(ask(fresh_name()))
+        for _ in range(arguments.rounds):
+            seen["later ones, over TCP"].append(ask(fresh_name()))
+        far.flush()
+        start = time.monotonic()
+        while not daemon.went_over_to("https"):
+            if time.monotonic() - start > 90:
+                sys.exit("not within 90 s: the top rung is in use again")
+            ask(fresh_name())
+            time.sleep(0.2)
+        seen["back on the top rung"].append((time.monotonic() - start) * 1000)
+        for _ in range(arguments.rounds):
+            seen["then, over DoH"].append(ask(fresh_name()))
+        daemon.end()
+    for what, times in seen.items():
+        good = [took for took in times if took is not None]
+        print(f"{what:34} {statistics.median(good):8.1f}ms {max(good):8.1f}ms  {times.count(None)} of {len(times)}")
+    far.flush()
+
+
 def idle(arguments, folder, far):
     """What open connections take: memory each, and wake-ups while nobody asks."""
     for way in WAYS:
@@ -285,7 +324,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("binary", type=Path, help="truename")
     parser.add_argument("--rounds", type=int, default=10, help="events of each kind")
-    parser.add_argument("--only", choices=["first", "idle"], help="one of the two halves")
+    parser.add_argument("--only", choices=["first", "ports", "idle"], help="one part")
     arguments = parser.parse_args()
     if "CONNECTIONS_INSIDE" not in os.environ:
         # A machine of our own: namespaces, as whatever user this is.
@@ -299,10 +338,10 @@ def main():
         certificates(folder)
         far = Far(folder)
         try:
-            if arguments.only != "idle":
-                first_answers(arguments, folder, far)
-            if arguments.only != "first":
-                idle(arguments, folder, far)
+            parts = {"first": first_answers, "ports": ports, "idle": idle}
+            for name, part in parts.items():
+                if arguments.only in (None, name):
+                    part(arguments, folder, far)
         finally:
             far.end()
 

@@ -107,7 +107,7 @@ impl Network {
             reported: None,
             pause: MIN_PAUSE,
         };
-        network.ways = Ways::look(&network.destinations);
+        network.ways = network.look();
         network.look_for_place(true);
         Ok(network)
     }
@@ -124,7 +124,8 @@ impl Network {
             return;
         }
         self.destinations = destinations;
-        let before = std::mem::replace(&mut self.ways, Ways::look(&self.destinations));
+        let ways = self.look();
+        let before = std::mem::replace(&mut self.ways, ways);
         if before.out() != self.ways.out() {
             // What the kernel has to say about that is not read yet, and would seem to change nothing.
             self.noted.add_way();
@@ -175,9 +176,15 @@ impl Network {
         }
     }
 
+    /// Looks at the ways there are; those there were, while the kernel cannot be asked.
+    fn look(&self) -> Ways {
+        Ways::look(&self.destinations).unwrap_or_else(|_| self.ways.clone())
+    }
+
     /// Judges what the kernel has said by the ways our packets take from here on, and took until then.
     fn judge(&mut self, noted: &Noted) -> NetworkEvent {
-        let before = std::mem::replace(&mut self.ways, Ways::look(&self.destinations));
+        let ways = self.look();
+        let before = std::mem::replace(&mut self.ways, ways);
         let is_used = |link| before.use_link(link) || self.ways.use_link(link);
         let is_ours = |to: &Prefix| way::all(&self.destinations).any(|destination| to.covers(destination.address));
         let event = noted.judged(is_used, is_ours, before.ways != self.ways.ways);
@@ -204,7 +211,7 @@ impl Network {
     fn look_again(&mut self) -> Option<NetworkEvent> {
         let seemed = self.place;
         // Another way is for the kernel to tell.
-        self.ways.seen = Ways::look(&self.destinations).seen;
+        self.ways.seen = self.look().seen;
         self.place = self.places.find(&self.ways.seen, false).place;
         if !self.ways.seen.is_unsure() {
             tracing::debug!(network = self.place.0, "the hardware address of the router has shown");

@@ -84,7 +84,7 @@ pub(super) struct Way {
 }
 
 /// The ways to all destinations, and what shows which network that is.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ways {
     pub(super) ways: Vec<Option<Way>>,
     /// Those that show which network it is, by IPv4 and by IPv6.
@@ -94,8 +94,11 @@ pub(super) struct Ways {
 
 impl Ways {
     /// Asks the kernel. Where it does not answer, there is no way.
-    pub(super) fn look(destinations: &[Destination]) -> Self {
-        let Ok(mut kernel) = Kernel::new() else { return Self::default() };
+    ///
+    /// # Errors
+    /// When it cannot be asked, as when there are too many files: nothing is known then, which is not the same.
+    pub(super) fn look(destinations: &[Destination]) -> io::Result<Self> {
+        let mut kernel = Kernel::new()?;
         let ways: Vec<Option<Way>> = all(destinations).map(|destination| kernel.way(&destination)).collect();
         // Without a default route, the first server shows where we are.
         let way_out = |is_v4: bool| {
@@ -104,7 +107,7 @@ impl Ways {
         };
         let leading = [true, false].map(way_out);
         let seen = kernel.seen(leading);
-        Self { ways, leading, seen }
+        Ok(Self { ways, leading, seen })
     }
 
     /// Asks the kernel what it knows by now of the routers on the ways there were.
@@ -269,11 +272,11 @@ mod tests {
 
     #[test]
     fn the_kernel_says_that_our_own_addresses_lead_back_to_us() {
-        let ways = Ways::look(&[Destination::plain(Ipv4Addr::LOCALHOST.into())]);
+        let ways = Ways::look(&[Destination::plain(Ipv4Addr::LOCALHOST.into())]).unwrap();
         let way = ways.ways.last().copied().flatten().expect("there is a loopback");
         assert!(way.is_local && way.gateway.is_none() && ways.use_link(way.link));
         let many = vec![Destination::plain(Ipv4Addr::LOCALHOST.into()); 2 * MAX_DESTINATIONS];
-        assert_eq!(Ways::look(&many).ways.len(), MAX_DESTINATIONS);
+        assert_eq!(Ways::look(&many).unwrap().ways.len(), MAX_DESTINATIONS);
     }
 
     proptest! {

@@ -20,8 +20,24 @@ pub(super) type Receiver = oneshot::Receiver<io::Result<Delivered>>;
 #[derive(Debug)]
 pub(super) struct Delivered {
     pub(super) message: Vec<u8>,
-    /// How long after its query was written it came: opening the connection is not in it.
-    pub(super) took: Duration,
+    pub(super) took: Took,
+}
+
+/// How long after its query was written a reply came: opening the connection is not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::upstream) enum Took {
+    /// So long.
+    Known(Duration),
+    /// The connection had fallen silent, and no other has shown that the way was open: it may have been the network that
+    /// took the time, and not the server.
+    Doubtful,
+}
+
+impl Took {
+    /// Returns the time, when it says something about the server.
+    pub(in crate::upstream) fn known(self) -> Option<Duration> {
+        if let Self::Known(took) = self { Some(took) } else { None }
+    }
 }
 
 /// What a link tells a connection.
@@ -53,6 +69,8 @@ struct Open {
     /// Gone when the reply is there.
     sender: Option<oneshot::Sender<io::Result<Delivered>>>,
     fault: Fault,
+    /// How many connections it was written on, and when it was on the last of them.
+    written: (u8, Option<Instant>),
 }
 
 impl Promise {
@@ -76,7 +94,7 @@ impl Job {
     /// Makes a job and the place its reply goes to.
     pub(super) fn new(query: &[u8]) -> (Self, Receiver) {
         let (sender, receiver) = oneshot::channel();
-        let open = Open { sender: Some(sender), fault: Fault::of(ABANDONED) };
+        let open = Open { sender: Some(sender), fault: Fault::of(ABANDONED), written: (0, None) };
         (
             Self {
                 query: query.into(),
@@ -88,8 +106,20 @@ impl Job {
         )
     }
 
+    /// Notes that it is written on an open connection.
+    pub(super) fn written(&self, now: Instant) {
+        let written = &mut self.promise.open().written;
+        *written = (written.0.saturating_add(1), Some(now));
+    }
+
+    /// Tells whether another connection has had it for so long, and brought no reply either.
+    pub(super) fn was_elsewhere(&self, now: Instant, time: Duration) -> bool {
+        let (count, last) = self.promise.open().written;
+        count > 1 && last.is_some_and(|last| now.saturating_duration_since(last) >= time)
+    }
+
     /// Hands the reply over. Later ones are of no use.
-    pub(super) fn answer(self, message: Vec<u8>, took: Duration) {
+    pub(super) fn answer(self, message: Vec<u8>, took: Took) {
         if let Some(sender) = self.promise.open().sender.take() {
             let _ = sender.send(Ok(Delivered { message, took }));
         }
@@ -175,8 +205,8 @@ mod tests {
         let other = job.clone();
         job.fail(&io::ErrorKind::ConnectionReset.into());
         assert!(receiver.try_recv().is_err(), "the other connection may still answer");
-        other.clone().answer(vec![1], Duration::ZERO);
-        other.answer(vec![2], Duration::ZERO);
+        other.clone().answer(vec![1], Took::Doubtful);
+        other.answer(vec![2], Took::Doubtful);
         assert_eq!(receiver.try_recv().unwrap().unwrap().message, [1]);
         let (job, mut receiver) = Job::new(b"q");
         job.clone().fail(&io::ErrorKind::ConnectionReset.into());

@@ -11,7 +11,7 @@
 //! two has answered. Whoever answers first stays; the other ends when nothing waits on it. So a laptop that wakes up loses
 //! a quarter of a second, and a server that is only slow loses nothing.
 
-use super::jobs::{ABANDONED, Command, Fault, Job, Receiver};
+use super::jobs::{ABANDONED, Command, Fault, Job, Receiver, Took};
 use super::open::{Session, open};
 use super::owed::{Event, QUEUE, silence_after};
 use super::target::Target;
@@ -96,6 +96,8 @@ struct State {
     opened: u64,
     /// Suspicions in a row that did not prove right.
     alarms: u32,
+    /// The last fresh connection beside the old one could not be opened.
+    refused: bool,
 }
 
 /// The way to a connection's task.
@@ -122,6 +124,12 @@ impl Link {
     /// Returns how many connections were opened so far.
     pub(super) fn opened(&self) -> u64 {
         self.state().opened
+    }
+
+    /// Tells whether only a silent connection is left: no fresh one could be opened.
+    fn is_refused(&self) -> bool {
+        let state = self.state();
+        state.refused && state.old.as_ref().is_some_and(|old| !old.jobs.is_closed())
     }
 
     /// Puts a query on the connections that get it.
@@ -159,9 +167,27 @@ impl Link {
         Ok(())
     }
 
+    /// A connection is open.
+    fn opened_now(&self, id: u64) {
+        let mut state = self.state();
+        if state.current.as_ref().is_some_and(|current| current.id == id) {
+            state.refused = false;
+        }
+    }
+
+    /// A connection could not be opened.
+    fn failed(&self, id: u64) {
+        let mut state = self.state();
+        state.old.take_if(|old| old.id == id);
+        if state.current.take_if(|current| current.id == id).is_some() {
+            state.refused = state.old.is_some();
+        }
+    }
+
     /// A connection has answered for the first time, or after it was suspect.
     fn answered(&self, id: u64) {
         let mut state = self.state();
+        state.refused = false;
         if state.current.as_ref().is_some_and(|current| current.id == id) {
             // The old one may have ended by now, which proves the suspicion right as well.
             (state.old, state.alarms) = (None, 0);
@@ -233,6 +259,7 @@ impl Task {
             Ok(session) => session,
             Err(fault) => return self.fail(early, &fault),
         };
+        self.tell(|link, id| link.opened_now(id));
         for job in early.into_iter().filter(Job::is_wanted) {
             session.ask(job);
         }
@@ -283,7 +310,7 @@ impl Task {
         for job in early.into_iter().chain(self.queued()) {
             job.fail(fault);
         }
-        self.tell(|link, id| link.back(id, Vec::new()));
+        self.tell(|link, id| link.failed(id));
     }
 
     /// Sends what this connection will not answer over another one.
@@ -309,8 +336,7 @@ pub(in crate::upstream) struct Waiting {
     /// Gone when the reply was taken: one message is all that comes.
     receiver: Option<Receiver>,
     again: bool,
-    /// How long the reply took from when its query was written.
-    took: Option<Duration>,
+    took: Option<Took>,
 }
 
 impl Waiting {
@@ -321,8 +347,13 @@ impl Waiting {
     }
 
     /// Returns how long the reply took from when its query was written, once it is there.
-    pub(super) fn took(&self) -> Option<Duration> {
+    pub(super) fn took(&self) -> Option<Took> {
         self.took
+    }
+
+    /// Tells whether it waits on a silent connection only, and no fresh one could be opened.
+    pub(super) fn is_refused(&self) -> bool {
+        self.link.is_refused()
     }
 
     /// Waits for the reply.

@@ -98,6 +98,51 @@ async fn a_server_that_talks_on_unasked_loses_its_connection() {
 }
 
 #[tokio::test]
+async fn a_silent_connection_is_told_from_one_beside_which_none_can_be_opened() {
+    let (listener, link) = listen().await;
+    let waiting = link.send(QUERY).unwrap();
+    let mut first = accept(&listener).await;
+    let query = read_frame(&mut first).await;
+    assert!(!link.is_refused());
+    // Nobody listens any longer; the connection that is open says nothing.
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let refused = async {
+        while !link.is_refused() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(BOUND, refused).await.expect("a fresh connection is refused");
+    // What comes all the same is the reply.
+    write_frame(&mut first, &query).await;
+    assert_eq!(reply(waiting).await.unwrap(), QUERY);
+    // As soon as one can be opened again, it is as ever.
+    let next = link.send(QUERY).unwrap();
+    read_frame(&mut first).await;
+    timeout(BOUND, async {
+        while !link.is_refused() {
+            tokio::time::sleep(Duration::from_millis(5)).await
+        }
+    })
+    .await
+    .unwrap();
+    let listener = TcpListener::bind(address).await.unwrap();
+    let last = link.send(QUERY).unwrap();
+    let mut second = accept(&listener).await;
+    timeout(BOUND, async {
+        while link.is_refused() {
+            tokio::time::sleep(Duration::from_millis(5)).await
+        }
+    })
+    .await
+    .unwrap();
+    let query = read_frame(&mut second).await;
+    write_frame(&mut second, &query).await;
+    assert_eq!(reply(last).await.unwrap(), QUERY);
+    drop(next);
+}
+
+#[tokio::test]
 async fn a_silent_connection_is_raced_and_the_fresh_one_stays() {
     let (listener, link) = listen().await;
     let waiting = link.send(QUERY).unwrap();

@@ -42,6 +42,7 @@ mod ways;
 
 pub(super) use bootstrap::Helper;
 pub use dates::WrongClock;
+pub(super) use jobs::Took;
 pub(super) use ways::{Pool, Ways};
 
 use super::sockets::{Need, Sockets};
@@ -206,8 +207,13 @@ impl Channel {
     }
 
     /// Returns how long the reply took over an open connection; nothing when it came in a datagram.
-    pub(super) fn took(&self) -> Option<Duration> {
+    pub(super) fn took(&self) -> Option<Took> {
         if let Self::Link(waiting) = self { waiting.took() } else { None }
+    }
+
+    /// Tells whether it waits on a silent connection only, and no fresh one could be opened.
+    pub(super) fn is_refused(&self) -> bool {
+        if let Self::Link(waiting) = self { waiting.is_refused() } else { false }
     }
 
     /// Tells whether more may come after a message that did not match.

@@ -1,7 +1,7 @@
 //! What one connection owes: the queries on it, how long it has been silent, and when that is suspect. Pure but for
 //! tokio's `Instant`, which callers pass in.
 
-use super::jobs::{Fault, Job};
+use super::jobs::{Fault, Job, Took};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
@@ -103,6 +103,7 @@ impl<K: Hash + Eq + Copy> Owed<K> {
             self.expires = job.until;
         }
         self.expires = self.expires.min(job.until);
+        job.written(now);
         self.pending.insert(key, Pending { job, sent: now });
     }
 
@@ -120,10 +121,16 @@ impl<K: Hash + Eq + Copy> Owed<K> {
     /// Hands a reply to its query; returns true when the link has to know that the connection lives.
     pub(super) fn settle(&mut self, key: K, message: Vec<u8>, now: Instant) -> bool {
         let Some(pending) = self.pending.remove(&key) else { return false };
-        // The weight of RFC 6298; a reply that took long because the server had to ask others counts like any other.
         let took = now - pending.sent;
-        self.srtt = (self.srtt * 7 + took) / 8;
-        pending.job.answer(message, took);
+        // A repeat of TCP's that got through at last looks like a slow server, unless a fresh connection had it as long.
+        let was_silent = self.suspect && took >= MIN_SILENCE;
+        if was_silent && !pending.job.was_elsewhere(now, MIN_SILENCE) {
+            pending.job.answer(message, Took::Doubtful);
+        } else {
+            // The weight of RFC 6298; a reply that took long because the server had to ask others counts like any other.
+            self.srtt = (self.srtt * 7 + took) / 8;
+            pending.job.answer(message, Took::Known(took));
+        }
         self.heard = now;
         self.replies += 1;
         self.suspect = false;
@@ -314,6 +321,29 @@ mod tests {
         assert!(matches!(owed.due(until), Due::Gone(keys) if keys == [1]));
         assert_eq!(reply.try_recv().unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
         assert_eq!(owed.wake_at(), after(until, 5000));
+    }
+
+    #[test]
+    fn how_long_a_reply_took_after_silence_counts_when_another_connection_had_the_query_as_long() {
+        let start = Instant::now();
+        let took = |other: Option<u64>, suspect_ms: Option<u64>, reply_ms: u64| {
+            let (job, mut reply) = Job::new(b"a");
+            let (mut old, mut fresh) = (owed(start, 1), owed(start, 1));
+            old.add(1, job.clone(), start);
+            if let Some(ms) = suspect_ms {
+                assert!(matches!(old.due(after(start, ms)), Due::Suspect(jobs) if jobs.len() == 1));
+            }
+            if let Some(ms) = other {
+                fresh.add(1, job, after(start, ms));
+            }
+            old.settle(1, Vec::new(), after(start, reply_ms));
+            reply.try_recv().unwrap().unwrap().took
+        };
+        let known = |ms| Took::Known(Duration::from_millis(ms));
+        assert_eq!(took(None, None, 240), known(240), "it was not suspect");
+        assert_eq!(took(None, Some(250), 3000), Took::Doubtful, "no connection could be opened");
+        assert_eq!(took(Some(2990), Some(250), 3000), Took::Doubtful, "or only when the network was there again");
+        assert_eq!(took(Some(300), Some(250), 3000), known(3000), "the server is slow");
     }
 
     #[test]
