@@ -123,8 +123,9 @@ impl Pipeline {
                 let has_answer = self.enter(parties, Whom::References, answered, state);
                 self.look(parties, policy, patience);
                 let alone = has_answer.then(|| self.stands_alone(policy, parties)).flatten();
+                let has_more = || parties.may_have_more_here(policy) && !state.upstreams.group_is_down(subject.way.group);
                 let waited = match &alone {
-                    Some(_) if !parties.may_have_more_here(policy) => None,
+                    Some(_) if !has_more() => None,
                     Some(_) => timeout_at(patience.until(), &mut route).await.ok(),
                     None if has_answer => timeout_at(patience.until(), &mut route).await.ok(),
                     // It ends with its own deadline.
