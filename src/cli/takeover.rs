@@ -3,7 +3,7 @@
 use super::args::TakeoverCommand;
 use super::exit::{Failed, Outcome};
 use super::{down, render, up};
-use crate::system::takeover::{self, Machine, units};
+use crate::system::takeover::{self, Machine, Reclaimed, units};
 
 /// Does it.
 pub(super) fn run(what: &TakeoverCommand) -> Result<Outcome, Failed> {
@@ -20,6 +20,20 @@ pub(super) fn run(what: &TakeoverCommand) -> Result<Outcome, Failed> {
                 render::complain("/etc/resolv.conf was written by somebody else meanwhile, and is left to them");
             }
         }
+        TakeoverCommand::Reclaim => match takeover::reclaim(&machine)
+            .map_err(|error| down::stuck(&error.to_string()))?
+        {
+            Reclaimed::NothingToDo => {}
+            Reclaimed::TakenAgain(times) => {
+                render::complain(&format!("another program wrote /etc/resolv.conf; taken again ({times} of late)"));
+            }
+            Reclaimed::LeftToOther => {
+                let found =
+                    "another program goes on writing /etc/resolv.conf: it is left to them, and names are given back";
+                let hint = "stop that program from doing so (docs/operations.md), then say `sudo truename up` again";
+                return Err(Failed::Refused { found: found.to_owned(), expected: None, hint: Some(hint.to_owned()) });
+            }
+        },
     }
     Ok(Outcome::Fine)
 }

@@ -21,7 +21,7 @@ const PLAIN: &str = "systemctl disable --now --quiet systemd-resolved; \
                      printf '# by hand\\nsearch office.example\\nnameserver 10.53.0.1\\n' > /etc/resolv.conf";
 /// Puts the units where a package does.
 const INSTALL: &str = "mkdir -p /usr/lib/sysusers.d && cp /units/sysusers.conf /usr/lib/sysusers.d/truename.conf && \
-                       cp /units/*.socket /units/*.service /usr/lib/systemd/system/ && systemd-sysusers && \
+                       cp /units/*.socket /units/*.service /units/*.path /usr/lib/systemd/system/ && systemd-sysusers && \
                        systemctl daemon-reload";
 
 /// Who manages the names of a machine.

@@ -72,6 +72,8 @@ pub(in crate::cli) enum TakeoverCommand {
     Apply,
     /// Give back, whatever was done
     Release,
+    /// Take resolv.conf again that somebody else wrote
+    Reclaim,
 }
 
 /// The ways, as they are written.

@@ -5,8 +5,19 @@ use super::look::look;
 use super::plan::{Method, Plan, Refusal, Step, decide};
 use super::record::{self, Record};
 use super::{Machine, canary, link, lists};
+use crate::clock;
 use serde::Serialize;
 use std::io;
+use std::thread::sleep;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// How often resolv.conf is taken again within [`WINDOW`]. A DHCP client writes it once a lease; who writes it more often than
+/// this watches it, as we do.
+const MAX_RETAKEN: usize = 10;
+/// The time in which that is counted.
+const WINDOW: Duration = Duration::from_secs(600);
+/// How long a file is let alone that somebody has just closed.
+const SETTLE: Duration = Duration::from_millis(300);
 
 /// Why names were not taken over.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +48,17 @@ pub struct Released {
     pub undone: Vec<Step>,
     /// resolv.conf was somebody else's by then, and is so still.
     pub left_to_other: bool,
+}
+
+/// What became of a resolv.conf that somebody wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reclaimed {
+    /// It is ours, or need not be.
+    NothingToDo,
+    /// It is ours again; so often of late.
+    TakenAgain(usize),
+    /// It has been written too often: it is left to whoever does, and names are given back.
+    LeftToOther,
 }
 
 /// Takes names over in the best way, or the one that is `wanted`. Once more is the same.
@@ -77,6 +99,43 @@ fn carry_out(machine: &Machine, plan: &Plan, record: &mut Record) -> io::Result<
     canary::machine(&record.steps)?;
     record.verified = true;
     record::write(machine, record)
+}
+
+/// Takes resolv.conf again when another program has written it; its text is what is given back then, so the resolvers of a
+/// fresh lease are known. Whoever writes it again and again is not fought for ever.
+///
+/// # Errors
+/// When that did not work; everything is given back then.
+pub fn reclaim(machine: &Machine) -> io::Result<Reclaimed> {
+    let mut last = Reclaimed::NothingToDo;
+    loop {
+        // One that writes line by line is let finish. Looked at once more behind the last time: while this runs, systemd does
+        // not watch the file.
+        sleep(SETTLE);
+        match reclaim_once(machine)? {
+            Reclaimed::NothingToDo => return Ok(last),
+            Reclaimed::LeftToOther => return Ok(Reclaimed::LeftToOther),
+            again @ Reclaimed::TakenAgain(_) => last = again,
+        }
+    }
+}
+
+fn reclaim_once(machine: &Machine) -> io::Result<Reclaimed> {
+    let taken = record::read(machine)?.filter(|record| record.verified && record.steps.contains(&Step::File));
+    let Some(mut record) = taken.filter(|_| !file::is_taken(machine)) else { return Ok(Reclaimed::NothingToDo) };
+    let now = clock::wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    record.overwritten.retain(|at| now.saturating_sub(*at) < WINDOW.as_secs());
+    if record.overwritten.len() >= MAX_RETAKEN {
+        release(machine)?;
+        return Ok(Reclaimed::LeftToOther);
+    }
+    record.overwritten.push(now);
+    let again = file::take(machine, &mut record).and_then(|()| canary::machine(&record.steps));
+    if let Err(error) = again {
+        release(machine)?;
+        return Err(error);
+    }
+    Ok(Reclaimed::TakenAgain(record.overwritten.len()))
 }
 
 /// Tells whether what was done still stands.

@@ -37,6 +37,9 @@ pub struct Record {
     /// It ends by itself at this time, unless somebody says `truename up --keep`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial_until: Option<String>,
+    /// When another program last wrote resolv.conf over ours, in seconds of the wall clock; as many as count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overwritten: Vec<u64>,
     /// There was no resolv.conf: giving it back is removing ours.
     #[serde(default)]
     pub had_no_file: bool,
@@ -53,6 +56,7 @@ impl Record {
             boot: boot_id(),
             verified: false,
             trial_until: None,
+            overwritten: Vec::new(),
             had_no_file: false,
         }
     }
@@ -96,7 +100,9 @@ pub fn summary(machine: &Machine) -> String {
         Ok(Some(record)) if !record.verified => "being taken over".to_owned(),
         Ok(Some(record)) => {
             let trial = record.trial_until.map(|until| format!(", on trial until {until}")).unwrap_or_default();
-            format!("taken over ({}) since {}{trial}", record.method.as_str(), record.since)
+            let times = record.overwritten.len();
+            let fights = if times == 0 { String::new() } else { format!(", resolv.conf taken again {times} times") };
+            format!("taken over ({}) since {}{trial}{fights}", record.method.as_str(), record.since)
         }
         Err(error) => format!("unknown: {error}"),
     }
