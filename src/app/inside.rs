@@ -434,7 +434,7 @@ fn routes(state: &State, answers: &Answers) -> Vec<report::Route> {
     state.routes.routes().iter().zip(&state.tags.routes).enumerate().map(route).collect()
 }
 
-fn views(&State { ref config, ref tags, .. }: &State, answers: &Answers) -> Vec<report::View> {
+fn views(State { config, tags, .. }: &State, answers: &Answers) -> Vec<report::View> {
     let view = |(view, tag): (ViewId, Tag)| report::View {
         name: config.view_name(view).to_owned(),
         queries_total: answers.of_tag(tag),
