@@ -54,10 +54,12 @@ pub(super) async fn queries(socket: PathBuf, news: Sender<News>) {
 }
 
 fn why(error: &ClientError) -> Why {
-    match error {
-        ClientError::NotPermitted(_) | ClientError::Problem { status: 403, .. } => Why::NotPermitted,
-        ClientError::Problem { status: 404, .. } => Why::NotKept,
-        error => Why::Other(error.to_string()),
+    if matches!(error, ClientError::NotPermitted(_) | ClientError::Problem { status: 403, .. }) {
+        Why::NotPermitted
+    } else if matches!(error, ClientError::Problem { status: 404, .. }) {
+        Why::NotKept
+    } else {
+        Why::Other(error.to_string())
     }
 }
 
