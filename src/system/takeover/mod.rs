@@ -1,7 +1,7 @@
 //! Pointing this machine's names at truename, and giving them back.
 //!
-//! Four functions: [`look`] collects facts, [`decide`] makes a plan of them (pure), [`apply`] carries it out and asks a canary,
-//! [`release`] undoes it. What is done is written down before it is done ([`Record`]), so that a release finds its way back
+//! Four functions: [`look()`] collects facts, [`decide()`] makes a plan of them (pure), [`apply()`] carries it out and asks a canary,
+//! [`release()`] undoes it. What is done is written down before it is done ([`Record`]), so that a release finds its way back
 //! from wherever an apply was cut off. Nobody restarts another program here.
 
 mod apply;
