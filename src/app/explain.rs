@@ -5,7 +5,7 @@ use super::{RunError, build, runtime};
 use crate::clock::Clock;
 use crate::config::{GuardMode, Pattern, Route, Scope};
 use crate::dns::answer::Record as Resource;
-use crate::dns::trace::Seen;
+use crate::dns::trace::{Seen, Step};
 use crate::dns::wire::{Message, Section, flag};
 use crate::dns::{Name, Origin, Query, QuestionKey, Rtype, Stage, Trace, Transport};
 use crate::pipeline::guard::verdict::Sign;
@@ -204,6 +204,31 @@ fn evidence(words: &str) -> Value {
     known.map(|sign| json!({ "sign": sign.as_str(), "weight": sign.weight(), "means": sign.help() })).collect()
 }
 
+/// Returns the names of the answer's alias chain, each with the step that took its records out of the cache, if one did.
+fn chain_of(asked: &Asked) -> Vec<(Name, Option<&Step>)> {
+    let message = asked.answer.view();
+    let targets = message.section(Section::Answer).filter(|at| at.rtype == Rtype::CNAME);
+    let targets = targets.filter_map(|at| Some(message.target(&at).ok()?.to_name()));
+    let mut last = None;
+    let names = std::iter::once(asked.qname.clone()).chain(targets);
+    let named = names.map(|name| {
+        let saw = format!("{} {}", name.to_lower(), asked.qtype);
+        let mut steps = asked.trace.steps().iter().rev();
+        // A name that nobody looked for by itself came with the one before it.
+        if let Some(step) = steps.find(|step| step.stage == Stage::Cache && step.saw == saw) {
+            let is_used = match &*step.decided {
+                "miss" => false,
+                "hit" => true,
+                // Of what is stale something better may have come.
+                _ => asked.answer.origin == Origin::Stale,
+            };
+            last = is_used.then_some(step);
+        }
+        (name, last)
+    });
+    named.collect()
+}
+
 /// Sets the TTL of each record that goes out beside the one it came with.
 fn ttls(asked: &Asked, seen: &[Seen]) -> Vec<Value> {
     let came: Vec<Resource> = seen
@@ -211,15 +236,18 @@ fn ttls(asked: &Asked, seen: &[Seen]) -> Vec<Value> {
         .filter_map(|seen| Message::parse(&seen.message).ok().map(|message| answers(&message)))
         .flatten()
         .collect();
-    let cached = asked.trace.steps().iter().find(|step| step.stage == Stage::Cache && step.decided != "miss");
+    let chain = chain_of(asked);
     let out = asked.answer.records(Section::Answer);
     let same = |one: &Resource, other: &Resource| {
         (one.rtype, &one.rdata) == (other.rtype, &other.rdata) && one.owner == other.owner
     };
     out.iter()
         .map(|record| {
+            let cached = chain.iter().find(|(name, _)| *name == record.owner);
+            // A DNAME stands above the name that it changes.
+            let cached = cached.or_else(|| chain.iter().find(|(name, _)| name.is_at_or_below(&record.owner)));
             let from = came.iter().filter(|other| same(record, other)).map(|other| other.ttl).max();
-            let because = match (from, cached) {
+            let because = match (from, cached.and_then(|(_, step)| *step)) {
                 (_, Some(step)) => format!("counted down in the cache: {}", step.because),
                 (Some(from), _) if from == record.ttl => "as it came".to_owned(),
                 (Some(_), _) if asked.answer.ede.is_some() => "kept briefly: see the extended error".to_owned(),

@@ -291,17 +291,18 @@ fn as_u64(n: usize) -> u64 {
 fn cache(state: &State, stats: &Stats, answers: &Answers) -> report::Cache {
     let (hits, misses) = (answers.of(Source::Cache), answers.of(Source::Forward));
     let share = |n: u64| f64::from(u32::try_from(n * 10_000 / (hits + misses).max(1)).unwrap_or(0)) / 10_000.0;
+    let held = state.cache.held();
     report::Cache {
-        entries: as_u64(state.cache.len()),
+        entries: as_u64(held.entries),
         capacity_entries: as_u64(state.config.cache.max_entries),
-        size_bytes: as_u64(state.cache.bytes()),
+        size_bytes: as_u64(held.bytes),
         capacity_bytes: state.config.cache.max_bytes,
         hit_ratio: share(hits),
         hits_total: hits,
         misses_total: misses,
         stale_served_total: answers.of(Source::CacheStale),
         prefetches_total: stats.get(Counter::Prefetches),
-        negative_entries: as_u64(state.cache.negative_len()),
+        negative_entries: as_u64(held.negative),
         evictions_total: counts(vec![("capacity", stats.get(Counter::CacheEvicted))]),
     }
 }

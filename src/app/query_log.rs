@@ -49,12 +49,13 @@ impl QueryLog {
 
     /// Goes on as a configuration says, with the file opened anew: whoever has moved it away gets another one.
     pub(super) fn reopen(&mut self, log: &Log) {
+        let told = |running: &Running| running.configured.send(log.clone()).is_ok();
+        let is_told = self.running.as_ref().is_some_and(told);
         if log.queries == QuerySink::Off {
             self.stop();
             return;
         }
-        let told = |running: &Running| running.configured.send(log.clone()).is_ok();
-        if self.running.as_ref().is_some_and(told) {
+        if is_told {
             return;
         }
         match self.spawn(log.clone()) {
@@ -113,14 +114,22 @@ impl Writer {
             tokio::select! {
                 biased;
                 configured = configurations.recv() => {
-                    self.write_news(&mut follower);
-                    let Some(log) = configured else { return };
+                    let Some(log) = configured else {
+                        // The daemon ends: nothing comes any more, and what has come is written.
+                        self.write_news(&mut follower, || false);
+                        return;
+                    };
+                    // What has come until then belongs where it was to go; of a flood only its beginning does.
+                    self.write_some(&mut follower);
+                    if log.queries == QuerySink::Off {
+                        return;
+                    }
                     self.log = log;
                     self.open();
                 }
                 () = follower.news() => {
                     tokio::time::sleep(GATHERING_TIME).await;
-                    self.write_news(&mut follower);
+                    self.write_news(&mut follower, || !configurations.is_empty() || configurations.is_closed());
                 }
             }
         }
@@ -142,17 +151,22 @@ impl Writer {
         }
     }
 
-    /// Writes what there is. In a flood that does not end, it comes back after a while, to be configured.
-    fn write_news(&mut self, follower: &mut Follower) {
+    /// Writes what there is, until there is something else to do: in a flood there is always more.
+    fn write_news(&mut self, follower: &mut Follower, interrupted: impl Fn() -> bool) {
         for _ in 0..MAX_TAKEN {
-            let taken = follower.take();
-            if !taken.answered.is_empty() {
-                self.write(&taken.answered);
-            }
-            if !taken.more {
+            if interrupted() || !self.write_some(follower) {
                 return;
             }
         }
+    }
+
+    /// Writes what is taken at once, and tells whether there is more.
+    fn write_some(&mut self, follower: &mut Follower) -> bool {
+        let taken = follower.take();
+        if !taken.answered.is_empty() {
+            self.write(&taken.answered);
+        }
+        taken.more
     }
 
     fn write(&mut self, answered: &[Answered]) {
@@ -191,5 +205,76 @@ impl Writer {
                 "questions go on being answered; those that are not written are counted: query_log_unwritten_total";
             tracing::warn!(%error, hint, "the query log cannot be written");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Tick;
+    use crate::config::Config;
+    use crate::dns::{Origin, Rcode, Rtype, Transport};
+    use crate::stats::{Batch, Cell, Noted};
+    use std::path::Path;
+
+    /// More than is taken at once.
+    const ANSWERS: usize = 50_000;
+
+    fn lines(path: &Path) -> usize {
+        std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+    }
+
+    /// Has a flood be there, tells the writer something, and lets it run to its end.
+    fn run(path: &Path, tell: impl FnOnce(mpsc::UnboundedSender<Log>, &Log)) {
+        let stats = Arc::new(Stats::remembering(2 * ANSWERS));
+        let ledger = stats.ledger();
+        let follower = stats.follow();
+        let cell = Cell::new(Transport::Udp, Some(Rtype::A), Rcode::NOERROR, Origin::Cache);
+        let octets = [0; 12];
+        let (at, took) = (Tick(0), Duration::ZERO);
+        for _ in 0..ANSWERS {
+            let noted = &[Noted::new(cell, ([192, 0, 2, 7], 5353).into(), octets.len())];
+            ledger.publish(Batch { noted, octets: &octets, prefix_bytes: 0, upstream: "", at, took, now: at });
+        }
+        let log = Log { queries: QuerySink::File(path.to_owned()), ..Config::default().log };
+        let (configured, configurations) = mpsc::unbounded_channel();
+        tell(configured, &log);
+        let mut writer = Writer { log, sink: None, failed: false, clock: Clock::default(), stats };
+        writer.open();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(writer.run(follower, configurations));
+    }
+
+    #[test]
+    fn in_a_flood_one_take_goes_where_lines_went_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        // The daemon ends: nothing is lost.
+        run(&path("ended"), |configured, _| drop(configured));
+        assert_eq!(lines(&path("ended")), ANSWERS);
+        run(&path("off"), |configured, log| configured.send(Log { queries: QuerySink::Off, ..log.clone() }).unwrap());
+        let off = lines(&path("off"));
+        assert!(off > 0 && off < ANSWERS / 4, "{off}");
+        run(&path("before"), |configured, log| {
+            configured.send(Log { queries: QuerySink::File(path("after")), ..log.clone() }).unwrap();
+        });
+        let (before, after) = (lines(&path("before")), lines(&path("after")));
+        assert!(before == off && before + after == ANSWERS, "{before} and {after}");
+    }
+
+    #[test]
+    fn what_comes_meanwhile_is_looked_at_between_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let stats = Arc::new(Stats::remembering(64));
+        let mut follower = stats.follow();
+        let log = Log { queries: QuerySink::File(path), ..Config::default().log };
+        let mut writer = Writer { log, sink: None, failed: false, clock: Clock::default(), stats: Arc::clone(&stats) };
+        let looked = std::cell::Cell::new(0);
+        writer.write_news(&mut follower, || {
+            looked.set(looked.get() + 1);
+            true
+        });
+        assert_eq!(looked.get(), 1);
     }
 }

@@ -213,3 +213,50 @@ fn every_name_of_a_chain_and_every_failure_is_remembered() {
     let failed = get(&socket, "/explain?name=broken.example.org").json();
     assert!(!failed["failures"].as_array().unwrap().is_empty(), "{failed}");
 }
+
+/// The owner, TTL as it came and reason of each record.
+fn ttls(document: &serde_json::Value) -> Vec<(String, Option<u64>, String)> {
+    let of = |ttl: &serde_json::Value| {
+        let text = |key: &str| ttl[key].as_str().unwrap().to_owned();
+        (text("name"), ttl["came_s"].as_u64(), text("because"))
+    };
+    document["ttl"].as_array().unwrap().iter().map(of).collect()
+}
+
+#[test]
+fn of_a_chain_only_what_was_cached_is_counted_down() {
+    let fake = Fake::start(Habit::Address([192, 0, 2, 9].into(), 300))
+        .with("www.example.org", Habit::Alias("edge.example.net", [192, 0, 2, 9].into()));
+    let route = format!(
+        "[upstream.other]\nservers = [\"{}\"]\n[[route]]\nnames = [\"example.net\"]\nupstream = \"other\"\n",
+        fake.address
+    );
+    let daemon = start(&format!("{}{route}", forward_to(&[fake.address])));
+    ask(daemon.address, "edge.example.net");
+    let explained = || get(&control_socket(&daemon), "/explain?name=www.example.org").json();
+    let [(first, came, why), (last, _, counted)] = &ttls(&explained())[..] else { panic!("not two records") };
+    assert_eq!((&**first, &**last), ("www.example.org.", "edge.example.net."));
+    assert!(came.is_some() && !why.contains("in the cache"), "{why}");
+    assert!(counted.contains("counted down in the cache"), "{counted}");
+    let document = explained();
+    assert!(ttls(&document).iter().all(|(.., why)| why.contains("counted down in the cache")), "{document}");
+}
+
+#[test]
+fn a_stale_answer_that_an_upstream_has_replaced_is_explained_by_what_came() {
+    let fake = Fake::start(Habit::Address([192, 0, 2, 1].into(), 1));
+    let daemon = start(&forward_to(&[fake.address]));
+    let names: Vec<String> = (0..1000).map(|n| format!("n{n}.example.org")).collect();
+    names.iter().for_each(|name| drop(ask(daemon.address, name)));
+    fake.becomes(Habit::Address([192, 0, 2, 2].into(), 300));
+    let mut left = names.iter();
+    let mut document = serde_json::Value::Null;
+    // One that is still fresh is not asked about again: the look would be all that it takes to have it refreshed.
+    eventually("one is past its TTL of 1 s, and replaced in time", || {
+        let Some(name) = left.next() else { panic!("none was: {document}") };
+        document = get(&control_socket(&daemon), &format!("/explain?name={name}")).json();
+        document["cache"]["decided"] == "stale" && document["source"] == "upstream"
+    });
+    let [(_, came, why)] = &ttls(&document)[..] else { panic!("not one record") };
+    assert_eq!((*came, &**why), (Some(300), "as it came"), "{document}");
+}

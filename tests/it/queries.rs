@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -259,7 +260,7 @@ fn a_follower_that_does_not_read_holds_up_nobody_and_is_told_what_it_lost() {
 #[test]
 fn sums_are_told_while_ten_readers_go_through_a_large_memory() {
     const READERS: usize = 10;
-    const SUMS: usize = 20;
+    const OVERTAKING: usize = 5;
     let daemon = start(&format!("[server]\nworkers = 1\n[stats]\nrecent_queries = 100000\n{ZONE}"));
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(daemon.address).unwrap();
@@ -286,14 +287,20 @@ fn sums_are_told_while_ten_readers_go_through_a_large_memory() {
             });
         }
         eventually("all have begun", || begun.load(Ordering::SeqCst) == READERS);
-        let before = finished.load(Ordering::SeqCst);
-        for _ in 0..SUMS {
-            assert!(total() > 60_000);
-        }
-        let meanwhile = finished.load(Ordering::SeqCst) - before;
+        // Whoever had to wait for the readers before it would see some of them finish each time, however fast or slow the
+        // machine is: every one of them begins again at once.
+        let mut overtaken = 0;
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            eventually("sums are told while no reader finishes", || {
+                let before = finished.load(Ordering::SeqCst);
+                assert!(total() > 60_000);
+                overtaken += usize::from(finished.load(Ordering::SeqCst) == before);
+                overtaken >= OVERTAKING
+            });
+        }));
+        // Else the readers would never end.
         done.store(true, Ordering::SeqCst);
-        // Whoever had to wait for the readers before it would have waited for nine or ten of them each time.
-        assert!(meanwhile < SUMS * READERS / 2, "{meanwhile} readings while {SUMS} sums were told");
+        told.unwrap_or_else(|failure| resume_unwind(failure));
     });
 }
 

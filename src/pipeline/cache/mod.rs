@@ -27,5 +27,5 @@ pub use inflight::{Guard, InFlight, Role};
 pub use key::{KeyBuf, Lookup};
 pub use list::{Listed, Usable};
 pub use stale::Staleness;
-pub use store::{Cache, Cached, Flush, Hit, Inserted, Serve, Terms};
+pub use store::{Cache, Cached, Flush, Held, Hit, Inserted, Serve, Terms};
 pub use ttl::{Lifetime, cap_ttls, is_failure, lifetime, ttl_cap};

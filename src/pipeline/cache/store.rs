@@ -140,6 +140,17 @@ pub struct Inserted {
     pub too_large: bool,
 }
 
+/// How much is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Entries, expired ones included.
+    pub entries: usize,
+    /// Those of them that say that a name or a type does not exist.
+    pub negative: usize,
+    /// The memory they take, in octets.
+    pub bytes: usize,
+}
+
 /// What to remove.
 #[derive(Debug, Clone, Copy)]
 pub enum Flush<'a> {
@@ -394,8 +405,22 @@ impl Cache {
 
     /// Counts the entries, expired ones included.
     #[must_use]
+    /// Counts what is stored, each shard's all under one lock: the figures agree whatever is stored meanwhile.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        let held = |shard: &Mutex<Shard>| {
+            let shard = lock(shard);
+            Held { entries: shard.len(), negative: shard.negative, bytes: shard.bytes() }
+        };
+        self.shards.iter().map(held).fold(Held::default(), |sum, of| Held {
+            entries: sum.entries + of.entries,
+            negative: sum.negative + of.negative,
+            bytes: sum.bytes + of.bytes,
+        })
+    }
+
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.held().entries
     }
 
     /// Tells whether nothing is stored.
@@ -407,13 +432,7 @@ impl Cache {
     /// Returns the memory the entries take, in octets.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).bytes()).sum()
-    }
-
-    /// Counts those that say that a name or a type does not exist.
-    #[must_use]
-    pub fn negative_len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).negative).sum()
+        self.held().bytes
     }
 
     /// Counts the parts that are locked one by one.

@@ -320,6 +320,39 @@ fn flushing_takes_what_was_named() {
 }
 
 #[test]
+fn what_is_counted_at_one_moment_agrees() {
+    let cache = cache(100, 1 << 20);
+    let missing = |text: &str| {
+        let builder = MessageBuilder::response(&name(text), Rtype::A, Rcode::NXDOMAIN);
+        Answer { message: builder.finish(), origin: Origin::Upstream, ede: None }
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for text in ["a.example", "b.example"] {
+                    put(&cache, text, &missing(text), Lifetime::Negative(60), START);
+                }
+                cache.flush(Flush::All);
+            }
+        });
+        // Until many have been seen with something in it: nothing has failed before because nothing was there.
+        let mut seen = 0;
+        while seen < 2_000 {
+            let held = cache.held();
+            let each = held.bytes.checked_div(held.entries).unwrap_or(0);
+            let agree = held.negative == held.entries && held.bytes == held.entries * each;
+            if !agree || (held.bytes > 0) != (held.entries > 0) {
+                done.store(true, Ordering::Relaxed);
+                panic!("{held:?}");
+            }
+            seen += held.entries.min(1);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn an_answer_of_too_many_records_is_not_kept() {
     let cache = cache(10, 1 << 20);
     for (records, kept) in [(1024, true), (1025, false)] {
@@ -470,11 +503,16 @@ proptest! {
             }
             prop_assert!(cache.len() <= max_entries);
             prop_assert!(cache.bytes() as u64 <= max_bytes);
-            let counted: usize = cache.shards.iter().map(|shard| {
+            let mut counted = Held::default();
+            for shard in &cache.shards {
                 let shard = lock(shard);
-                shard.forwarded.iter().chain(shard.local.iter()).map(|(slot, _)| cost(slot)).sum::<usize>()
-            }).sum();
-            prop_assert_eq!(cache.bytes(), counted);
+                for (slot, head) in shard.forwarded.iter().chain(shard.local.iter()) {
+                    counted.entries += 1;
+                    counted.negative += usize::from(head.is_negative());
+                    counted.bytes += cost(slot);
+                }
+            }
+            prop_assert_eq!(cache.held(), counted);
         }
     }
 }

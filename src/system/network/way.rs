@@ -93,10 +93,11 @@ pub(super) struct Ways {
 }
 
 impl Ways {
-    /// Asks the kernel. Where it does not answer, there is no way.
+    /// Asks the kernel. A destination that it has no answer for has no way.
     ///
     /// # Errors
-    /// When it cannot be asked, as when there are too many files: nothing is known then, which is not the same.
+    /// When there is no socket to ask by, as when there are too many files: nothing is known of any way then, which is not the
+    /// same as that there is none.
     pub(super) fn look(destinations: &[Destination]) -> io::Result<Self> {
         let mut kernel = Kernel::new()?;
         let ways: Vec<Option<Way>> = all(destinations).map(|destination| kernel.way(&destination)).collect();
