@@ -125,6 +125,7 @@ fn whole_life(names: Names, method: &str) {
     patiently("it is taken again", || machine.is_taken());
     let said = machine.sh("truename down");
     assert!(said.contains("where they were before"), "{said}");
+    assert!(machine.sh("truename down").contains("There was nothing to undo"));
     assert!(machine.is_as_before(), "after down\n{}", machine.files(names));
     assert_eq!(machine.files(names), before, "after down");
     machine.sh("systemctl restart truename.service");
