@@ -279,11 +279,12 @@ impl Page {
         self.family(&format!("{PREFIX}{name}"), "histogram", help);
     }
 
-    /// Begins a family. OpenMetrics names a counter without its `_total`, the older format with it.
+    /// Begins a family; `help` is a sentence of ours, without what would have to be escaped. OpenMetrics names a counter without its `_total`, the older format with it.
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let suffix = if kind == "counter" && self.dialect == Dialect::Prometheus { "_total" } else { "" };
-        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
-        self.write(format_args!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"));
+        for part in ["# HELP ", name, suffix, " ", help, "\n# TYPE ", name, suffix, " ", kind, "\n"] {
+            self.text.push_str(part);
+        }
         name.clone_into(&mut self.name);
     }
 

@@ -5,6 +5,7 @@
 use super::histogram::{BUCKETS, Histogram};
 use crate::clock::Tick;
 use crate::dns::{Decided, Origin, Rcode, Rtype, Tag, Transport};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// What an answer came from, as users are told.
@@ -230,7 +231,8 @@ impl Cell {
 /// All answers up to a moment, of all workers. Every sum is a margin of one table, so they agree.
 #[derive(Debug, Clone)]
 pub struct Answers {
-    cells: Vec<u64>,
+    /// Those that are not 0, few of a thousand, by their number.
+    cells: BTreeMap<usize, u64>,
     tagged: Vec<u64>,
     times: Vec<Histogram>,
     /// Answers by the number of their slot.
@@ -240,7 +242,7 @@ pub struct Answers {
 impl Default for Answers {
     fn default() -> Self {
         Self {
-            cells: vec![0; WAYS * CELLS_OF_A_WAY],
+            cells: BTreeMap::new(),
             tagged: vec![0; Tag::COUNT],
             times: vec![Histogram::default(); Source::ALL.len()],
             slots: Vec::new(),
@@ -251,8 +253,9 @@ impl Default for Answers {
 impl Answers {
     /// Adds what came to one worker in one way.
     pub(super) fn add_way(&mut self, way: usize, cells: &[u64]) {
-        let sums = self.cells.iter_mut().skip(way * CELLS_OF_A_WAY);
-        sums.zip(cells).for_each(|(sum, cell)| *sum += cell);
+        for (at, count) in cells.iter().enumerate().filter(|(_, count)| **count > 0) {
+            *self.cells.entry(way * CELLS_OF_A_WAY + at).or_default() += count;
+        }
     }
 
     /// Adds the rest of what one worker has counted.
@@ -271,7 +274,7 @@ impl Answers {
     /// Counts all answers.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.cells.iter().sum()
+        self.cells.values().sum()
     }
 
     /// Counts them by protocol, every protocol named.
@@ -324,7 +327,7 @@ impl Answers {
     /// Counts those of one source.
     #[must_use]
     pub fn of(&self, source: Source) -> u64 {
-        self.cells.iter().skip(source as usize).step_by(SOURCE_ROOM).sum()
+        self.cells.iter().filter(|(at, _)| source_of(**at) == source as usize).map(|(_, count)| count).sum()
     }
 
     /// Counts those of one origin.
@@ -368,7 +371,7 @@ impl Answers {
         class: impl Fn(usize) -> usize,
     ) -> Vec<(&'static str, u64)> {
         let mut sums: Vec<(&'static str, u64)> = names.map(|name| (name, 0)).collect();
-        for (at, count) in self.cells.iter().enumerate().filter(|(_, count)| **count > 0) {
+        for (&at, count) in &self.cells {
             if let Some((_, sum)) = sums.get_mut(class(at)) {
                 *sum += count;
             }
@@ -384,7 +387,7 @@ impl Answers {
     ) -> Vec<(A, B, u64)> {
         let names = first.iter().flat_map(|one| second.iter().map(|other| (*one, *other, 0)));
         let mut sums: Vec<(A, B, u64)> = names.collect();
-        for (at, count) in self.cells.iter().enumerate().filter(|(_, count)| **count > 0) {
+        for (&at, count) in &self.cells {
             let (one, other) = class(at);
             if let Some((.., sum)) = sums.get_mut(one * second.len() + other) {
                 *sum += count;
