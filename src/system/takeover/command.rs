@@ -70,7 +70,7 @@ fn run_for(patience: Duration, program: &str, args: &[&str], input: &str) -> io:
     let err = Reading::start(child.stderr.take(), done);
     let ended = wait(&mut child, &said, patience)?;
     // Nobody sends anything: it is over when both have been read to their end.
-    drop(said.recv_timeout(GRACE));
+    let _ = said.recv_timeout(GRACE);
     Ok(Said { ok: ended.success(), out: out.text(), err: err.text() })
 }
 
