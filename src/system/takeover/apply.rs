@@ -28,6 +28,9 @@ pub enum ApplyError {
     /// What was done before cannot be read or undone.
     #[error("{0}")]
     Before(io::Error),
+    /// It would be a trial that has ended, while nobody was there to end it.
+    #[error("the trial is over")]
+    TrialOver,
     /// The daemon does not answer; nothing was changed.
     #[error("{0}")]
     NotServing(io::Error),
@@ -69,23 +72,37 @@ pub enum Reclaimed {
 /// # Errors
 /// When that cannot be, or did not work; the machine is then as it was before.
 pub fn apply(machine: &Machine, wanted: Option<Method>, trial_until: Option<String>) -> Result<Record, ApplyError> {
+    if trial_until.as_deref().is_some_and(record::is_over) {
+        return Err(ApplyError::TrialOver);
+    }
     // One that cannot be read is no reason to leave names as they are: the release finds what was done.
     if let Ok(Some(done)) = record::read(machine) {
         let is_same = wanted.is_none_or(|wanted| wanted == done.method) && trial_until == done.trial_until;
-        if is_same && done.is_of_this_boot() && done.verified && is_in_force(machine, &done) && works(&done) {
+        if is_same && done.is_of_this_boot() && done.verified && missing(machine, &done).is_none() && works(&done) {
             return Ok(done);
         }
     }
+    // Before the names that come to us are given back for it.
+    check(machine, wanted)?;
     release(machine).map_err(ApplyError::Before)?;
     let plan = decide(&look(machine), wanted)?;
-    // A machine that asks a daemon that does not answer has lost its names.
-    canary::daemon().map_err(ApplyError::NotServing)?;
     let mut record = Record::new(plan.method);
     record.trial_until = trial_until;
     match carry_out(machine, &plan, &mut record) {
         Ok(()) => Ok(record),
         Err(error) => Err(ApplyError::Failed { error, left: release(machine).err() }),
     }
+}
+
+/// Tells whether names could be taken over; changes nothing.
+///
+/// # Errors
+/// When there is no way, or the daemon does not answer.
+pub fn check(machine: &Machine, wanted: Option<Method>) -> Result<(), ApplyError> {
+    // What refuses does so whether names are taken already or not.
+    decide(&look(machine), wanted)?;
+    // A machine that asks a daemon that does not answer has lost its names.
+    canary::daemon().map_err(ApplyError::NotServing)
 }
 
 fn carry_out(machine: &Machine, plan: &Plan, record: &mut Record) -> io::Result<()> {
@@ -142,12 +159,12 @@ fn reclaim_once(machine: &Machine) -> io::Result<Reclaimed> {
     Ok(Reclaimed::TakenAgain(record.overwritten.len()))
 }
 
-/// Tells whether what was done still stands.
-pub(super) fn is_in_force(machine: &Machine, record: &Record) -> bool {
-    record.steps.iter().all(|step| match step {
-        Step::Link => link::is_there(),
-        Step::File => file::is_taken(machine),
-        Step::NetworkManager | Step::DebianResolvconf | Step::Openresolv => true,
+/// Says what of that which was done no longer stands.
+pub(super) fn missing(machine: &Machine, record: &Record) -> Option<&'static str> {
+    record.steps.iter().find_map(|step| match step {
+        Step::Link => (!link::is_there()).then_some("the link truename0 is gone"),
+        Step::File => (!file::is_taken(machine)).then_some("/etc/resolv.conf is somebody else's"),
+        Step::NetworkManager | Step::DebianResolvconf | Step::Openresolv => None,
     })
 }
 
@@ -212,10 +229,11 @@ pub fn keep(machine: &Machine) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Tells whether names must be given back: the daemon they go to does not answer, or it was a trial that a boot has ended.
+/// Tells whether names must be given back: the daemon they go to does not answer, or it was a trial that a boot or its time has ended.
 #[must_use]
 pub fn is_dead(record: &Record) -> bool {
-    (record.trial_until.is_some() && !record.is_of_this_boot()) || canary::daemon().is_err()
+    let is_over = |until: &String| !record.is_of_this_boot() || record::is_over(until);
+    record.trial_until.as_ref().is_some_and(is_over) || canary::daemon().is_err()
 }
 
 #[cfg(test)]
@@ -235,6 +253,7 @@ mod tests {
         record.steps = vec![Step::NetworkManager, Step::File];
         record.verified = true;
         file::take(&machine, &mut record).unwrap();
+        record::write(&machine, &record).unwrap();
         (folder, machine)
     }
 
@@ -258,14 +277,35 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_done_leaves_names_as_they_are_taken() {
+        let (_folder, machine) = taken();
+        let ours = fs::read_to_string(machine.at("/etc/resolv.conf")).unwrap();
+        if canary::daemon_once() {
+            return; // This machine's own names come to truename, and so it could be done.
+        }
+        let error = apply(&machine, Some(Method::File), None).unwrap_err();
+        assert!(matches!(error, ApplyError::Refused(_) | ApplyError::NotServing(_)), "{error}");
+        assert_eq!(fs::read_to_string(machine.at("/etc/resolv.conf")).unwrap(), ours);
+        assert!(record::read(&machine).unwrap().is_some_and(|record| record.verified));
+    }
+
+    #[test]
+    fn a_trial_that_is_over_is_not_begun_again() {
+        let (_folder, machine) = taken();
+        let error = apply(&machine, None, Some("2020-01-01T00:00:00Z".to_owned())).unwrap_err();
+        assert!(matches!(error, ApplyError::TrialOver), "{error}");
+        let mut record = record::read(&machine).unwrap().unwrap();
+        record.trial_until = Some("2020-01-01T00:00:00Z".to_owned());
+        assert!(is_dead(&record), "whether the daemon answers or not");
+    }
+
+    #[test]
     fn a_file_of_ours_without_one_to_give_back_is_told_of() {
         let (_folder, machine) = taken();
         fs::remove_file(machine.at(file::BACKUP)).unwrap();
         record::remove(&machine).unwrap();
         let error = release(&machine).unwrap_err();
         assert!(error.to_string().contains("before-truename is gone"), "{error}");
-        let error = apply(&machine, Some(Method::File), None).unwrap_err();
-        assert!(matches!(error, ApplyError::Before(_)), "{error}");
         assert!(!machine.at(file::BACKUP).exists());
     }
 
