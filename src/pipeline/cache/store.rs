@@ -403,8 +403,6 @@ impl Cache {
         removed
     }
 
-    /// Counts the entries, expired ones included.
-    #[must_use]
     /// Counts what is stored, each shard's all under one lock: the figures agree whatever is stored meanwhile.
     #[must_use]
     pub fn held(&self) -> Held {
@@ -419,6 +417,8 @@ impl Cache {
         })
     }
 
+    /// Counts the entries, expired ones included.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.held().entries
     }
