@@ -222,7 +222,7 @@ impl Daemon for Inside {
     }
 
     fn flush(&self, matching: &Matching) -> usize {
-        self.pipeline.state().cache.flush(flush(matching))
+        self.pipeline.flush(flush(matching))
     }
 
     fn switch(&self, label: &str, on: bool) -> Result<usize, Problem> {

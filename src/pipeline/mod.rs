@@ -584,6 +584,13 @@ impl Pipeline {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Removes answers from the cache, with what was said about their names: whoever has something flushed wants it gone, and
+    /// what comes next is explained by itself. Returns how many answers went.
+    pub fn flush(&self, what: cache::Flush<'_>) -> usize {
+        self.said().forget(|question| what.means(question.qname.as_wire()));
+        self.state.load().cache.flush(what)
+    }
+
     /// Returns what was said, when it was asked last, about each name of an answer's alias chain, as far as that is known.
     #[must_use]
     pub fn said_about(&self, query: &Query, answer: &Answer) -> Vec<(QuestionKey, Said)> {

@@ -2,7 +2,7 @@
 //!
 //! Kept for whoever wants to know afterwards why an answer is what it is: the cache has the answer, this has what led to it. One
 //! record for each question that went to upstreams; a chain of aliases that is asked name by name has one for each name. Whatever
-//! the cache answers adds nothing. At a bound the record made longest ago goes. Told the time; asks nobody.
+//! the cache answers adds nothing; what is flushed from the cache goes here too. At a bound the record made longest ago goes. Told the time; asks nobody.
 
 use crate::clock::Tick;
 use crate::config::{UpstreamTransport, ViewId};
@@ -120,6 +120,17 @@ impl Records {
         }
     }
 
+    /// Removes the records of the questions that are meant, in all views.
+    pub fn forget(&mut self, is_meant: impl Fn(&QuestionKey) -> bool) {
+        let meant = |((view, question), _): (&(ViewId, QuestionKey), &Record)| {
+            is_meant(question).then(|| (*view, question.clone()))
+        };
+        let gone: Vec<_> = self.records.iter().filter_map(meant).collect();
+        for key in gone {
+            self.bytes -= self.records.pop(&key).map_or(0, |record| record.bytes());
+        }
+    }
+
     /// Returns what was said about a question.
     #[must_use]
     pub fn get(&self, view: ViewId, question: &QuestionKey) -> Option<&Record> {
@@ -180,5 +191,17 @@ mod tests {
         records.keep(ViewId(0), question(1), record(7));
         assert_eq!(records.get(ViewId(0), &question(1)), Some(&record(7)));
         assert_eq!((records.get(ViewId(1), &question(1)), records.bytes), (None, 7));
+    }
+
+    #[test]
+    fn what_is_meant_is_forgotten_in_every_view() {
+        let mut records = Records::default();
+        for view in [ViewId(0), ViewId(1)] {
+            records.keep(view, question(1), record(3));
+            records.keep(view, question(2), record(5));
+        }
+        records.forget(|of| *of == question(1));
+        let left = |n| [0, 1].map(|view| records.get(ViewId(view), &question(n)).is_some());
+        assert_eq!((left(1), left(2), records.bytes), ([false; 2], [true; 2], 10));
     }
 }

@@ -5,9 +5,10 @@ use crate::support::client::ask;
 use crate::support::daemon::{Daemon, forward_to, run};
 use crate::support::eventually;
 use crate::support::fake::{Fake, Habit};
-use crate::support::http::get;
+use crate::support::http::{ask_http, get};
 use std::net::SocketAddr;
 use std::path::Path;
+use truename::dns::{Name, Record, Rtype};
 
 /// Takes out what differs from run to run: ports, times and folders.
 fn plain(text: &str, daemon: Option<&Daemon>, fakes: &[&Fake]) -> String {
@@ -259,4 +260,35 @@ fn a_stale_answer_that_an_upstream_has_replaced_is_explained_by_what_came() {
     });
     let [(_, came, why)] = &ttls(&document)[..] else { panic!("not one record") };
     assert_eq!((*came, &**why), (Some(300), "as it came"), "{document}");
+}
+
+#[test]
+fn what_is_flushed_is_not_told_of_the_next_answer() {
+    let name = |text: &str| Name::parse(text).unwrap();
+    let alias = Record {
+        owner: name("www.example.org"),
+        rtype: Rtype::CNAME,
+        class: 1,
+        ttl: 300,
+        rdata: name("edge.example.org").as_wire().into(),
+    };
+    // The end of the chain is missing, and asked for by itself.
+    let fake =
+        Fake::start(Habit::Address([192, 0, 2, 9].into(), 300)).with("www.example.org", Habit::Records(vec![alias]));
+    let whole = Fake::start(Habit::Alias("edge.example.org", [192, 0, 2, 9].into()));
+    let config = |fake: &Fake| format!("{}[hosts]\nfiles = []\n", forward_to(&[fake.address]));
+    let daemon = start(&forward_to(&[fake.address]));
+    let socket = control_socket(&daemon);
+    let replies = || {
+        ask(daemon.address, "www.example.org");
+        let document = get(&socket, "/explain?name=www.example.org").json();
+        assert_eq!(document["source"], "cache");
+        document["upstreams"].as_array().unwrap().len()
+    };
+    assert_eq!(replies(), 2);
+    daemon.write("truename.toml", &config(&whole));
+    assert_eq!(ask_http(&socket, "POST", "/reload", "", "").status, 200);
+    assert_eq!(ask_http(&socket, "DELETE", "/cache?match=*", "", "").status, 200);
+    // The chain comes whole: what was said of its end before does not belong to it.
+    assert_eq!(replies(), 1);
 }

@@ -380,11 +380,15 @@ fn on_a_network_with_nat64_names_without_ipv6_addresses_keep_those_made_there() 
         .with("forged.example.org", slow(aaaa("forged.example.org", own, FORGED)));
     let witness = Fake::start(Habit::Address(TRUE.into(), 300));
     let daemon = Daemon::start(&guarded(&[lan.address], &[witness.address], "enforce"));
-    for (asked, expected) in [("well", Some(well_known)), ("own", Some(own)), ("forged", None)] {
+    // Behind a global prefix, which may be anybody's, they are marked and not kept for long.
+    for (asked, expected, marked, longest) in
+        [("well", Some(well_known), None, 300), ("own", Some(own), Some(0), 30), ("forged", None, None, 300)]
+    {
         let answer = ask_type(daemon.address, &format!("{asked}.example.org"), Rtype::AAAA);
         let data: Vec<Vec<u8>> = answer.answers().iter().map(|record| record.rdata.to_vec()).collect();
         let expected: Vec<Vec<u8>> = expected.iter().map(|prefix| [prefix.as_slice(), &TRUE].concat()).collect();
-        assert_eq!((answer.rcode(), data, answer.ede()), (Rcode::NOERROR, expected, None), "{asked}");
+        assert_eq!((answer.rcode(), data, answer.ede()), (Rcode::NOERROR, expected, marked), "{asked}");
+        assert!(answer.answers().iter().all(|record| record.ttl <= longest), "{asked}");
     }
     assert_eq!(lan.asked().len(), 3);
 }

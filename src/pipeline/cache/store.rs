@@ -163,11 +163,13 @@ pub enum Flush<'a> {
 }
 
 impl Flush<'_> {
-    fn means(&self, slot: &Slot) -> bool {
+    /// Tells whether what is kept under a name is meant.
+    #[must_use]
+    pub fn means(&self, qname: &[u8]) -> bool {
         match self {
             Self::All => true,
-            Self::Name(name) => slot.qname().eq_ignore_ascii_case(name.as_wire()),
-            Self::Suffix(suffix) => name::is_at_or_below(slot.qname(), suffix.as_wire()),
+            Self::Name(name) => qname.eq_ignore_ascii_case(name.as_wire()),
+            Self::Suffix(suffix) => name::is_at_or_below(qname, suffix.as_wire()),
         }
     }
 }
@@ -459,7 +461,7 @@ impl Cache {
     /// Looks at every entry of a shard that is meant.
     pub(super) fn for_each_of(&self, shard: usize, what: Flush<'_>, mut look: impl FnMut(&Slot, &Head)) {
         let shard = lock(&self.shards[shard]);
-        for (slot, head) in shard.local.iter().chain(&shard.forwarded).filter(|(slot, _)| what.means(slot)) {
+        for (slot, head) in shard.local.iter().chain(&shard.forwarded).filter(|(slot, _)| what.means(slot.qname())) {
             look(slot, head);
         }
     }
@@ -650,7 +652,7 @@ impl Shard {
             [(&mut self.forwarded, &mut self.forwarded_bytes), (&mut self.local, &mut self.local_bytes)]
         {
             list.retain(|slot, head| {
-                let kept = !what.means(slot);
+                let kept = !what.means(slot.qname());
                 if !kept {
                     *bytes -= cost(slot);
                     self.negative -= usize::from(head.is_negative());

@@ -11,7 +11,8 @@
 //! told the time.
 //!
 //! Safety comes from what is served, not from the name of the verdict: when replies differ and nothing explains it, the
-//! client gets the trusted one, whether or not anybody is accused. The order of decision, first match first:
+//! client gets the trusted one, whether or not anybody is accused; but for NAT64 addresses, which the trusted one cannot
+//! have: those go out marked and for a short time where their prefix may be anybody's. The order of decision, first match first:
 //!
 //! 1. A local zone or private route is exempt: nothing is compared, no probe is ever sent.
 //! 2. No reply, or one that says that the upstream failed.
@@ -220,6 +221,7 @@ fn assess(case: &Case<'_>) -> Assessment {
         }
         (Content::Data, _) if data::is_proved(case) => Assessment::plain(Verdict::BenignDivergent, Sign::Proved),
         (Content::Data, _) if data::is_dns64(case) => Assessment::plain(Verdict::BenignDivergent, Sign::Dns64),
+        (Content::Data, _) if data::is_dns64_elsewhere(case) => assess_dns64(case),
         (Content::Data | Content::WrongType | Content::Failed, _) => weigh(case),
     }
 }
@@ -249,6 +251,15 @@ fn assess_alone(case: &Case<'_>) -> Assessment {
     data::against(case, &mut signs);
     wire::hard(case, &mut signs);
     Assessment { verdict: Verdict::Undecidable, ..Assessment::weighed(signs) }
+}
+
+/// NAT64 addresses that may lead anywhere: undecidable at best, unless they prove themselves.
+fn assess_dns64(case: &Case<'_>) -> Assessment {
+    let mut signs = vec![Sign::Dns64Elsewhere];
+    data::against(case, &mut signs);
+    wire::hard(case, &mut signs);
+    let weighed = Assessment::weighed(signs);
+    if weighed.score >= POISONED_FROM { weighed } else { Assessment { verdict: Verdict::Undecidable, ..weighed } }
 }
 
 fn weigh(case: &Case<'_>) -> Assessment {
@@ -292,6 +303,13 @@ fn choose(
         if !overruled {
             return picked.map_or(Serve::Nothing, Serve::Reply);
         }
+    }
+    // A machine with IPv6 alone reaches the name by nothing else; trusted upstreams have no address of it that is left aside.
+    let is_made = |of: &Assessment| of.verdict == Verdict::Undecidable && of.signs.contains(&Sign::Dns64Elsewhere);
+    if worst.verdict == Verdict::Undecidable
+        && let Some(at) = pick(&is_made)
+    {
+        return Serve::Unconfirmed(at);
     }
     if let Some(at) = truth.best() {
         let thin = is_thin_denial(policy, evidence, truth);

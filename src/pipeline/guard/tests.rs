@@ -308,24 +308,41 @@ fn nat64_addresses_behind_a_prefix_of_the_own_network_are_lawful_there_only() {
         Reply::of(&question, Rcode::NOERROR, &[fact], false, Marks::default())
     };
     let nodata = Reply::of(&question, Rcode::NOERROR, &[], true, Marks::default());
-    let (made, other) = (aaaa("2a00:1098:2c::5db8:d822"), aaaa("2a00:1098:2c::1f0d:5e0a"));
-    let verdict = |reply: &Reply, on_lan, truth: &Reply| {
-        let mut evidence =
-            evidence(Candidate { on_lan, ..plain(vec![reply.clone()]) }, vec![trusted(1, truth.clone())]);
+    let (made, other) = (aaaa("fd64:1098:2c::5db8:d822"), aaaa("2a00:1098:2c::1f0d:5e0a"));
+    let elsewhere = aaaa("2a00:1098:2c::5db8:d822");
+    let settled = |replies: &[&Reply], on_lan, truth: &Reply| {
+        let replies = replies.iter().map(|reply| (*reply).clone()).collect();
+        let mut evidence = evidence(Candidate { on_lan, ..plain(replies) }, vec![trusted(1, truth.clone())]);
         evidence.ipv4 = vec![TRUE.parse().unwrap()];
         evidence.tried =
             Probes::default().with(Probe::AskTrusted).with(Probe::ListenOn).with(Probe::Prove).with(Probe::Decoy);
         match judge(&question, &policy(true), &evidence) {
-            Judgement::Serve(decision) => decision.verdict,
+            Judgement::Serve(decision) => decision,
             Judgement::Need(probes) => panic!("{probes:?}"),
         }
     };
+    let decision = |reply: &Reply, on_lan, truth: &Reply| settled(&[reply], on_lan, truth);
+    let verdict = |reply: &Reply, on_lan, truth: &Reply| decision(reply, on_lan, truth).verdict;
     assert_eq!(verdict(&made, true, &nodata), Verdict::BenignDivergent);
+    assert_eq!(verdict(&aaaa("64:ff9b:1::5db8:d822"), true, &nodata), Verdict::BenignDivergent);
+    // Whoever names a global prefix may name their own.
+    let unsure = decision(&elsewhere, true, &nodata);
+    assert_eq!((unsure.verdict, unsure.keep_at_most), (Verdict::Undecidable, Some(UNDECIDED_TTL)));
+    assert!(matches!(unsure.serve, Serve::Unconfirmed(ReplyAt { side: Side::Suspect, .. })), "{unsure:?}");
+    assert_eq!(unsure.assessment.signs, [Sign::Dns64Elsewhere]);
+    for (reply, on_lan, truth) in
+        [(&elsewhere, false, &nodata), (&other, true, &nodata), (&elsewhere, true, &aaaa("2606:2800:220:1::1"))]
+    {
+        let given = decision(reply, on_lan, truth).serve;
+        assert!(matches!(given, Serve::Reply(ReplyAt { side: Side::Trusted, .. })), "{given:?}");
+    }
+    let given = settled(&[&elsewhere, &other], true, &nodata).serve;
+    assert!(matches!(given, Serve::Reply(ReplyAt { side: Side::Trusted, .. })), "two replies: {given:?}");
     assert_eq!(verdict(&other, true, &nodata), Verdict::Undecidable);
-    assert_eq!(verdict(&made, false, &nodata), Verdict::Undecidable, "no resolver of the network's own");
+    assert_eq!(verdict(&elsewhere, false, &nodata), Verdict::Undecidable, "no resolver of the network's own");
     // Addresses are made where there are none (RFC 6147 section 5.1.6).
-    assert_eq!(verdict(&made, true, &aaaa("2606:2800:220:1::1")), Verdict::Undecidable);
-    let fresh = evidence(Candidate { on_lan: true, ..plain(vec![made]) }, vec![trusted(1, nodata)]);
+    assert_eq!(verdict(&elsewhere, true, &aaaa("2606:2800:220:1::1")), Verdict::Undecidable);
+    let fresh = evidence(Candidate { on_lan: true, ..plain(vec![elsewhere]) }, vec![trusted(1, nodata)]);
     let Judgement::Need(probes) = judge(&question, &policy(true), &fresh) else { panic!("nothing was asked for") };
     assert!(probes.has(Probe::AskIpv4));
 }

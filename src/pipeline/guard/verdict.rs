@@ -147,6 +147,7 @@ signs! {
     SameTtl -1 "same-ttl" "Exactly the TTL that trusted upstreams give, as only the zone itself would set it.",
     Proved 0 "proved" "Every address has shown a valid certificate for the name.",
     Dns64 0 "dns64" "NAT64 addresses of the name's own IPv4 addresses (RFC 6147).",
+    Dns64Elsewhere 0 "dns64-elsewhere" "NAT64 addresses of the name's own IPv4 addresses, behind a prefix that may lead anywhere.",
     SplitHorizon 0 "split-horizon" "A private address from a resolver of the own network, for a name that is unknown outside.",
     Exempt 0 "exempt" "A local zone or a private route: not judged.",
     TrustedSecure 0 "trusted-secure" "The trusted answer is secured by DNSSEC.",

@@ -90,18 +90,31 @@ pub fn is_proved(case: &Case<'_>) -> bool {
         && addresses.all(|address| case.evidence.proof(address) == Some(Proof::Valid))
 }
 
-/// Tells whether every address is a NAT64 one of an IPv4 address that the name has (RFC 6147 section 5.1.7). The well-known
-/// prefix is routed nowhere but to the network's own NAT64; another one only the network's own resolver can know, and it makes
-/// addresses for names without IPv6 ones (section 5.1.6).
+/// Tells whether every address is a NAT64 one of an IPv4 address that the name has (RFC 6147 section 5.1.7), behind a prefix
+/// that leads nowhere else. The well-known one is routed nowhere but to the network's own NAT64; one of a special block
+/// (64:ff9b:1::/48 of RFC 8215, unique local addresses) stays inside the network.
 #[must_use]
 pub fn is_dns64(case: &Case<'_>) -> bool {
     let addresses: Vec<_> = case.reply.addresses().collect();
     let known = |address: &IpAddr| nat64(*address).is_some_and(|v4| case.evidence.ipv4.contains(&v4));
     let is_well_known = !addresses.is_empty() && addresses.iter().all(known);
-    is_well_known || may_be_dns64(case) && have_one_nat64_prefix(&addresses, &case.evidence.ipv4)
+    is_well_known || addresses.iter().copied().all(is_special) && has_one_prefix(case, &addresses)
 }
 
-/// Tells whether the reply may hold NAT64 addresses behind a prefix of the network's own.
+/// Tells whether they are NAT64 ones behind a global prefix. Only the network's own resolver can know which one is the
+/// network's, so that it may name any: one that leads to somebody else too.
+#[must_use]
+pub fn is_dns64_elsewhere(case: &Case<'_>) -> bool {
+    let addresses: Vec<_> = case.reply.addresses().collect();
+    has_one_prefix(case, &addresses)
+}
+
+fn has_one_prefix(case: &Case<'_>, addresses: &[IpAddr]) -> bool {
+    may_be_dns64(case) && have_one_nat64_prefix(addresses, &case.evidence.ipv4)
+}
+
+/// Tells whether the reply may hold NAT64 addresses behind a prefix of the network's own: they are made for names without
+/// IPv6 ones (RFC 6147 section 5.1.6).
 fn may_be_dns64(case: &Case<'_>) -> bool {
     case.candidate.on_lan && case.question.qtype == Rtype::AAAA && !case.truth.has_data
 }
