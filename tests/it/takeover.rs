@@ -344,18 +344,6 @@ fn a_machine_without_any_link_is_taken_over_as_well() {
 }
 
 #[test]
-fn a_take_over_that_fails_at_a_boot_is_tried_again() {
-    let Some(machine) = machine(Names::File) else { return };
-    machine.sh("truename up --yes && systemctl stop truename.socket truename.service");
-    machine.sh("cp /etc/nsswitch.conf /root && sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
-    machine.sh("systemctl start truename.socket truename.service");
-    patiently("it has failed and waits", || machine.unit("SubState", "truename-takeover.service") == "auto-restart");
-    machine.sh("cp /root/nsswitch.conf /etc");
-    assert!(machine.is_as_before(), "{}", machine.files(Names::File));
-    patiently("it is taken over", || machine.is_taken());
-}
-
-#[test]
 fn a_full_disk_keeps_nobody_from_giving_names_back() {
     let Some(machine) = machine(Names::File) else { return };
     machine.sh("mount -t tmpfs -o size=16m tmpfs /mnt && cp -a /etc/. /mnt && mount --bind /mnt /etc");
