@@ -78,8 +78,10 @@ fn port_53() -> Option<String> {
         return None;
     }
     let holder = ports::holder_of(OWN[0], true).or_else(|| ports::holder_of(OWN[0], false))?;
-    // The service manager holds it for us, for a daemon that is not running.
-    (!holder.starts_with("pid 1 (")).then_some(holder)
+    // The service manager holds it for us, for a daemon that is not running; and a daemon that has just started and did not
+    // answer at once is asked again, with patience.
+    let is_ours = holder.starts_with("pid 1 (") || holder.ends_with("(truename)");
+    (!is_ours).then_some(holder)
 }
 
 #[cfg(test)]
