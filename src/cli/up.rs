@@ -4,7 +4,7 @@ use super::args::UpArguments;
 use super::exit::{Failed, Outcome};
 use super::render;
 use crate::system::takeover::units::{self, Trial, UnitError};
-use crate::system::takeover::{self, ApplyError, Facts, Machine, Method, Plan, Record, Refusal, decide_again, look};
+use crate::system::takeover::{self, ApplyError, Facts, Machine, Method, Plan, Record, Refusal, decide, look};
 use serde_json::{Value, json};
 use std::io::{self, BufRead};
 use std::path::Path;
@@ -60,17 +60,11 @@ pub(super) fn run(arguments: &UpArguments) -> Result<Outcome, Failed> {
 fn carry_out(known: &Known, arguments: &UpArguments, wanted: Option<Method>) -> Result<(), Failed> {
     let machine = Machine::default();
     if known.has_units() {
-        let before = units::serve().map_err(|error| unit_failed(&error))?;
+        units::serve().map_err(|error| unit_failed(&error))?;
         let program = std::env::current_exe().unwrap_or_else(|_| Path::new("/usr/bin/truename").to_path_buf());
         let trial = arguments.trial.map(Trial);
-        let done = takeover::check(&machine, wanted).map_err(failed).and_then(|()| {
-            units::take_over(&machine, wanted, trial, &program.to_string_lossy()).map_err(|error| unit_failed(&error))
-        });
-        if done.is_err() {
-            // What was started for this alone; that it could not be stopped matters less than why nothing came of it.
-            drop(before.restore());
-        }
-        return done;
+        return units::take_over(&machine, wanted, trial, &program.to_string_lossy())
+            .map_err(|error| unit_failed(&error));
     }
     takeover::apply(&machine, wanted, None).map(drop).map_err(failed)
 }
@@ -125,10 +119,8 @@ impl Known {
     fn with(wanted: Option<Method>) -> Self {
         let machine = Machine::default();
         let facts = look(&machine);
-        let record = takeover::recorded(&machine);
-        let done = record.as_ref().ok().and_then(Option::as_ref).map(|record| record.method);
-        let plan = decide_again(&facts, wanted, done);
-        Self { facts, plan, record }
+        let plan = decide(&facts, wanted);
+        Self { facts, plan, record: takeover::recorded(&machine) }
     }
 
     fn has_units(&self) -> bool {
@@ -209,7 +201,6 @@ pub(super) fn failed(error: ApplyError) -> Failed {
     let text = error.to_string();
     let (expected, hint) = match error {
         ApplyError::Refused(refusal) => return refused(refusal),
-        ApplyError::TrialOver => (None, "sudo truename up".to_owned()),
         ApplyError::Before(_) => (None, "sudo truename down".to_owned()),
         ApplyError::NotServing(_) => {
             let hint =

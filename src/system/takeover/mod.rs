@@ -14,16 +14,14 @@ mod lists;
 mod look;
 mod plan;
 mod record;
-mod summary;
 pub mod units;
 
-pub use apply::{ApplyError, Reclaimed, Released, apply, check, is_dead, keep, reclaim, release};
+pub use apply::{ApplyError, Reclaimed, Released, apply, is_dead, keep, reclaim, release};
 pub use facts::{Facts, LinkDns, Owner, Resolvconf};
 pub use file::BACKUP;
 pub use look::look;
-pub use plan::{Method, Plan, Refusal, Step, decide, decide_again};
-pub use record::{Record, read as recorded};
-pub use summary::{Watched, summary};
+pub use plan::{Method, Plan, Refusal, Step, decide};
+pub use record::{Record, read as recorded, summary};
 
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The folder.
 const FOLDER: &str = "/var/lib/truename-takeover";
@@ -18,8 +18,6 @@ const FOLDER: &str = "/var/lib/truename-takeover";
 const FILE: &str = "takeover.json";
 /// Octets read of it; it holds a few words.
 const MAX_BYTES: u64 = 16 << 10;
-/// What becomes of one that cannot be read, so that somebody can look at it.
-const UNREAD: &str = "takeover.json.unread";
 /// Which boot of the machine this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -69,11 +67,6 @@ impl Record {
     }
 }
 
-/// Tells whether a trial is over; one whose end cannot be read is.
-pub(super) fn is_over(trial_until: &str) -> bool {
-    humantime::parse_rfc3339(trial_until).map_or(true, |end| clock::wall() >= end)
-}
-
 fn boot_id() -> String {
     fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned()
 }
@@ -83,7 +76,7 @@ fn boot_id() -> String {
 /// # Errors
 /// When the file cannot be read, is not ours, or is not understood.
 pub fn read(machine: &Machine) -> io::Result<Option<Record>> {
-    let path = path(machine);
+    let path = machine.at(FOLDER).join(FILE);
     let file = match OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -99,9 +92,20 @@ pub fn read(machine: &Machine) -> io::Result<Option<Record>> {
     serde_json::from_str(&text).map(Some).map_err(|error| wrong(error.to_string()))
 }
 
-/// Returns where it stands.
-pub(super) fn path(machine: &Machine) -> PathBuf {
-    machine.at(FOLDER).join(FILE)
+/// Says in a few words how it is, for people.
+#[must_use]
+pub fn summary(machine: &Machine) -> String {
+    match read(machine) {
+        Ok(None) => "unmanaged".to_owned(),
+        Ok(Some(record)) if !record.verified => "being taken over".to_owned(),
+        Ok(Some(record)) => {
+            let trial = record.trial_until.map(|until| format!(", on trial until {until}")).unwrap_or_default();
+            let times = record.overwritten.len();
+            let fights = if times == 0 { String::new() } else { format!(", resolv.conf taken again {times} times") };
+            format!("taken over ({}) since {}{trial}{fights}", record.method.as_str(), record.since)
+        }
+        Err(error) => format!("unknown: {error}"),
+    }
 }
 
 /// Writes it, all or nothing.
@@ -119,13 +123,6 @@ pub(super) fn remove(machine: &Machine) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         removed => removed?,
     }
-    File::open(&folder)?.sync_all()
-}
-
-/// Puts one aside that cannot be read; what stood in it was undone.
-pub(super) fn put_aside(machine: &Machine) -> io::Result<()> {
-    let folder = machine.at(FOLDER);
-    fs::rename(folder.join(FILE), folder.join(UNREAD))?;
     File::open(&folder)?.sync_all()
 }
 
@@ -175,12 +172,6 @@ mod tests {
         remove(&machine).unwrap();
         remove(&machine).unwrap();
         assert_eq!(read(&machine).unwrap(), None);
-    }
-
-    #[test]
-    fn a_trial_has_an_end() {
-        assert!(is_over("2020-01-01T00:00:00Z") && is_over("some day") && is_over(""));
-        assert!(!is_over("9999-01-01T00:00:00Z"));
     }
 
     #[test]
