@@ -2,67 +2,24 @@
 //!
 //! They are made of the definition of the commands, as `--help` is; the daemon itself carries none of this.
 
-use clap_complete::Shell;
-use std::fs::{File, create_dir_all};
+#[path = "pages/make.rs"]
+mod make;
+
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The section of commands for the administrator.
-const SECTION: &str = "8";
-/// The shells with completions, and what their file is called.
-const SHELLS: [(Shell, &str); 3] =
-    [(Shell::Bash, "truename"), (Shell::Zsh, "_truename"), (Shell::Fish, "truename.fish")];
-
-#[allow(dead_code, reason = "tests take the rest of this file without it")]
 fn main() -> ExitCode {
     let Some(folder) = std::env::args_os().nth(1) else {
         return fail("say into which folder");
     };
-    match write(Path::new(&folder)) {
+    match make::write(Path::new(&folder)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
     }
 }
 
-#[allow(dead_code, reason = "as main")]
 fn fail(why: &str) -> ExitCode {
     drop(writeln!(io::stderr(), "error: {why}"));
     ExitCode::FAILURE
-}
-
-/// Writes `man8/` and a folder for each shell.
-pub(crate) fn write(folder: &Path) -> io::Result<()> {
-    let mut whole = truename::cli::definition();
-    whole.build();
-    pages(&whole, &folder.join("man8"))?;
-    for (shell, name) in SHELLS {
-        let of_shell = folder.join(shell.to_string());
-        create_dir_all(&of_shell)?;
-        clap_complete::generate(shell, &mut whole.clone(), "truename", &mut File::create(of_shell.join(name))?);
-    }
-    Ok(())
-}
-
-/// A page for the program and one for each command, hidden ones left out.
-fn pages(whole: &clap::Command, folder: &Path) -> io::Result<()> {
-    create_dir_all(folder)?;
-    page(whole.clone(), "truename", folder)?;
-    let shown = whole.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
-    for command in shown {
-        page(command.clone(), &format!("truename-{}", command.get_name()), folder)?;
-    }
-    Ok(())
-}
-
-fn page(command: clap::Command, name: &str, folder: &Path) -> io::Result<()> {
-    let title = name.to_uppercase();
-    // Names of commands are static here, and this program ends in a moment.
-    let name: &'static str = String::leak(name.to_owned());
-    let manual = clap_mangen::Man::new(command.name(name).disable_help_subcommand(true))
-        .title(title)
-        .section(SECTION)
-        .source(concat!("truename ", env!("CARGO_PKG_VERSION")))
-        .manual("truename");
-    manual.render(&mut File::create(folder.join(format!("{name}.{SECTION}")))?)
 }

@@ -1,8 +1,8 @@
-//! What packages hold: manual pages and completions (issue 7).
+//! What packages hold: manual pages and completions.
 
 use std::process::Command;
 
-#[path = "../../packaging/pages.rs"]
+#[path = "../../packaging/pages/make.rs"]
 mod pages;
 
 #[test]
