@@ -1,14 +1,18 @@
 //! What upstreams said about the questions that were asked last: each reply, or why there was none, and what the guard made of it.
 //!
 //! Kept for whoever wants to know afterwards why an answer is what it is: the cache has the answer, this has what led to it. One
-//! record for each question that went to upstreams; a chain of aliases that is asked name by name has one for each name. Whatever
-//! the cache answers adds nothing; what is flushed from the cache goes here too. At a bound the record made longest ago goes. Told the time; asks nobody.
+//! record for each question each time it went to upstreams, of which the last one counts; a chain of aliases that is asked name by
+//! name has one for each name. Whatever the cache answers adds nothing; what is flushed from the cache goes here too. At a bound
+//! the record made longest ago goes. Told the time; asks nobody.
+//!
+//! Every question that goes to upstreams pays for its record and hardly anybody reads one: so they are only put in line, and
+//! looked for from the end.
 
 use crate::clock::Tick;
 use crate::config::{UpstreamTransport, ViewId};
 use crate::dns::QuestionKey;
 use crate::upstream::{Failure, Reply};
-use lru::LruCache;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,49 +97,42 @@ impl Record {
     }
 }
 
-/// The records there are.
-#[derive(Debug)]
+/// The records there are, the latest last.
+#[derive(Debug, Default)]
 pub struct Records {
-    records: LruCache<(ViewId, QuestionKey), Record>,
+    records: VecDeque<Kept>,
     bytes: usize,
 }
 
-impl Default for Records {
-    fn default() -> Self {
-        // Grows as it fills; `keep` holds the bounds.
-        Self { records: LruCache::unbounded(), bytes: 0 }
-    }
+#[derive(Debug)]
+struct Kept {
+    view: ViewId,
+    question: QuestionKey,
+    record: Record,
 }
 
 impl Records {
-    /// Keeps a record in place of the one before.
+    /// Keeps a record, which counts in place of those before.
     pub fn keep(&mut self, view: ViewId, question: QuestionKey, record: Record) {
         self.bytes += record.bytes();
-        if let Some(before) = self.records.put((view, question), record) {
-            self.bytes -= before.bytes();
-        }
+        self.records.push_back(Kept { view, question, record });
         while self.records.len() > MAX_RECORDS || self.bytes > MAX_BYTES {
-            let Some((_, oldest)) = self.records.pop_lru() else { return };
-            self.bytes -= oldest.bytes();
+            let Some(oldest) = self.records.pop_front() else { return };
+            self.bytes -= oldest.record.bytes();
         }
     }
 
     /// Removes the records of the questions that are meant, in all views.
     pub fn forget(&mut self, is_meant: impl Fn(&QuestionKey) -> bool) {
-        let meant = |((view, question), _): (&(ViewId, QuestionKey), &Record)| {
-            is_meant(question).then(|| (*view, question.clone()))
-        };
-        let gone: Vec<_> = self.records.iter().filter_map(meant).collect();
-        for key in gone {
-            self.bytes -= self.records.pop(&key).map_or(0, |record| record.bytes());
-        }
+        self.records.retain(|kept| !is_meant(&kept.question));
+        self.bytes = self.records.iter().map(|kept| kept.record.bytes()).sum();
     }
 
-    /// Returns what was said about a question.
+    /// Returns what was said about a question when it was asked last.
     #[must_use]
     pub fn get(&self, view: ViewId, question: &QuestionKey) -> Option<&Record> {
-        // A look makes no record younger than what was asked since.
-        self.records.peek(&(view, question.clone()))
+        let kept = self.records.iter().rev().find(|kept| kept.view == view && kept.question == *question);
+        kept.map(|kept| &kept.record)
     }
 }
 
@@ -190,7 +187,7 @@ mod tests {
         records.keep(ViewId(0), question(1), record(1));
         records.keep(ViewId(0), question(1), record(7));
         assert_eq!(records.get(ViewId(0), &question(1)), Some(&record(7)));
-        assert_eq!((records.get(ViewId(1), &question(1)), records.bytes), (None, 7));
+        assert_eq!((records.get(ViewId(1), &question(1)), records.bytes), (None, 8));
     }
 
     #[test]
