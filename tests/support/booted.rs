@@ -1,12 +1,13 @@
 //! A machine with a real systemd as its first process: a container of Debian, made once and never changed, with the units
 //! and the binary under test.
 
-use super::eventually;
+use super::comes_true;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, create_dir_all, rename};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 /// What the container has beside the smallest Debian.
 const PACKAGES: &str = "systemd,systemd-sysv,systemd-resolved,dbus,iproute2,libnss-resolve,libnss-myhostname,\
@@ -23,6 +24,14 @@ const PLAIN: &str = "systemctl disable --now --quiet systemd-resolved; \
 const INSTALL: &str = "mkdir -p /usr/lib/sysusers.d && cp /units/sysusers.conf /usr/lib/sysusers.d/truename.conf && \
                        cp /units/*.socket /units/*.service /units/*.path /usr/lib/systemd/system/ && systemd-sysusers && \
                        systemctl daemon-reload";
+/// What a machine is asked when it is not as it should be.
+const ACCOUNT: &str = "exec 2>&1; systemctl list-units --all --no-pager --no-legend 'truename*' 'systemd-resolved*' 'NetworkManager*' \
+                       office.service; systemctl list-jobs --no-pager; ip -brief address; resolvectl --no-pager; cat /etc/resolv.conf; \
+                       journalctl -b --no-pager -o short-precise -n 200";
+/// How long a machine may take to boot: it takes two seconds alone, and tests boot some at once beside whatever else runs.
+const BOOT: Duration = Duration::from_secs(60);
+/// How long something on a machine may take: each look is some programs, and some wait for a resolver's silence.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Who manages the names of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,12 +106,13 @@ impl Booted {
             .spawn()
             .expect("unshare is part of every Debian");
         let mut machine = Self { nspawn, leader: String::new() };
-        eventually("the machine has booted", || {
+        let has_booted = comes_true(BOOT, || {
             assert!(machine.nspawn.try_wait().expect("our child").is_none(), "the container ended");
             machine.find_leader();
             let state = machine.run("systemctl is-system-running");
             ["running\n", "degraded\n"].contains(&text(&state.stdout).as_str())
         });
+        assert!(has_booted, "not within {} s: the machine has booted\n{}", BOOT.as_secs(), machine.account());
         machine.sh(INSTALL);
         machine.configure(config);
         if names != Names::Resolved {
@@ -126,7 +136,7 @@ impl Booted {
     pub(crate) fn sh(&self, script: &str) -> String {
         let output = self.run(script);
         let said = text(&output.stdout);
-        assert!(output.status.success(), "{script}\n{said}{}{}", text(&output.stderr), self.journal());
+        assert!(output.status.success(), "{script}\n{said}{}{}", text(&output.stderr), self.account());
         said
     }
 
@@ -138,6 +148,17 @@ impl Booted {
     /// Returns what the daemon and systemd logged about it.
     pub(crate) fn journal(&self) -> String {
         text(&self.run("journalctl --no-pager -o cat -u truename.service").stdout)
+    }
+
+    /// Returns how the machine is and what it has logged, for a test that fails where nobody can look.
+    pub(crate) fn account(&self) -> String {
+        text(&self.run(ACCOUNT).stdout)
+    }
+
+    /// Waits until something holds on the machine; gives an account of it when it does not.
+    pub(crate) fn patiently(&self, what: &str, holds: impl FnMut() -> bool) {
+        let held = comes_true(PATIENCE, holds);
+        assert!(held, "not within {} s: {what}\n{}", PATIENCE.as_secs(), self.account());
     }
 
     fn command(&self, script: &str) -> Command {
