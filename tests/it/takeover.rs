@@ -333,7 +333,9 @@ fn a_full_disk_keeps_nobody_from_giving_names_back() {
     if !machine.is_as_before() {
         // The unit's own release may have failed; another one follows.
         let first = journal();
-        machine.patiently(&format!("names are given back: {}{first}", machine.files(Names::File)), || machine.is_as_before());
+        machine.patiently(&format!("names are given back: {}{first}", machine.files(Names::File)), || {
+            machine.is_as_before()
+        });
     }
     machine.sh("rm /etc/fill");
     assert_eq!(machine.files(Names::File), before);
