@@ -9,6 +9,7 @@ pub(crate) mod fake;
 pub(crate) mod far;
 pub(crate) mod http;
 pub(crate) mod machine;
+pub(crate) mod packages;
 pub(crate) mod pty;
 pub(crate) mod scenario;
 pub(crate) mod tls_fake;
@@ -16,11 +17,16 @@ pub(crate) mod tls_fake;
 use std::time::{Duration, Instant};
 
 /// Waits until a condition holds; fails the test after a generous bound.
+pub(crate) fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    within(Duration::from_secs(10), what, holds);
+}
+
+/// Waits so long at most until a condition holds.
 #[allow(clippy::disallowed_methods, reason = "real sockets, real time")]
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+pub(crate) fn within(bound: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + bound;
     while !holds() {
-        assert!(Instant::now() < end, "not within 10 s: {what}");
+        assert!(Instant::now() < end, "not within {bound:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
