@@ -1,20 +1,13 @@
 //! A machine with a real systemd as its first process: a container of Debian, made once and never changed, with the units
 //! and the binary under test, or bare.
 
-<<<<<<< HEAD
 use super::comes_true;
-=======
-use super::within;
->>>>>>> listen
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, create_dir_all, rename};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-<<<<<<< HEAD
 use std::sync::atomic::{AtomicU32, Ordering};
-=======
->>>>>>> listen
 use std::time::Duration;
 
 /// What the container has beside the smallest Debian.
@@ -53,9 +46,6 @@ const ACCOUNT: &str = "exec 2>&1; systemctl list-units --all --no-pager --no-leg
 const BOOT: Duration = Duration::from_secs(60);
 /// How long something on a machine may take: each look is some programs, and some wait for a resolver's silence.
 const PATIENCE: Duration = Duration::from_secs(40);
-
-/// How long a boot may take: 2 s where nothing else runs.
-const BOOT: Duration = Duration::from_secs(60);
 
 /// Who manages the names of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,58 +120,32 @@ impl Booted {
             std::io::stderr().write_all(note.as_bytes()).expect("stderr is there");
             return None;
         };
-<<<<<<< HEAD
-        let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
-        let name = format!("truename-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
-=======
         let binds = binds.iter().copied().chain([(packages.as_path(), "/packages")]);
-        // A hierarchy of its own: systemd does not start below the older kind.
-        let script = "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec systemd-nspawn \"$@\"";
->>>>>>> listen
+        let name = format!("truename-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let nspawn = Command::new("unshare")
             .args(["--mount", "sh", "-c", START, "sh", &name, "--quiet", "--directory"])
             .arg(&root)
             .args(["--volatile=overlay", "--register=no", "--keep-unit", "--private-network", "--console=pipe"])
-<<<<<<< HEAD
             .arg(format!("--machine={name}"))
-            .arg(format!("--bind-ro={}:/usr/bin/truename", env!("CARGO_BIN_EXE_truename")))
-            .arg(format!("--bind-ro={}:/units", units.display()))
-            .arg(format!("--bind-ro={}:/packages", packages.display()))
-=======
-            .arg(
-                format!("--machine=truename-{}-{:?}", std::process::id(), std::thread::current().id())
-                    .replace(['(', ')'], ""),
-            )
             .args(binds.map(|(outside, inside)| format!("--bind-ro={}:{inside}", outside.display())))
->>>>>>> listen
             .arg("--boot")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("unshare is part of every Debian");
-<<<<<<< HEAD
         let mut machine = Self { nspawn, leader: String::new(), name };
         let has_booted = comes_true(BOOT, || {
-=======
-        let mut machine = Self { nspawn, leader: String::new() };
-        within(BOOT, "the machine has booted", || {
->>>>>>> listen
             assert!(machine.nspawn.try_wait().expect("our child").is_none(), "the container ended");
             machine.find_leader();
             let state = machine.run("systemctl is-system-running");
             ["running\n", "degraded\n"].contains(&text(&state.stdout).as_str())
         });
-<<<<<<< HEAD
         assert!(has_booted, "not within {} s: the machine has booted\n{}", BOOT.as_secs(), machine.account());
-        machine.sh(INSTALL);
-        machine.configure(config);
-=======
         Some(machine)
     }
 
     fn hand_names_to(&self, names: Names) {
->>>>>>> listen
         if names != Names::Resolved {
             self.sh(PLAIN);
         }
