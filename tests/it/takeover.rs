@@ -305,12 +305,25 @@ fn a_take_over_that_does_not_work_is_undone_and_says_why() {
     machine.sh("cp /etc/nsswitch.conf /root && sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
     let (status, said) = refused(&machine, "truename up --yes");
     assert_eq!(status, 1, "{said}");
-    assert!(said.contains("getaddrinfo does not lead to truename") && said.contains("everything was undone"), "{said}");
+    assert!(said.contains("looking a name up does not lead to truename") && said.contains("everything was undone"), "{said}");
     machine.sh("cp /root/nsswitch.conf /etc");
     untouched("the canary did not come back");
 
     machine.sh("truename up --yes");
     machine.must_be_taken("after up");
+}
+
+#[test]
+fn a_machine_without_any_link_is_taken_over_as_well() {
+    for names in [Names::Resolved, Names::File] {
+        let Some(machine) = machine(names) else { return };
+        let before = machine.files(names);
+        machine.sh("ip link set d0 down");
+        machine.sh("truename up --yes");
+        assert!(machine.sh("getent hosts lab.example").starts_with("10.0.0.1 "));
+        machine.sh("truename down && ip link set d0 up && ip route add default via 10.53.0.1 dev d0");
+        assert_eq!(machine.files(names), before);
+    }
 }
 
 #[test]
