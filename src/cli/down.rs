@@ -2,7 +2,7 @@
 
 use super::args::DownArguments;
 use super::exit::{Failed, Outcome};
-use super::render;
+use super::render::{self, visible};
 use crate::system::takeover::{self, Machine, Released, look, units};
 
 /// Gives names back and says what that came to.
@@ -65,6 +65,9 @@ fn outcome(released: &Released, was_undone_by_unit: bool) -> String {
     };
     if released.left_to_other {
         text += "\n/etc/resolv.conf was written by somebody else meanwhile, and is left to them.";
+    }
+    if let Some(error) = &released.unread {
+        text += &format!("\nWhat was done could not be read ({}); what was found of it was undone.", visible(error));
     }
     text + "\nThe daemon goes on. To end it: sudo systemctl disable --now truename.socket truename.service"
 }

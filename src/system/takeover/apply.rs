@@ -48,6 +48,9 @@ pub struct Released {
     pub undone: Vec<Step>,
     /// resolv.conf was somebody else's by then, and is so still.
     pub left_to_other: bool,
+    /// What was done could not be read, and why; what was found of it was undone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
 }
 
 /// What became of a resolv.conf that somebody wrote.
@@ -66,7 +69,8 @@ pub enum Reclaimed {
 /// # Errors
 /// When that cannot be, or did not work; the machine is then as it was before.
 pub fn apply(machine: &Machine, wanted: Option<Method>, trial_until: Option<String>) -> Result<Record, ApplyError> {
-    if let Some(done) = record::read(machine).map_err(ApplyError::Before)? {
+    // One that cannot be read is no reason to leave names as they are: the release finds what was done.
+    if let Ok(Some(done)) = record::read(machine) {
         let is_same = wanted.is_none_or(|wanted| wanted == done.method) && trial_until == done.trial_until;
         if is_same && done.is_of_this_boot() && done.verified && is_in_force(machine, &done) && works(&done) {
             return Ok(done);
@@ -156,8 +160,12 @@ fn works(record: &Record) -> bool {
 /// # Errors
 /// When something could not be undone; all else was.
 pub fn release(machine: &Machine) -> io::Result<Released> {
-    let record = record::read(machine)?;
     let mut released = Released::default();
+    // One of a later version, or a damaged one, must not keep names with a daemon that may be gone.
+    let record = record::read(machine).unwrap_or_else(|error| {
+        released.unread = Some(error.to_string());
+        None
+    });
     // Without a record something may be left all the same, of a disk that was restored or a file that somebody removed.
     let steps = record.as_ref().map_or_else(|| leftovers(machine), |record| record.steps.clone());
     let had_no_file = record.as_ref().is_some_and(|record| record.had_no_file);
@@ -180,14 +188,16 @@ pub fn release(machine: &Machine) -> io::Result<Released> {
     match failed {
         // The record stays, so that the next one tries again.
         Some(error) => Err(error),
+        None if released.unread.is_some() => record::put_aside(machine).map(|()| released),
         None => record::remove(machine).map(|()| released),
     }
 }
 
+/// Finds what was done without being told, in the order in which it is done.
 fn leftovers(machine: &Machine) -> Vec<Step> {
-    let link = link::is_there().then_some(Step::Link);
-    let file = (file::is_taken(machine) && machine.at(file::BACKUP).symlink_metadata().is_ok()).then_some(Step::File);
-    link.into_iter().chain(file).collect()
+    let file = file::is_taken(machine) && machine.at(file::BACKUP).symlink_metadata().is_ok();
+    let [link, file] = [(link::is_there(), Step::Link), (file, Step::File)].map(|(is, step)| is.then_some(step));
+    link.into_iter().chain(lists::ours(machine)).chain(file).collect()
 }
 
 /// Makes a trial permanent; tells whether there was something to keep.
@@ -205,4 +215,56 @@ pub fn keep(machine: &Machine) -> io::Result<bool> {
 #[must_use]
 pub fn is_dead(record: &Record) -> bool {
     (record.trial_until.is_some() && !record.is_of_this_boot()) || canary::daemon().is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const BEFORE: &str = "search corp.example\nnameserver 192.168.1.1\n";
+
+    /// A machine that is a folder, with resolv.conf taken.
+    fn taken() -> (tempfile::TempDir, Machine) {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::below(folder.path());
+        fs::create_dir_all(machine.at("/etc")).unwrap();
+        fs::write(machine.at("/etc/resolv.conf"), BEFORE).unwrap();
+        let mut record = Record::new(Method::NetworkManager);
+        record.steps = vec![Step::NetworkManager, Step::File];
+        record.verified = true;
+        file::take(&machine, &mut record).unwrap();
+        (folder, machine)
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_keeps_nobody_from_the_way_back() {
+        let drop_in = "/run/NetworkManager/conf.d/50-truename.conf";
+        for text in ["{", "", r#"{"method":"later","steps":["something-new"],"since":"","boot":"","verified":true}"#] {
+            let (_folder, machine) = taken();
+            fs::create_dir_all(machine.at(drop_in).parent().unwrap()).unwrap();
+            fs::write(machine.at(drop_in), "[main]\n").unwrap();
+            let path = machine.at("/var/lib/truename-takeover/takeover.json");
+            fs::write(&path, text).unwrap();
+            let released = release(&machine).unwrap();
+            assert_eq!(released.undone, [Step::File, Step::NetworkManager], "{text}");
+            assert!(released.unread.unwrap().contains("takeover.json"), "{text}");
+            assert_eq!(fs::read_to_string(machine.at("/etc/resolv.conf")).unwrap(), BEFORE);
+            assert!(!machine.at(drop_in).exists() && !machine.at(file::BACKUP).exists());
+            assert_eq!(fs::read_to_string(path.with_extension("json.unread")).unwrap(), text);
+            assert_eq!(release(&machine).unwrap(), Released::default(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_stays_while_something_cannot_be_undone() {
+        let (_folder, machine) = taken();
+        let path = machine.at("/var/lib/truename-takeover/takeover.json");
+        fs::write(&path, "{").unwrap();
+        // What was put aside is a folder: it takes no file's place.
+        fs::remove_file(machine.at(file::BACKUP)).unwrap();
+        fs::create_dir(machine.at(file::BACKUP)).unwrap();
+        release(&machine).unwrap_err();
+        assert!(path.exists());
+    }
 }

@@ -18,6 +18,8 @@ const FOLDER: &str = "/var/lib/truename-takeover";
 const FILE: &str = "takeover.json";
 /// Octets read of it; it holds a few words.
 const MAX_BYTES: u64 = 16 << 10;
+/// What becomes of one that cannot be read, so that somebody can look at it.
+const UNREAD: &str = "takeover.json.unread";
 /// Which boot of the machine this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -123,6 +125,13 @@ pub(super) fn remove(machine: &Machine) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         removed => removed?,
     }
+    File::open(&folder)?.sync_all()
+}
+
+/// Puts one aside that cannot be read; what stood in it was undone.
+pub(super) fn put_aside(machine: &Machine) -> io::Result<()> {
+    let folder = machine.at(FOLDER);
+    fs::rename(folder.join(FILE), folder.join(UNREAD))?;
     File::open(&folder)?.sync_all()
 }
 
