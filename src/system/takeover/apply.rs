@@ -195,8 +195,9 @@ pub fn release(machine: &Machine) -> io::Result<Released> {
 
 /// Finds what was done without being told, in the order in which it is done.
 fn leftovers(machine: &Machine) -> Vec<Step> {
-    let file = file::is_taken(machine) && machine.at(file::BACKUP).symlink_metadata().is_ok();
-    let [link, file] = [(link::is_there(), Step::Link), (file, Step::File)].map(|(is, step)| is.then_some(step));
+    // A file of ours with nothing to give back in its place is an error of its undoing, and said so.
+    let steps = [(link::is_there(), Step::Link), (file::is_taken(machine), Step::File)];
+    let [link, file] = steps.map(|(is_there, step)| is_there.then_some(step));
     link.into_iter().chain(lists::ours(machine)).chain(file).collect()
 }
 
@@ -254,6 +255,18 @@ mod tests {
             assert_eq!(fs::read_to_string(path.with_extension("json.unread")).unwrap(), text);
             assert_eq!(release(&machine).unwrap(), Released::default(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_file_of_ours_without_one_to_give_back_is_told_of() {
+        let (_folder, machine) = taken();
+        fs::remove_file(machine.at(file::BACKUP)).unwrap();
+        record::remove(&machine).unwrap();
+        let error = release(&machine).unwrap_err();
+        assert!(error.to_string().contains("before-truename is gone"), "{error}");
+        let error = apply(&machine, Some(Method::File), None).unwrap_err();
+        assert!(matches!(error, ApplyError::Before(_)), "{error}");
+        assert!(!machine.at(file::BACKUP).exists());
     }
 
     #[test]

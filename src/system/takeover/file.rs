@@ -39,8 +39,9 @@ pub(super) enum Returned {
 pub(super) fn take(machine: &Machine, record: &mut Record) -> io::Result<()> {
     let (path, backup) = (machine.at(PATH), machine.at(BACKUP));
     let before = read(&path)?;
-    if before.as_deref().is_some_and(is_ours) && exists(&backup) {
-        return Ok(());
+    if before.as_deref().is_some_and(is_ours) {
+        // Ours put aside as what was here before would be given back, and nobody would know how names were answered.
+        return if exists(&backup) || record.had_no_file { Ok(()) } else { Err(backup_is_gone()) };
     }
     // A backup beside a file that is not ours is of a time that somebody else has ended.
     remove(&backup)?;
@@ -67,8 +68,7 @@ pub(super) fn give_back(machine: &Machine, had_no_file: bool) -> io::Result<Retu
         return Ok(if is_same || !is_taken { Returned::NotTaken } else { Returned::LeftToOther });
     }
     if !is_taken {
-        let gone = format!("{BACKUP} is gone: put your resolvers into {PATH} by hand");
-        return Err(io::Error::new(io::ErrorKind::NotFound, gone));
+        return Err(backup_is_gone());
     }
     let returned = if exists(&backup) { fs::rename(&backup, &path) } else { fs::remove_file(&path) };
     match returned {
@@ -80,6 +80,10 @@ pub(super) fn give_back(machine: &Machine, had_no_file: bool) -> io::Result<Retu
     }
     sync_folder(&path)?;
     Ok(Returned::AsItWas)
+}
+
+fn backup_is_gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("{BACKUP} is gone: put your resolvers into {PATH} by hand"))
 }
 
 /// Tells whether the file is ours at present.
@@ -314,6 +318,10 @@ mod tests {
         let error = give_back(&etc.machine, false).unwrap_err();
         assert!(error.to_string().contains(BACKUP), "{error}");
         assert!(is_taken(&etc.machine));
+        // Nor is ours put aside as what was here before.
+        let ours = etc.text();
+        assert_eq!(take(&etc.machine, &mut etc.record).unwrap_err().to_string(), error.to_string());
+        assert_eq!((etc.text(), etc.names()), (ours, vec!["resolv.conf".to_owned()]));
     }
 
     #[test]
