@@ -305,7 +305,10 @@ fn a_take_over_that_does_not_work_is_undone_and_says_why() {
     machine.sh("cp /etc/nsswitch.conf /root && sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
     let (status, said) = refused(&machine, "truename up --yes");
     assert_eq!(status, 1, "{said}");
-    assert!(said.contains("looking a name up does not lead to truename") && said.contains("everything was undone"), "{said}");
+    assert!(
+        said.contains("looking a name up does not lead to truename") && said.contains("everything was undone"),
+        "{said}"
+    );
     machine.sh("cp /root/nsswitch.conf /etc");
     untouched("the canary did not come back");
 

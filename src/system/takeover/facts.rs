@@ -262,6 +262,11 @@ fn is_resolved_stub(address: IpAddr) -> bool {
     [Ipv4Addr::new(127, 0, 0, 53), Ipv4Addr::new(127, 0, 0, 54)].iter().any(|stub| address == *stub)
 }
 
+/// Tells whether a path is a mount of its own, as mountinfo lists them (proc_pid_mountinfo(5)): the fifth field.
+pub(super) fn is_mount_point(mountinfo: &str, path: &str) -> bool {
+    mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(path))
+}
+
 /// Tells whether nsswitch.conf has programs ask systemd-resolved before DNS.
 pub(super) fn nss_resolve(text: &str) -> bool {
     let line = text.lines().map(str::trim).find_map(|line| line.strip_prefix("hosts:"));
@@ -335,6 +340,13 @@ mod tests {
     fn a_first_comment_is_shown_without_what_a_terminal_obeys() {
         assert_eq!(first_comment("#\n# By hand \u{1b}[2J\nnameserver 1.2.3.4\n").as_deref(), Some("By hand [2J"));
         assert_eq!(first_comment("nameserver 1.2.3.4\n# later\n"), None);
+    }
+
+    #[test]
+    fn a_mount_of_its_own_is_found_by_its_place() {
+        let text = "36 35 98:0 / / rw,noatime - ext4 /dev/root rw\n90 36 8:1 /x/resolv.conf /etc/resolv.conf rw - ext4 /dev/sda1 rw\n";
+        assert!(is_mount_point(text, "/etc/resolv.conf"));
+        assert!(!is_mount_point(text, "/etc/hosts"));
     }
 
     #[test]
