@@ -60,11 +60,17 @@ pub(super) fn run(arguments: &UpArguments) -> Result<Outcome, Failed> {
 fn carry_out(known: &Known, arguments: &UpArguments, wanted: Option<Method>) -> Result<(), Failed> {
     let machine = Machine::default();
     if known.has_units() {
-        units::serve().map_err(|error| unit_failed(&error))?;
+        let before = units::serve().map_err(|error| unit_failed(&error))?;
         let program = std::env::current_exe().unwrap_or_else(|_| Path::new("/usr/bin/truename").to_path_buf());
         let trial = arguments.trial.map(Trial);
-        return units::take_over(&machine, wanted, trial, &program.to_string_lossy())
-            .map_err(|error| unit_failed(&error));
+        let done = takeover::check(&machine, wanted).map_err(failed).and_then(|()| {
+            units::take_over(&machine, wanted, trial, &program.to_string_lossy()).map_err(|error| unit_failed(&error))
+        });
+        if done.is_err() {
+            // What was started for this alone; that it could not be stopped matters less than why nothing came of it.
+            drop(before.restore());
+        }
+        return done;
     }
     takeover::apply(&machine, wanted, None).map(drop).map_err(failed)
 }

@@ -15,6 +15,8 @@ const OFFICE: &str = "ip netns add office && ip link add d0 type veth peer name 
     > /office/office.toml && \
     systemd-run --quiet --unit=office -p NetworkNamespacePath=/run/netns/office truename run --config /office/office.toml --listen 10.53.0.1:53";
 
+const SERVING: &str = "truename.socket truename-stats.socket truename-control.socket truename.service";
+
 const KILL: &str = "systemctl kill --kill-who=main -s KILL truename.service";
 
 /// A machine in an office, with truename installed and not started.
@@ -273,8 +275,11 @@ fn a_take_over_that_does_not_work_is_undone_and_says_why() {
     let untouched = |what: &str| {
         assert_eq!(machine.files(Names::File), before, "{what}");
         machine.must_be_as_before(what);
-        let enabled = machine.run("systemctl is-enabled truename-takeover.service").stdout;
-        assert_eq!(String::from_utf8(enabled).unwrap(), "disabled\n", "{what}");
+        let enabled = machine.run(&format!("systemctl is-enabled {SERVING} truename-takeover truename-rescue")).stdout;
+        assert_eq!(String::from_utf8(enabled).unwrap(), "disabled\n".repeat(6), "{what}");
+        let active = machine.run(&format!("systemctl is-active {SERVING}")).stdout;
+        assert_eq!(String::from_utf8(active).unwrap(), "inactive\n".repeat(4), "{what}");
+        assert_eq!(machine.sh("ls -d /var/lib/truename-takeover/* 2>/dev/null; true"), "", "{what}");
     };
     // Whoever is not root sees the plan and how to do it.
     let (status, said) =

@@ -76,16 +76,27 @@ pub fn apply(machine: &Machine, wanted: Option<Method>, trial_until: Option<Stri
             return Ok(done);
         }
     }
+    // Before the names that come to us are given back for it.
+    check(machine, wanted)?;
     release(machine).map_err(ApplyError::Before)?;
     let plan = decide(&look(machine), wanted)?;
-    // A machine that asks a daemon that does not answer has lost its names.
-    canary::daemon().map_err(ApplyError::NotServing)?;
     let mut record = Record::new(plan.method);
     record.trial_until = trial_until;
     match carry_out(machine, &plan, &mut record) {
         Ok(()) => Ok(record),
         Err(error) => Err(ApplyError::Failed { error, left: release(machine).err() }),
     }
+}
+
+/// Tells whether names could be taken over; changes nothing.
+///
+/// # Errors
+/// When there is no way, or the daemon does not answer.
+pub fn check(machine: &Machine, wanted: Option<Method>) -> Result<(), ApplyError> {
+    // What refuses does so whether names are taken already or not.
+    decide(&look(machine), wanted)?;
+    // A machine that asks a daemon that does not answer has lost its names.
+    canary::daemon().map_err(ApplyError::NotServing)
 }
 
 fn carry_out(machine: &Machine, plan: &Plan, record: &mut Record) -> io::Result<()> {
@@ -235,6 +246,7 @@ mod tests {
         record.steps = vec![Step::NetworkManager, Step::File];
         record.verified = true;
         file::take(&machine, &mut record).unwrap();
+        record::write(&machine, &record).unwrap();
         (folder, machine)
     }
 
@@ -258,14 +270,25 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_done_leaves_names_as_they_are_taken() {
+        let (_folder, machine) = taken();
+        let ours = fs::read_to_string(machine.at("/etc/resolv.conf")).unwrap();
+        if canary::daemon_once() {
+            return; // This machine's own names come to truename, and so it could be done.
+        }
+        let error = apply(&machine, Some(Method::File), None).unwrap_err();
+        assert!(matches!(error, ApplyError::Refused(_) | ApplyError::NotServing(_)), "{error}");
+        assert_eq!(fs::read_to_string(machine.at("/etc/resolv.conf")).unwrap(), ours);
+        assert!(record::read(&machine).unwrap().is_some_and(|record| record.verified));
+    }
+
+    #[test]
     fn a_file_of_ours_without_one_to_give_back_is_told_of() {
         let (_folder, machine) = taken();
         fs::remove_file(machine.at(file::BACKUP)).unwrap();
         record::remove(&machine).unwrap();
         let error = release(&machine).unwrap_err();
         assert!(error.to_string().contains("before-truename is gone"), "{error}");
-        let error = apply(&machine, Some(Method::File), None).unwrap_err();
-        assert!(matches!(error, ApplyError::Before(_)), "{error}");
         assert!(!machine.at(file::BACKUP).exists());
     }
 

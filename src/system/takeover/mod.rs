@@ -16,7 +16,7 @@ mod plan;
 mod record;
 pub mod units;
 
-pub use apply::{ApplyError, Reclaimed, Released, apply, is_dead, keep, reclaim, release};
+pub use apply::{ApplyError, Reclaimed, Released, apply, check, is_dead, keep, reclaim, release};
 pub use facts::{Facts, LinkDns, Owner, Resolvconf};
 pub use file::BACKUP;
 pub use look::look;

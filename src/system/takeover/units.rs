@@ -51,15 +51,69 @@ pub enum UnitError {
     TakeOver(String),
 }
 
-/// Starts the daemon and its sockets, at every boot.
+/// What of the daemon was there before it was started here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Before {
+    /// Units that no boot starts.
+    disabled: Vec<&'static str>,
+    /// Units that did not run.
+    stopped: Vec<&'static str>,
+}
+
+impl Before {
+    fn look() -> Self {
+        // One word a line, in the order in which they are named; a failed unit is none that runs.
+        let not = |what: &str, words: &[&str]| {
+            let said = run("systemctl", &[&[what][..], &SERVING].concat()).unwrap_or_default();
+            of_another_state(&said.out, words)
+        };
+        Self {
+            disabled: not("is-enabled", &["enabled", "enabled-runtime", "linked", "alias", "static"]),
+            stopped: not("is-active", &["active", "activating", "reloading"]),
+        }
+    }
+
+    /// Makes it so again.
+    ///
+    /// # Errors
+    /// What systemctl says.
+    pub fn restore(&self) -> Result<(), UnitError> {
+        let with = |words: &[&'static str], units: &[&'static str]| match units {
+            [] => Ok(()),
+            units => must("systemctl", &[words, units].concat()).map(drop),
+        };
+        let stopped = with(&["stop"], &self.stopped);
+        with(&["disable", "--quiet"], &self.disabled)?;
+        // The daemon's unit takes its sockets with it; those that were enabled alone are so again.
+        let enabled: Vec<_> = SERVING.into_iter().filter(|unit| !self.disabled.contains(unit)).collect();
+        if !self.disabled.is_empty() {
+            with(&["enable", "--quiet"], &enabled)?;
+        }
+        stopped?;
+        Ok(())
+    }
+}
+
+/// Returns the units of [`SERVING`] that `systemctl` gave none of these words for.
+fn of_another_state(said: &str, words: &[&str]) -> Vec<&'static str> {
+    let mut lines = said.lines();
+    SERVING.into_iter().filter(|_| !lines.next().is_some_and(|line| words.contains(&line.trim()))).collect()
+}
+
+/// Starts the daemon and its sockets, at every boot; returns what was there before.
 ///
 /// # Errors
-/// What systemctl says.
-pub fn serve() -> Result<(), UnitError> {
+/// What systemctl says; all is as it was then.
+pub fn serve() -> Result<Before, UnitError> {
+    let before = Before::look();
     // One that has failed too often is tried anew: somebody asks for it.
     drop(run("systemctl", &[&["reset-failed"][..], &SERVING].concat()));
-    must("systemctl", &[&["enable", "--now", "--quiet"][..], &SERVING].concat())?;
-    Ok(())
+    let started = must("systemctl", &[&["enable", "--now", "--quiet"][..], &SERVING].concat());
+    if started.is_err() {
+        drop(before.restore());
+    }
+    started?;
+    Ok(before)
 }
 
 /// Has the unit take names over, at every boot, or for a trial.
@@ -89,6 +143,7 @@ pub fn take_over(
     let begun = begin(trial.is_some());
     if begun.is_err() {
         drop(forget());
+        drop(fs::remove_file(&path));
     }
     begun
 }
@@ -161,4 +216,21 @@ fn end_trial() {
 pub fn wish(machine: &Machine) -> Wish {
     let bytes = fs::read(machine.at(WISH)).unwrap_or_default();
     serde_json::from_slice(bytes.get(..bytes.len().min(MAX_WISH_BYTES)).unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_there_before_is_known_line_by_line() {
+        let words = ["active", "activating"];
+        assert_eq!(of_another_state("active\nactive\nactive\nactive\n", &words), [""; 0]);
+        assert_eq!(
+            of_another_state("active\ninactive\nactive\nfailed\n", &words),
+            ["truename-stats.socket", "truename.service"]
+        );
+        // Where systemctl says nothing, nothing was there.
+        assert_eq!(of_another_state("", &words), SERVING);
+    }
 }
