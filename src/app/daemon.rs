@@ -23,6 +23,7 @@ use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
 use crate::stats::{Counter, Stats};
 use crate::system::network::NetworkEvent;
+use crate::system::takeover::Watched;
 use crate::system::{files, ports, service};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -72,8 +73,14 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), inherited, &holder_of)?;
     let in_flight = running.in_flight();
     let (for_inside, for_life) = (Arc::clone(&pipeline), Arc::clone(&life));
-    let inside =
-        || Inside { pipeline: for_inside, life: for_life, in_flight, wanted: wanting, probes: Probes::default() };
+    let inside = || Inside {
+        pipeline: for_inside,
+        life: for_life,
+        in_flight,
+        wanted: wanting,
+        probes: Probes::default(),
+        names: Watched::default(),
+    };
     let control = sockets::start(&places, unix, &stats, inside);
     log_start(&pipeline);
     let mut network = network::Watched::begin(&pipeline.state());

@@ -56,6 +56,8 @@ pub(super) struct Inside {
     pub(super) in_flight: InFlight,
     pub(super) wanted: mpsc::Sender<Wanted>,
     pub(super) probes: Probes,
+    /// How it is with the names of this machine.
+    pub(super) names: takeover::Watched,
 }
 
 impl Inside {
@@ -82,7 +84,7 @@ impl Inside {
             started_at: self.life.started_at(),
             uptime_seconds: now.since(started).as_secs_f64(),
             config: self.life.config(),
-            system: report::System { takeover: takeover::summary(&takeover::Machine::default()) },
+            system: report::System { takeover: self.names.summary() },
             queries: report::Queries {
                 total: answers.total(),
                 in_flight: as_u64(self.in_flight.get()),

@@ -72,7 +72,7 @@ pub fn apply(machine: &Machine, wanted: Option<Method>, trial_until: Option<Stri
     // One that cannot be read is no reason to leave names as they are: the release finds what was done.
     if let Ok(Some(done)) = record::read(machine) {
         let is_same = wanted.is_none_or(|wanted| wanted == done.method) && trial_until == done.trial_until;
-        if is_same && done.is_of_this_boot() && done.verified && is_in_force(machine, &done) && works(&done) {
+        if is_same && done.is_of_this_boot() && done.verified && missing(machine, &done).is_none() && works(&done) {
             return Ok(done);
         }
     }
@@ -153,12 +153,12 @@ fn reclaim_once(machine: &Machine) -> io::Result<Reclaimed> {
     Ok(Reclaimed::TakenAgain(record.overwritten.len()))
 }
 
-/// Tells whether what was done still stands.
-pub(super) fn is_in_force(machine: &Machine, record: &Record) -> bool {
-    record.steps.iter().all(|step| match step {
-        Step::Link => link::is_there(),
-        Step::File => file::is_taken(machine),
-        Step::NetworkManager | Step::DebianResolvconf | Step::Openresolv => true,
+/// Says what of that which was done no longer stands.
+pub(super) fn missing(machine: &Machine, record: &Record) -> Option<&'static str> {
+    record.steps.iter().find_map(|step| match step {
+        Step::Link => (!link::is_there()).then_some("the link truename0 is gone"),
+        Step::File => (!file::is_taken(machine)).then_some("/etc/resolv.conf is somebody else's"),
+        Step::NetworkManager | Step::DebianResolvconf | Step::Openresolv => None,
     })
 }
 

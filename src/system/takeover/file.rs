@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The file.
-const PATH: &str = "/etc/resolv.conf";
+pub(super) const PATH: &str = "/etc/resolv.conf";
 /// The file as it was before.
 pub const BACKUP: &str = "/etc/resolv.conf.before-truename";
 /// Everybody's programs read it.

@@ -14,6 +14,7 @@ mod lists;
 mod look;
 mod plan;
 mod record;
+mod summary;
 pub mod units;
 
 pub use apply::{ApplyError, Reclaimed, Released, apply, check, is_dead, keep, reclaim, release};
@@ -21,7 +22,8 @@ pub use facts::{Facts, LinkDns, Owner, Resolvconf};
 pub use file::BACKUP;
 pub use look::look;
 pub use plan::{Method, Plan, Refusal, Step, decide};
-pub use record::{Record, read as recorded, summary};
+pub use record::{Record, read as recorded};
+pub use summary::{Watched, summary};
 
 use std::path::{Path, PathBuf};
 

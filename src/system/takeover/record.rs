@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The folder.
 const FOLDER: &str = "/var/lib/truename-takeover";
@@ -78,7 +78,7 @@ fn boot_id() -> String {
 /// # Errors
 /// When the file cannot be read, is not ours, or is not understood.
 pub fn read(machine: &Machine) -> io::Result<Option<Record>> {
-    let path = machine.at(FOLDER).join(FILE);
+    let path = path(machine);
     let file = match OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -94,20 +94,9 @@ pub fn read(machine: &Machine) -> io::Result<Option<Record>> {
     serde_json::from_str(&text).map(Some).map_err(|error| wrong(error.to_string()))
 }
 
-/// Says in a few words how it is, for people.
-#[must_use]
-pub fn summary(machine: &Machine) -> String {
-    match read(machine) {
-        Ok(None) => "unmanaged".to_owned(),
-        Ok(Some(record)) if !record.verified => "being taken over".to_owned(),
-        Ok(Some(record)) => {
-            let trial = record.trial_until.map(|until| format!(", on trial until {until}")).unwrap_or_default();
-            let times = record.overwritten.len();
-            let fights = if times == 0 { String::new() } else { format!(", resolv.conf taken again {times} times") };
-            format!("taken over ({}) since {}{trial}{fights}", record.method.as_str(), record.since)
-        }
-        Err(error) => format!("unknown: {error}"),
-    }
+/// Returns where it stands.
+pub(super) fn path(machine: &Machine) -> PathBuf {
+    machine.at(FOLDER).join(FILE)
 }
 
 /// Writes it, all or nothing.
