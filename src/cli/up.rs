@@ -4,7 +4,7 @@ use super::args::UpArguments;
 use super::exit::{Failed, Outcome};
 use super::render;
 use crate::system::takeover::units::{self, Trial, UnitError};
-use crate::system::takeover::{self, ApplyError, Facts, Machine, Method, Plan, Record, Refusal, decide, look};
+use crate::system::takeover::{self, ApplyError, Facts, Machine, Method, Plan, Record, Refusal, decide_again, look};
 use serde_json::{Value, json};
 use std::io::{self, BufRead};
 use std::path::Path;
@@ -125,8 +125,10 @@ impl Known {
     fn with(wanted: Option<Method>) -> Self {
         let machine = Machine::default();
         let facts = look(&machine);
-        let plan = decide(&facts, wanted);
-        Self { facts, plan, record: takeover::recorded(&machine) }
+        let record = takeover::recorded(&machine);
+        let done = record.as_ref().ok().and_then(Option::as_ref).map(|record| record.method);
+        let plan = decide_again(&facts, wanted, done);
+        Self { facts, plan, record }
     }
 
     fn has_units(&self) -> bool {

@@ -21,7 +21,7 @@ pub use apply::{ApplyError, Reclaimed, Released, apply, check, is_dead, keep, re
 pub use facts::{Facts, LinkDns, Owner, Resolvconf};
 pub use file::BACKUP;
 pub use look::look;
-pub use plan::{Method, Plan, Refusal, Step, decide};
+pub use plan::{Method, Plan, Refusal, Step, decide, decide_again};
 pub use record::{Record, read as recorded};
 pub use summary::{Watched, summary};
 

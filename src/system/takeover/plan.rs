@@ -121,6 +121,18 @@ pub fn decide(facts: &Facts, wanted: Option<Method>) -> Result<Plan, Refusal> {
     Ok(Plan { method, steps, warnings: warnings(facts, method) })
 }
 
+/// Makes the plan for a machine on which names were taken over in the way `done`: a file of ours does not tell who managed it.
+///
+/// # Errors
+/// As [`decide`].
+pub fn decide_again(facts: &Facts, wanted: Option<Method>, done: Option<Method>) -> Result<Plan, Refusal> {
+    match done.filter(|_| wanted.is_none() && facts.owner == Owner::Truename) {
+        // Whoever managed it may be gone.
+        Some(done) => decide(facts, Some(done)).or_else(|_| decide(facts, None)),
+        None => decide(facts, wanted),
+    }
+}
+
 fn method_for(facts: &Facts) -> Method {
     if facts.uses_resolved() {
         return Method::Resolved;
@@ -333,6 +345,20 @@ mod tests {
         ] {
             assert_eq!(planned(&facts), (method, steps), "{what}");
         }
+    }
+
+    #[test]
+    fn on_a_machine_that_is_taken_the_plan_is_the_one_that_was_carried_out() {
+        let network_manager = Some(NetworkManager { mode: "default".to_owned(), rc_manager: "symlink".to_owned() });
+        let managed = Facts { owner: Owner::Truename, network_manager, ..plain() };
+        let again = |facts: &Facts, wanted, done| decide_again(facts, wanted, done).unwrap().method;
+        assert_eq!(again(&managed, None, Some(Method::NetworkManager)), Method::NetworkManager);
+        assert_eq!(again(&managed, Some(Method::File), Some(Method::NetworkManager)), Method::File);
+        assert_eq!(again(&managed, None, None), Method::File);
+        // It is gone since, or somebody else has written the file.
+        let alone = Facts { owner: Owner::Truename, ..plain() };
+        assert_eq!(again(&alone, None, Some(Method::NetworkManager)), Method::File);
+        assert_eq!(again(&plain(), None, Some(Method::NetworkManager)), Method::File);
     }
 
     #[test]
