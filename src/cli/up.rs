@@ -209,6 +209,7 @@ pub(super) fn failed(error: ApplyError) -> Failed {
     let text = error.to_string();
     let (expected, hint) = match error {
         ApplyError::Refused(refusal) => return refused(refusal),
+        ApplyError::TrialOver => (None, "sudo truename up".to_owned()),
         ApplyError::Before(_) => (None, "sudo truename down".to_owned()),
         ApplyError::NotServing(_) => {
             let hint =

@@ -175,7 +175,7 @@ fn refused(machine: &Booted, command: &str) -> (i32, String) {
 fn a_trial_gives_names_back_by_itself_unless_it_is_kept() {
     let Some(machine) = machine(Names::Resolved) else { return };
     let before = machine.files(Names::Resolved);
-    let said = machine.sh("truename up --yes --try 8s");
+    let said = machine.sh("truename up --yes --try 1h");
     assert!(said.contains("on trial until") && said.contains("truename up --keep"), "{said}");
     machine.must_be_taken("after up");
     // A crash does not end it, and no boot would begin it again.
@@ -183,12 +183,19 @@ fn a_trial_gives_names_back_by_itself_unless_it_is_kept() {
     machine.patiently("it is taken again after a crash", || machine.is_taken());
     let wanted_by = "ls /etc/systemd/system/truename.service.wants/truename-takeover.service";
     assert!(!machine.run(wanted_by).status.success());
+    let timer = machine.sh("systemctl show -p TimersMonotonic -p TimersCalendar truename-trial.timer");
+    assert!(timer.contains("OnActiveUSec=1h") && timer.contains("OnCalendar="), "{timer}");
+    // What the timer does when its time has come.
+    machine.sh("systemctl start truename-trial.service");
     machine.patiently("it has ended by itself", || machine.is_as_before());
     assert_eq!(machine.files(Names::Resolved), before);
     assert_eq!(refused(&machine, "truename up --keep").0, 1, "there is nothing to keep");
 
-    machine.sh("truename up --yes --try 1h && truename up --keep");
-    machine.must_be_taken("after up");
+    // One that was permanent before is a trial as well.
+    machine.sh("truename up --yes && truename up --yes --try 1h");
+    assert!(!machine.run(wanted_by).status.success());
+    machine.sh("truename up --keep");
+    machine.must_be_taken("after it was kept");
     machine.sh(wanted_by);
     assert_eq!(machine.unit("ActiveState", "truename-trial.timer"), "inactive");
     assert!(!machine.sh("truename status").contains("on trial"));

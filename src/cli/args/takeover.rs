@@ -47,7 +47,7 @@ pub(in crate::cli) struct DownArguments {
     /// Show what would be undone and change nothing
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
-    /// Only when truename does not answer, or a trial was ended by a boot
+    /// Only when truename does not answer, or a trial was ended by a boot or its time
     #[arg(long)]
     pub(in crate::cli) if_dead: bool,
 }

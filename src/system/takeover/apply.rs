@@ -28,6 +28,9 @@ pub enum ApplyError {
     /// What was done before cannot be read or undone.
     #[error("{0}")]
     Before(io::Error),
+    /// It would be a trial that has ended, while nobody was there to end it.
+    #[error("the trial is over")]
+    TrialOver,
     /// The daemon does not answer; nothing was changed.
     #[error("{0}")]
     NotServing(io::Error),
@@ -69,6 +72,9 @@ pub enum Reclaimed {
 /// # Errors
 /// When that cannot be, or did not work; the machine is then as it was before.
 pub fn apply(machine: &Machine, wanted: Option<Method>, trial_until: Option<String>) -> Result<Record, ApplyError> {
+    if trial_until.as_deref().is_some_and(record::is_over) {
+        return Err(ApplyError::TrialOver);
+    }
     // One that cannot be read is no reason to leave names as they are: the release finds what was done.
     if let Ok(Some(done)) = record::read(machine) {
         let is_same = wanted.is_none_or(|wanted| wanted == done.method) && trial_until == done.trial_until;
@@ -223,10 +229,11 @@ pub fn keep(machine: &Machine) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Tells whether names must be given back: the daemon they go to does not answer, or it was a trial that a boot has ended.
+/// Tells whether names must be given back: the daemon they go to does not answer, or it was a trial that a boot or its time has ended.
 #[must_use]
 pub fn is_dead(record: &Record) -> bool {
-    (record.trial_until.is_some() && !record.is_of_this_boot()) || canary::daemon().is_err()
+    let is_over = |until: &String| !record.is_of_this_boot() || record::is_over(until);
+    record.trial_until.as_ref().is_some_and(is_over) || canary::daemon().is_err()
 }
 
 #[cfg(test)]
@@ -280,6 +287,16 @@ mod tests {
         assert!(matches!(error, ApplyError::Refused(_) | ApplyError::NotServing(_)), "{error}");
         assert_eq!(fs::read_to_string(machine.at("/etc/resolv.conf")).unwrap(), ours);
         assert!(record::read(&machine).unwrap().is_some_and(|record| record.verified));
+    }
+
+    #[test]
+    fn a_trial_that_is_over_is_not_begun_again() {
+        let (_folder, machine) = taken();
+        let error = apply(&machine, None, Some("2020-01-01T00:00:00Z".to_owned())).unwrap_err();
+        assert!(matches!(error, ApplyError::TrialOver), "{error}");
+        let mut record = record::read(&machine).unwrap().unwrap();
+        record.trial_until = Some("2020-01-01T00:00:00Z".to_owned());
+        assert!(is_dead(&record), "whether the daemon answers or not");
     }
 
     #[test]

@@ -69,6 +69,11 @@ impl Record {
     }
 }
 
+/// Tells whether a trial is over; one whose end cannot be read is.
+pub(super) fn is_over(trial_until: &str) -> bool {
+    humantime::parse_rfc3339(trial_until).map_or(true, |end| clock::wall() >= end)
+}
+
 fn boot_id() -> String {
     fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned()
 }
@@ -170,6 +175,12 @@ mod tests {
         remove(&machine).unwrap();
         remove(&machine).unwrap();
         assert_eq!(read(&machine).unwrap(), None);
+    }
+
+    #[test]
+    fn a_trial_has_an_end() {
+        assert!(is_over("2020-01-01T00:00:00Z") && is_over("some day") && is_over(""));
+        assert!(!is_over("9999-01-01T00:00:00Z"));
     }
 
     #[test]

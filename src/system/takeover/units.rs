@@ -8,7 +8,7 @@ use crate::clock;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What serves.
 const SERVING: [&str; 4] = ["truename.socket", "truename-stats.socket", "truename-control.socket", "truename.service"];
@@ -126,20 +126,18 @@ pub fn take_over(
     trial: Option<Trial>,
     program: &str,
 ) -> Result<(), UnitError> {
-    let until = trial.map(|Trial(time)| humantime::format_rfc3339_seconds(clock::wall() + time).to_string());
-    let wish = Wish { method, trial_until: until };
+    let end = trial.map(|Trial(time)| (time, clock::wall() + time));
+    let wish = Wish { method, trial_until: end.map(|(_, end)| humantime::format_rfc3339_seconds(end).to_string()) };
     let text = serde_json::to_vec(&wish).map_err(io::Error::other)?;
     let path = machine.at(WISH);
+    end_trial();
+    if let Some((time, end)) = end {
+        // The manager waits: it outlives us and the daemon. A boot ends it, as it ends the trial.
+        must("systemd-run", &timer(time, end, program).each_ref().map(String::as_str))?;
+    }
+    // Behind the timer: nothing is wished for that nobody would end.
     fs::create_dir_all(path.parent().unwrap_or(&path))?;
     put(&path, &text, 0o644)?;
-    end_trial();
-    if let Some(Trial(time)) = trial {
-        // The manager waits: it outlives us and the daemon. A boot ends it, as it ends the trial.
-        let seconds = format!("--on-active={}", time.as_secs().max(1));
-        let arguments =
-            ["--quiet", "--collect", "--unit", TRIAL, &seconds, "--timer-property=AccuracySec=1s", program, "down"];
-        must("systemd-run", &arguments)?;
-    }
     let begun = begin(trial.is_some());
     if begun.is_err() {
         drop(forget());
@@ -148,7 +146,27 @@ pub fn take_over(
     begun
 }
 
+/// Says how long and until when, whichever comes first: the one does not count the time in which a machine sleeps, and the
+/// other follows a clock that may be set back.
+fn timer(time: Duration, end: SystemTime, program: &str) -> [String; 8] {
+    let seconds = end.duration_since(UNIX_EPOCH).map_or(0, |end| end.as_secs());
+    [
+        "--quiet".to_owned(),
+        "--collect".to_owned(),
+        format!("--unit={TRIAL}"),
+        format!("--on-active={}", time.as_secs().max(1)),
+        format!("--on-calendar=@{seconds}"),
+        "--timer-property=AccuracySec=1s".to_owned(),
+        program.to_owned(),
+        "down".to_owned(),
+    ]
+}
+
 fn begin(is_trial: bool) -> Result<(), UnitError> {
+    if is_trial {
+        // One that was permanent would come back with a boot.
+        must("systemctl", &["disable", "--quiet", TAKEOVER])?;
+    }
     let enable: &[&str] = if is_trial { &["enable", "--runtime", "--quiet"] } else { &["enable", "--quiet"] };
     must("systemctl", &[enable, &[TAKEOVER]].concat())?;
     // What a trial has written to disk must be found at the next boot too.
