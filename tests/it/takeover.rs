@@ -124,6 +124,7 @@ fn whole_life(names: Names, method: &str) {
     machine.patiently("it is taken again", || machine.is_taken());
     let said = machine.sh("truename down");
     assert!(said.contains("where they were before"), "{said}");
+    assert!(machine.sh("truename down").contains("There was nothing to undo"));
     machine.must_be_as_before("after down");
     assert_eq!(machine.files(names), before, "after down");
     machine.sh("systemctl restart truename.service");

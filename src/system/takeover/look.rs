@@ -1,6 +1,9 @@
 //! Collects what is known of who answers this machine's names.
 
-use super::facts::{Facts, Owner, first_comment, is_mount_point, nss_resolve, owner_of, wsl_leaves_file};
+use super::command::run;
+use super::facts::{
+    Facts, Owner, first_comment, is_mount_point, nss_resolve, owner_of, systemd_version, wsl_leaves_file,
+};
 use super::{MAX_FILE_BYTES, Machine, canary, link, lists};
 use crate::system::{ports, resolvers};
 use std::fs::{self, File};
@@ -26,10 +29,13 @@ pub fn look(machine: &Machine) -> Facts {
     let owner = if path.symlink_metadata().is_err() { Owner::Missing } else { owner_of(&text, target.as_deref()) };
     let previous = resolvers::machine_resolvers_in(&machine.at("/"), &OWN);
     let release = read(&machine.at("/proc/sys/kernel/osrelease")).to_ascii_lowercase();
+    // sd_booted(3).
+    let has_systemd = machine.at("/run/systemd/system").is_dir();
+    let version = if has_systemd { run("systemctl", &["--version"]).ok() } else { None };
     Facts {
         is_root: nix::unistd::geteuid().is_root(),
-        // sd_booted(3).
-        has_systemd: machine.at("/run/systemd/system").is_dir(),
+        has_systemd,
+        systemd_version: version.and_then(|said| systemd_version(&said.out)),
         has_units: UNITS.iter().any(|unit| machine.at(unit).exists()),
         owner,
         target,

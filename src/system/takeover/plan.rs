@@ -4,6 +4,10 @@ use super::facts::{Facts, Owner, Resolvconf};
 use super::file::BACKUP;
 use serde::{Deserialize, Serialize};
 
+/// The first version of systemd that knows StopPropagatedFrom=: with an earlier one names would stay with a daemon that is
+/// gone.
+const SYSTEMD: u32 = 249;
+
 /// The way names are taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -104,6 +108,15 @@ pub fn decide(facts: &Facts, wanted: Option<Method>) -> Result<Plan, Refusal> {
             format!("port 53 of 127.0.0.1 is held by {holder}"),
             "truename there, or nobody",
             "stop that program, or have it listen elsewhere; then say this again",
+        ));
+    }
+    if let Some(version) = facts.systemd_version.filter(|version| facts.has_units && *version < SYSTEMD) {
+        return Err(refusal(
+            format!(
+                "this is systemd {version}, which does not stop the take-over with the daemon (StopPropagatedFrom=)"
+            ),
+            "systemd 249 or later",
+            "point your programs at 127.0.0.1 by hand, or take truename's units away and see to the daemon yourself",
         ));
     }
     let method = wanted.unwrap_or_else(|| method_for(facts));
@@ -335,6 +348,18 @@ mod tests {
                 Method::File,
                 vec![Step::File],
             ),
+            (
+                "the first systemd that will do",
+                Facts { has_units: true, systemd_version: Some(249), ..plain() },
+                Method::File,
+                vec![Step::File],
+            ),
+            (
+                "an old systemd without our units",
+                Facts { systemd_version: Some(245), ..plain() },
+                Method::File,
+                vec![Step::File],
+            ),
             // An immutable file is in nobody's way when it need not be written.
             (
                 "resolved by its stub, immutable",
@@ -369,6 +394,7 @@ mod tests {
             (Facts { owner: Owner::ResolvedStub, ..plain() }, None, "systemctl start systemd-resolved"),
             (Facts { owner: Owner::DebianResolvconf, ..plain() }, None, "--method file"),
             (Facts { port_53: Some("pid 9 (dnsmasq)".to_owned()), ..plain() }, None, "stop that program"),
+            (Facts { has_units: true, systemd_version: Some(248), ..plain() }, None, "by hand"),
             (plain(), Some(Method::Resolved), "systemd-resolved"),
             (plain(), Some(Method::NetworkManager), "NetworkManager"),
             (plain(), Some(Method::Resolvconf), "--method"),
