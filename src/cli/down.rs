@@ -3,6 +3,7 @@
 use super::args::DownArguments;
 use super::exit::{Failed, Outcome};
 use super::render::{self, visible};
+use super::up;
 use crate::system::takeover::{self, Machine, Released, look, units};
 
 /// Gives names back and says what that came to.
@@ -19,6 +20,8 @@ pub(super) fn run(arguments: &DownArguments) -> Result<Outcome, Failed> {
     if arguments.if_dead && !is_dead(&machine) {
         return Ok(Outcome::Fine);
     }
+    // With patience: the end of a trial must not be lost to whoever is at it just now.
+    let _turn = takeover::turn(&machine, true).map_err(up::busy)?;
     // Before the unit undoes it, and the record with it.
     let was_taken = !matches!(takeover::recorded(&machine), Ok(None));
     // Even when systemctl fails, what was done is undone: somebody wants their names back.

@@ -44,8 +44,9 @@ pub(super) fn run(arguments: &UpArguments) -> Result<Outcome, Failed> {
         render::result("Nothing is changed.")?;
         return Ok(Outcome::Negative);
     }
-    carry_out(&known, arguments, wanted)?;
     let machine = Machine::default();
+    let _turn = takeover::turn(&machine, false).map_err(busy)?;
+    carry_out(&known, arguments, wanted)?;
     let end = arguments.trial.map_or_else(
         || "Your machine now asks truename.".to_owned(),
         |time| {
@@ -81,6 +82,7 @@ fn keep() -> Result<Outcome, Failed> {
     if !facts.is_root {
         return Err(Failed::NotRoot { command: format!("to do it: {SUDO} --keep") });
     }
+    let _turn = takeover::turn(&machine, false).map_err(busy)?;
     let error = |error: io::Error| Failed::Refused { found: error.to_string(), expected: None, hint: None };
     if !takeover::keep(&machine).map_err(error)? {
         let found = "there is nothing to keep: the names of this machine do not come to truename".to_owned();
@@ -224,6 +226,12 @@ pub(super) fn failed(error: ApplyError) -> Failed {
         }
     };
     Failed::Refused { found: text, expected, hint: Some(hint) }
+}
+
+/// Says that another command is at it.
+pub(super) fn busy(error: io::Error) -> Failed {
+    let hint = "wait for its end, and say this again".to_owned();
+    Failed::Refused { found: error.to_string(), expected: None, hint: Some(hint) }
 }
 
 fn unit_failed(error: &UnitError) -> Failed {

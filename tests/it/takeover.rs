@@ -343,6 +343,31 @@ fn a_machine_without_any_link_is_taken_over_as_well() {
 }
 
 #[test]
+fn two_commands_at_once_do_not_undo_each_other() {
+    let Some(machine) = machine(Names::File) else { return };
+    let before = machine.files(Names::File);
+    // Whoever comes second is told of the first; one that gives back waits for it.
+    let hold = "systemd-run --quiet --unit=other flock --no-fork --exclusive /run/truename-up.lock sh -c 'touch /run/held; sleep HOW'";
+    machine.sh(&hold.replace("HOW", "1000"));
+    machine.patiently("it is held", || machine.run("ls /run/held").status.success());
+    for command in ["truename up --yes", "truename up --keep"] {
+        let (status, said) = refused(&machine, command);
+        assert_eq!(status, 1, "{said}");
+        assert!(said.contains("another truename is changing where the names of this machine go"), "{said}");
+    }
+    machine.sh("systemctl stop other; rm /run/held");
+    assert_eq!(machine.files(Names::File), before);
+
+    // Ten at once, of which some are refused, and as many ways back: at the end one of them has had its way whole.
+    let many = "for i in 0 1 2 3 4 5 6 7 8 9; do truename up --yes >/dev/null 2>&1 & truename down --quiet & done; wait";
+    machine.sh(many);
+    machine.sh("truename up --yes");
+    machine.must_be_taken("after many at once");
+    machine.sh("truename down");
+    assert_eq!(machine.files(Names::File), before);
+}
+
+#[test]
 fn a_full_disk_keeps_nobody_from_giving_names_back() {
     let Some(machine) = machine(Names::File) else { return };
     machine.sh("mount -t tmpfs -o size=16m tmpfs /mnt && cp -a /etc/. /mnt && mount --bind /mnt /etc");

@@ -4,7 +4,7 @@ use super::file::{self, Returned};
 use super::look::look;
 use super::plan::{Method, Plan, Refusal, Step, decide};
 use super::record::{self, Record};
-use super::{Machine, canary, link, lists};
+use super::{Machine, canary, link, lists, turn};
 use crate::clock;
 use serde::Serialize;
 use std::io;
@@ -75,6 +75,7 @@ pub fn apply(machine: &Machine, wanted: Option<Method>, trial_until: Option<Stri
     if trial_until.as_deref().is_some_and(record::is_over) {
         return Err(ApplyError::TrialOver);
     }
+    let _turn = turn::for_work(machine).map_err(ApplyError::Before)?;
     // One that cannot be read is no reason to leave names as they are: the release finds what was done.
     if let Ok(Some(done)) = record::read(machine) {
         let is_same = wanted.is_none_or(|wanted| wanted == done.method) && trial_until == done.trial_until;
@@ -84,13 +85,13 @@ pub fn apply(machine: &Machine, wanted: Option<Method>, trial_until: Option<Stri
     }
     // Before the names that come to us are given back for it.
     check(machine, wanted)?;
-    release(machine).map_err(ApplyError::Before)?;
+    undo(machine).map_err(ApplyError::Before)?;
     let plan = decide(&look(machine), wanted)?;
     let mut record = Record::new(plan.method);
     record.trial_until = trial_until;
     match carry_out(machine, &plan, &mut record) {
         Ok(()) => Ok(record),
-        Err(error) => Err(ApplyError::Failed { error, left: release(machine).err() }),
+        Err(error) => Err(ApplyError::Failed { error, left: undo(machine).err() }),
     }
 }
 
@@ -142,18 +143,19 @@ pub fn reclaim(machine: &Machine) -> io::Result<Reclaimed> {
 }
 
 fn reclaim_once(machine: &Machine) -> io::Result<Reclaimed> {
+    let _turn = turn::for_work(machine)?;
     let taken = record::read(machine)?.filter(|record| record.verified && record.steps.contains(&Step::File));
     let Some(mut record) = taken.filter(|_| !file::is_taken(machine)) else { return Ok(Reclaimed::NothingToDo) };
     let now = clock::wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     record.overwritten.retain(|at| now.saturating_sub(*at) < WINDOW.as_secs());
     if record.overwritten.len() >= MAX_RETAKEN {
-        release(machine)?;
+        undo(machine)?;
         return Ok(Reclaimed::LeftToOther);
     }
     record.overwritten.push(now);
     let again = file::take(machine, &mut record).and_then(|()| canary::machine(&record.steps));
     if let Err(error) = again {
-        release(machine)?;
+        undo(machine)?;
         return Err(error);
     }
     Ok(Reclaimed::TakenAgain(record.overwritten.len()))
@@ -177,6 +179,11 @@ fn works(record: &Record) -> bool {
 /// # Errors
 /// When something could not be undone; all else was.
 pub fn release(machine: &Machine) -> io::Result<Released> {
+    let _turn = turn::for_work(machine)?;
+    undo(machine)
+}
+
+fn undo(machine: &Machine) -> io::Result<Released> {
     let mut released = Released::default();
     // One of a later version, or a damaged one, must not keep names with a daemon that may be gone.
     let record = record::read(machine).unwrap_or_else(|error| {
@@ -223,6 +230,7 @@ fn leftovers(machine: &Machine) -> Vec<Step> {
 /// # Errors
 /// When the record cannot be read or written.
 pub fn keep(machine: &Machine) -> io::Result<bool> {
+    let _turn = turn::for_work(machine)?;
     let Some(mut record) = record::read(machine)?.filter(|record| record.verified) else { return Ok(false) };
     record.trial_until = None;
     record::write(machine, &record)?;

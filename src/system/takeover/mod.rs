@@ -15,6 +15,7 @@ mod look;
 mod plan;
 mod record;
 mod summary;
+mod turn;
 pub mod units;
 
 pub use apply::{ApplyError, Reclaimed, Released, apply, check, is_dead, keep, reclaim, release};
@@ -24,6 +25,7 @@ pub use look::look;
 pub use plan::{Method, Plan, Refusal, Step, decide, decide_again};
 pub use record::{Record, read as recorded};
 pub use summary::{Watched, summary};
+pub use turn::for_command as turn;
 
 use std::path::{Path, PathBuf};
 
