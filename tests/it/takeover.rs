@@ -343,6 +343,23 @@ fn a_machine_without_any_link_is_taken_over_as_well() {
 }
 
 #[test]
+fn a_take_over_that_fails_at_a_boot_is_tried_again() {
+    let Some(machine) = machine(Names::File) else { return };
+    machine.sh("truename up --yes && systemctl stop truename.socket truename.service");
+    machine.sh("cp /etc/nsswitch.conf /root && sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
+    machine.sh("systemctl start truename.socket truename.service");
+    machine.patiently("it has failed and waits", || machine.unit("SubState", "truename-takeover.service") == "auto-restart");
+    machine.sh("cp /root/nsswitch.conf /etc");
+    machine.must_be_as_before("while it waits");
+    machine.patiently("it is taken over", || machine.is_taken());
+    // Nothing is tried when the daemon has been stopped.
+    machine.sh("sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf && systemctl restart truename-takeover; true");
+    machine.patiently("it waits", || machine.unit("SubState", "truename-takeover.service") == "auto-restart");
+    machine.sh("systemctl stop truename.socket truename.service");
+    assert_ne!(machine.unit("ActiveState", "truename-takeover.service"), "activating");
+}
+
+#[test]
 fn two_commands_at_once_do_not_undo_each_other() {
     let Some(machine) = machine(Names::File) else { return };
     let before = machine.files(Names::File);

@@ -141,6 +141,8 @@ pub fn take_over(
     let begun = begin(trial.is_some());
     if begun.is_err() {
         drop(forget());
+        // It would try again by itself.
+        drop(run("systemctl", &["stop", TAKEOVER]));
         drop(fs::remove_file(&path));
     }
     begun
