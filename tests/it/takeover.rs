@@ -348,7 +348,9 @@ fn a_take_over_that_fails_at_a_boot_is_tried_again() {
     machine.sh("truename up --yes && systemctl stop truename.socket truename.service");
     machine.sh("cp /etc/nsswitch.conf /root && sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
     machine.sh("systemctl start truename.socket truename.service");
-    machine.patiently("it has failed and waits", || machine.unit("SubState", "truename-takeover.service") == "auto-restart");
+    machine.patiently("it has failed and waits", || {
+        machine.unit("SubState", "truename-takeover.service") == "auto-restart"
+    });
     machine.sh("cp /root/nsswitch.conf /etc");
     machine.must_be_as_before("while it waits");
     machine.patiently("it is taken over", || machine.is_taken());
@@ -376,7 +378,8 @@ fn two_commands_at_once_do_not_undo_each_other() {
     assert_eq!(machine.files(Names::File), before);
 
     // Ten at once, of which some are refused, and as many ways back: at the end one of them has had its way whole.
-    let many = "for i in 0 1 2 3 4 5 6 7 8 9; do truename up --yes >/dev/null 2>&1 & truename down --quiet & done; wait";
+    let many =
+        "for i in 0 1 2 3 4 5 6 7 8 9; do truename up --yes >/dev/null 2>&1 & truename down --quiet & done; wait";
     machine.sh(many);
     machine.sh("truename up --yes");
     machine.must_be_taken("after many at once");
