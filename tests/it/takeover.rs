@@ -189,6 +189,8 @@ fn a_trial_gives_names_back_by_itself_unless_it_is_kept() {
     // What the timer does when its time has come.
     machine.sh("systemctl start truename-trial.service");
     machine.patiently("it has ended by itself", || machine.is_as_before());
+    // Names are back before the command is through, and another one is refused until then.
+    machine.patiently("its end is over", || machine.unit("ActiveState", "truename-trial.service") != "active");
     assert_eq!(machine.files(Names::Resolved), before);
     assert_eq!(refused(&machine, "truename up --keep").0, 1, "there is nothing to keep");
 
