@@ -2,7 +2,8 @@
 
 use super::args::DownArguments;
 use super::exit::{Failed, Outcome};
-use super::render;
+use super::render::{self, visible};
+use super::up;
 use crate::system::takeover::{self, Machine, Released, look, units};
 
 /// Gives names back and says what that came to.
@@ -19,20 +20,22 @@ pub(super) fn run(arguments: &DownArguments) -> Result<Outcome, Failed> {
     if arguments.if_dead && !is_dead(&machine) {
         return Ok(Outcome::Fine);
     }
+    // With patience: the end of a trial must not be lost to whoever is at it just now.
+    let _turn = takeover::turn(&machine, true).map_err(up::busy)?;
+    // Before the unit undoes it, and the record with it.
+    let was_taken = !matches!(takeover::recorded(&machine), Ok(None));
     // Even when systemctl fails, what was done is undone: somebody wants their names back.
     let manager = if facts.has_systemd && facts.has_units && !arguments.if_dead {
         units::give_back(&machine).err().map(|error| error.to_string())
     } else {
         None
     };
-    let taken = takeover::recorded(&machine);
     let released = takeover::release(&machine).map_err(|error| stuck(&error.to_string()))?;
     if let Some(error) = manager {
         return Err(stuck(&error));
     }
     if !arguments.quiet {
-        let was_undone_by_unit = matches!(taken, Ok(None));
-        render::result(&outcome(&released, was_undone_by_unit))?;
+        render::result(&outcome(&released, was_taken))?;
     }
     Ok(Outcome::Fine)
 }
@@ -57,14 +60,18 @@ fn shown(machine: &Machine) -> String {
     }
 }
 
-fn outcome(released: &Released, was_undone_by_unit: bool) -> String {
-    let mut text = if released.undone.is_empty() && !was_undone_by_unit {
+/// Says what it came to; where the unit has undone everything already, nothing is left to be undone here.
+fn outcome(released: &Released, was_taken: bool) -> String {
+    let mut text = if released.undone.is_empty() && !was_taken {
         "There was nothing to undo.".to_owned()
     } else {
         "The names of this machine are where they were before.".to_owned()
     };
     if released.left_to_other {
         text += "\n/etc/resolv.conf was written by somebody else meanwhile, and is left to them.";
+    }
+    if let Some(error) = &released.unread {
+        text += &format!("\nWhat was done could not be read ({}); what was found of it was undone.", visible(error));
     }
     text + "\nThe daemon goes on. To end it: sudo systemctl disable --now truename.socket truename.service"
 }
@@ -73,4 +80,17 @@ fn outcome(released: &Released, was_undone_by_unit: bool) -> String {
 pub(super) fn stuck(found: &str) -> Failed {
     let hint = "mend that and say `sudo truename down` again; docs/operations.md tells how to do it by hand";
     Failed::Refused { found: found.to_owned(), expected: None, hint: Some(hint.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_taken_is_not_given_back() {
+        let nothing = outcome(&Released::default(), false);
+        assert!(nothing.starts_with("There was nothing to undo."), "{nothing}");
+        let by_unit = outcome(&Released::default(), true);
+        assert!(by_unit.starts_with("The names of this machine are where they were before."), "{by_unit}");
+    }
 }

@@ -19,6 +19,9 @@ pub(super) fn run(what: &TakeoverCommand) -> Result<Outcome, Failed> {
             if released.left_to_other {
                 render::complain("/etc/resolv.conf was written by somebody else meanwhile, and is left to them");
             }
+            if let Some(error) = released.unread {
+                render::complain(&format!("{error}: what was found of it was undone, and the record is put aside"));
+            }
         }
         TakeoverCommand::Reclaim => match takeover::reclaim(&machine)
             .map_err(|error| down::stuck(&error.to_string()))?

@@ -4,7 +4,7 @@ use super::args::UpArguments;
 use super::exit::{Failed, Outcome};
 use super::render;
 use crate::system::takeover::units::{self, Trial, UnitError};
-use crate::system::takeover::{self, ApplyError, Facts, Machine, Method, Plan, Record, Refusal, decide, look};
+use crate::system::takeover::{self, ApplyError, Facts, Machine, Method, Plan, Record, Refusal, decide_again, look};
 use serde_json::{Value, json};
 use std::io::{self, BufRead};
 use std::path::Path;
@@ -44,8 +44,9 @@ pub(super) fn run(arguments: &UpArguments) -> Result<Outcome, Failed> {
         render::result("Nothing is changed.")?;
         return Ok(Outcome::Negative);
     }
-    carry_out(&known, arguments, wanted)?;
     let machine = Machine::default();
+    let _turn = takeover::turn(&machine, false).map_err(busy)?;
+    carry_out(&known, arguments, wanted)?;
     let end = arguments.trial.map_or_else(
         || "Your machine now asks truename.".to_owned(),
         |time| {
@@ -60,11 +61,17 @@ pub(super) fn run(arguments: &UpArguments) -> Result<Outcome, Failed> {
 fn carry_out(known: &Known, arguments: &UpArguments, wanted: Option<Method>) -> Result<(), Failed> {
     let machine = Machine::default();
     if known.has_units() {
-        units::serve().map_err(|error| unit_failed(&error))?;
+        let before = units::serve().map_err(|error| unit_failed(&error))?;
         let program = std::env::current_exe().unwrap_or_else(|_| Path::new("/usr/bin/truename").to_path_buf());
         let trial = arguments.trial.map(Trial);
-        return units::take_over(&machine, wanted, trial, &program.to_string_lossy())
-            .map_err(|error| unit_failed(&error));
+        let done = takeover::check(&machine, wanted).map_err(failed).and_then(|()| {
+            units::take_over(&machine, wanted, trial, &program.to_string_lossy()).map_err(|error| unit_failed(&error))
+        });
+        if done.is_err() {
+            // What was started for this alone; that it could not be stopped matters less than why nothing came of it.
+            drop(before.restore());
+        }
+        return done;
     }
     takeover::apply(&machine, wanted, None).map(drop).map_err(failed)
 }
@@ -75,6 +82,7 @@ fn keep() -> Result<Outcome, Failed> {
     if !facts.is_root {
         return Err(Failed::NotRoot { command: format!("to do it: {SUDO} --keep") });
     }
+    let _turn = takeover::turn(&machine, false).map_err(busy)?;
     let error = |error: io::Error| Failed::Refused { found: error.to_string(), expected: None, hint: None };
     if !takeover::keep(&machine).map_err(error)? {
         let found = "there is nothing to keep: the names of this machine do not come to truename".to_owned();
@@ -119,8 +127,10 @@ impl Known {
     fn with(wanted: Option<Method>) -> Self {
         let machine = Machine::default();
         let facts = look(&machine);
-        let plan = decide(&facts, wanted);
-        Self { facts, plan, record: takeover::recorded(&machine) }
+        let record = takeover::recorded(&machine);
+        let done = record.as_ref().ok().and_then(Option::as_ref).map(|record| record.method);
+        let plan = decide_again(&facts, wanted, done);
+        Self { facts, plan, record }
     }
 
     fn has_units(&self) -> bool {
@@ -201,6 +211,7 @@ pub(super) fn failed(error: ApplyError) -> Failed {
     let text = error.to_string();
     let (expected, hint) = match error {
         ApplyError::Refused(refusal) => return refused(refusal),
+        ApplyError::TrialOver => (None, "sudo truename up".to_owned()),
         ApplyError::Before(_) => (None, "sudo truename down".to_owned()),
         ApplyError::NotServing(_) => {
             let hint =
@@ -215,6 +226,12 @@ pub(super) fn failed(error: ApplyError) -> Failed {
         }
     };
     Failed::Refused { found: text, expected, hint: Some(hint) }
+}
+
+/// Says that another command is at it.
+pub(super) fn busy(error: io::Error) -> Failed {
+    let hint = "wait for its end, and say this again".to_owned();
+    Failed::Refused { found: error.to_string(), expected: None, hint: Some(hint) }
 }
 
 fn unit_failed(error: &UnitError) -> Failed {

@@ -15,6 +15,8 @@ const OFFICE: &str = "ip netns add office && ip link add d0 type veth peer name 
     > /office/office.toml && \
     systemd-run --quiet --unit=office -p NetworkNamespacePath=/run/netns/office truename run --config /office/office.toml --listen 10.53.0.1:53";
 
+const SERVING: &str = "truename.socket truename-stats.socket truename-control.socket truename.service";
+
 const KILL: &str = "systemctl kill --kill-who=main -s KILL truename.service";
 
 /// A machine in an office, with truename installed and not started.
@@ -138,6 +140,7 @@ fn whole_life(names: Names, method: &str) {
     machine.patiently("it is taken again", || machine.is_taken());
     let said = machine.sh("truename down");
     assert!(said.contains("where they were before"), "{said}");
+    assert!(machine.sh("truename down").contains("There was nothing to undo"));
     machine.must_be_as_before("after down");
     assert_eq!(machine.files(names), before, "after down");
     machine.sh("systemctl restart truename.service");
@@ -189,7 +192,7 @@ fn refused(machine: &Booted, command: &str) -> (i32, String) {
 fn a_trial_gives_names_back_by_itself_unless_it_is_kept() {
     let Some(machine) = machine(Names::Resolved) else { return };
     let before = machine.files(Names::Resolved);
-    let said = machine.sh("truename up --yes --try 8s");
+    let said = machine.sh("truename up --yes --try 1h");
     assert!(said.contains("on trial until") && said.contains("truename up --keep"), "{said}");
     machine.must_be_taken("after up");
     // A crash does not end it, and no boot would begin it again.
@@ -197,12 +200,21 @@ fn a_trial_gives_names_back_by_itself_unless_it_is_kept() {
     machine.patiently("it is taken again after a crash", || machine.is_taken());
     let wanted_by = "ls /etc/systemd/system/truename.service.wants/truename-takeover.service";
     assert!(!machine.run(wanted_by).status.success());
+    let timer = machine.sh("systemctl show -p TimersMonotonic -p TimersCalendar truename-trial.timer");
+    assert!(timer.contains("OnActiveUSec=1h") && timer.contains("OnCalendar="), "{timer}");
+    // What the timer does when its time has come.
+    machine.sh("systemctl start truename-trial.service");
     machine.patiently("it has ended by itself", || machine.is_as_before());
+    // Names are back before the command is through, and another one is refused until then.
+    machine.patiently("its end is over", || machine.unit("ActiveState", "truename-trial.service") != "active");
     assert_eq!(machine.files(Names::Resolved), before);
     assert_eq!(refused(&machine, "truename up --keep").0, 1, "there is nothing to keep");
 
-    machine.sh("truename up --yes --try 1h && truename up --keep");
-    machine.must_be_taken("after up");
+    // One that was permanent before is a trial as well.
+    machine.sh("truename up --yes && truename up --yes --try 1h");
+    assert!(!machine.run(wanted_by).status.success());
+    machine.sh("truename up --keep");
+    machine.must_be_taken("after it was kept");
     machine.sh(wanted_by);
     assert_eq!(machine.unit("ActiveState", "truename-trial.timer"), "inactive");
     assert!(!machine.sh("truename status").contains("on trial"));
@@ -289,8 +301,11 @@ fn a_take_over_that_does_not_work_is_undone_and_says_why() {
     let untouched = |what: &str| {
         assert_eq!(machine.files(Names::File), before, "{what}");
         machine.must_be_as_before(what);
-        let enabled = machine.run("systemctl is-enabled truename-takeover.service").stdout;
-        assert_eq!(String::from_utf8(enabled).unwrap(), "disabled\n", "{what}");
+        let enabled = machine.run(&format!("systemctl is-enabled {SERVING} truename-takeover truename-rescue")).stdout;
+        assert_eq!(String::from_utf8(enabled).unwrap(), "disabled\n".repeat(6), "{what}");
+        let active = machine.run(&format!("systemctl is-active {SERVING}")).stdout;
+        assert_eq!(String::from_utf8(active).unwrap(), "inactive\n".repeat(4), "{what}");
+        assert_eq!(machine.sh("ls -d /var/lib/truename-takeover/* 2>/dev/null; true"), "", "{what}");
     };
     // Whoever is not root sees the plan and how to do it.
     let (status, said) =
@@ -321,12 +336,73 @@ fn a_take_over_that_does_not_work_is_undone_and_says_why() {
     machine.sh("cp /etc/nsswitch.conf /root && sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
     let (status, said) = refused(&machine, "truename up --yes");
     assert_eq!(status, 1, "{said}");
-    assert!(said.contains("getaddrinfo does not lead to truename") && said.contains("everything was undone"), "{said}");
+    assert!(
+        said.contains("looking a name up does not lead to truename") && said.contains("everything was undone"),
+        "{said}"
+    );
     machine.sh("cp /root/nsswitch.conf /etc");
     untouched("the canary did not come back");
 
     machine.sh("truename up --yes");
     machine.must_be_taken("after up");
+}
+
+#[test]
+fn a_machine_without_any_link_is_taken_over_as_well() {
+    for names in [Names::Resolved, Names::File] {
+        let Some(machine) = machine(names) else { return };
+        let before = machine.files(names);
+        machine.sh("ip link set d0 down");
+        machine.sh("truename up --yes");
+        assert!(machine.sh("getent hosts lab.example").starts_with("10.0.0.1 "));
+        machine.sh("truename down && ip link set d0 up && ip route add default via 10.53.0.1 dev d0");
+        assert_eq!(machine.files(names), before);
+    }
+}
+
+#[test]
+fn a_take_over_that_fails_at_a_boot_is_tried_again() {
+    let Some(machine) = machine(Names::File) else { return };
+    machine.sh("truename up --yes && systemctl stop truename.socket truename.service");
+    machine.sh("cp /etc/nsswitch.conf /root && sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
+    machine.sh("systemctl start truename.socket truename.service");
+    machine.patiently("it has failed and waits", || {
+        machine.unit("SubState", "truename-takeover.service") == "auto-restart"
+    });
+    machine.sh("cp /root/nsswitch.conf /etc");
+    machine.must_be_as_before("while it waits");
+    machine.patiently("it is taken over", || machine.is_taken());
+    // Nothing is tried when the daemon has been stopped.
+    machine.sh("sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf && systemctl restart truename-takeover; true");
+    machine.patiently("it waits", || machine.unit("SubState", "truename-takeover.service") == "auto-restart");
+    machine.sh("systemctl stop truename.socket truename.service");
+    assert_ne!(machine.unit("ActiveState", "truename-takeover.service"), "activating");
+}
+
+#[test]
+fn two_commands_at_once_do_not_undo_each_other() {
+    let Some(machine) = machine(Names::File) else { return };
+    let before = machine.files(Names::File);
+    // Whoever comes second is told of the first; one that gives back waits for it.
+    let hold = "systemd-run --quiet --unit=other flock --no-fork --exclusive /run/truename-up.lock sh -c 'touch /run/held; sleep HOW'";
+    machine.sh(&hold.replace("HOW", "1000"));
+    machine.patiently("it is held", || machine.run("ls /run/held").status.success());
+    for command in ["truename up --yes", "truename up --keep"] {
+        let (status, said) = refused(&machine, command);
+        assert_eq!(status, 1, "{said}");
+        assert!(said.contains("another truename is changing where the names of this machine go"), "{said}");
+    }
+    machine.sh("systemctl stop other; rm /run/held");
+    assert_eq!(machine.files(Names::File), before);
+
+    // Ten at once, of which some are refused, and as many ways back: at the end one of them has had its way whole.
+    let many =
+        "for i in 0 1 2 3 4 5 6 7 8 9; do truename up --yes >/dev/null 2>&1 & truename down --quiet & done; wait";
+    machine.sh(many);
+    machine.sh("truename up --yes");
+    machine.must_be_taken("after many at once");
+    machine.sh("truename down");
+    assert_eq!(machine.files(Names::File), before);
 }
 
 #[test]

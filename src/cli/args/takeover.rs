@@ -35,7 +35,8 @@ pub(super) const UP_HELP: &str = "Examples:
 Whether names really come to truename is tried out; if they do not, everything is undone. While the daemon does not run,
 names are where they were before.
 
-Exit status: 0 names come to truename, 1 they cannot: names are where they were, 77 not root: only the plan was shown.";
+Exit status: 0 names come to truename, 1 they cannot, and are with who had them without truename: units that were started for
+it are stopped again; 77 not root: only the plan was shown.";
 
 /// `truename down`.
 #[derive(Debug, Args)]
@@ -46,7 +47,7 @@ pub(in crate::cli) struct DownArguments {
     /// Show what would be undone and change nothing
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
-    /// Only when truename does not answer, or a trial was ended by a boot
+    /// Only when truename does not answer, or a trial was ended by a boot or its time
     #[arg(long)]
     pub(in crate::cli) if_dead: bool,
 }

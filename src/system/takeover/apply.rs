@@ -4,7 +4,7 @@ use super::file::{self, Returned};
 use super::look::look;
 use super::plan::{Method, Plan, Refusal, Step, decide};
 use super::record::{self, Record};
-use super::{Machine, canary, link, lists};
+use super::{Machine, canary, link, lists, turn};
 use crate::clock;
 use serde::Serialize;
 use std::io;
@@ -28,6 +28,9 @@ pub enum ApplyError {
     /// What was done before cannot be read or undone.
     #[error("{0}")]
     Before(io::Error),
+    /// It would be a trial that has ended, while nobody was there to end it.
+    #[error("the trial is over")]
+    TrialOver,
     /// The daemon does not answer; nothing was changed.
     #[error("{0}")]
     NotServing(io::Error),
@@ -48,6 +51,9 @@ pub struct Released {
     pub undone: Vec<Step>,
     /// resolv.conf was somebody else's by then, and is so still.
     pub left_to_other: bool,
+    /// What was done could not be read, and why; what was found of it was undone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
 }
 
 /// What became of a resolv.conf that somebody wrote.
@@ -66,22 +72,38 @@ pub enum Reclaimed {
 /// # Errors
 /// When that cannot be, or did not work; the machine is then as it was before.
 pub fn apply(machine: &Machine, wanted: Option<Method>, trial_until: Option<String>) -> Result<Record, ApplyError> {
-    if let Some(done) = record::read(machine).map_err(ApplyError::Before)? {
+    if trial_until.as_deref().is_some_and(record::is_over) {
+        return Err(ApplyError::TrialOver);
+    }
+    let _turn = turn::for_work(machine).map_err(ApplyError::Before)?;
+    // One that cannot be read is no reason to leave names as they are: the release finds what was done.
+    if let Ok(Some(done)) = record::read(machine) {
         let is_same = wanted.is_none_or(|wanted| wanted == done.method) && trial_until == done.trial_until;
-        if is_same && done.is_of_this_boot() && done.verified && is_in_force(machine, &done) && works(&done) {
+        if is_same && done.is_of_this_boot() && done.verified && missing(machine, &done).is_none() && works(&done) {
             return Ok(done);
         }
     }
-    release(machine).map_err(ApplyError::Before)?;
+    // Before the names that come to us are given back for it.
+    check(machine, wanted)?;
+    undo(machine).map_err(ApplyError::Before)?;
     let plan = decide(&look(machine), wanted)?;
-    // A machine that asks a daemon that does not answer has lost its names.
-    canary::daemon().map_err(ApplyError::NotServing)?;
     let mut record = Record::new(plan.method);
     record.trial_until = trial_until;
     match carry_out(machine, &plan, &mut record) {
         Ok(()) => Ok(record),
-        Err(error) => Err(ApplyError::Failed { error, left: release(machine).err() }),
+        Err(error) => Err(ApplyError::Failed { error, left: undo(machine).err() }),
     }
+}
+
+/// Tells whether names could be taken over; changes nothing.
+///
+/// # Errors
+/// When there is no way, or the daemon does not answer.
+pub fn check(machine: &Machine, wanted: Option<Method>) -> Result<(), ApplyError> {
+    // What refuses does so whether names are taken already or not.
+    decide(&look(machine), wanted)?;
+    // A machine that asks a daemon that does not answer has lost its names.
+    canary::daemon().map_err(ApplyError::NotServing)
 }
 
 fn carry_out(machine: &Machine, plan: &Plan, record: &mut Record) -> io::Result<()> {
@@ -121,29 +143,30 @@ pub fn reclaim(machine: &Machine) -> io::Result<Reclaimed> {
 }
 
 fn reclaim_once(machine: &Machine) -> io::Result<Reclaimed> {
+    let _turn = turn::for_work(machine)?;
     let taken = record::read(machine)?.filter(|record| record.verified && record.steps.contains(&Step::File));
     let Some(mut record) = taken.filter(|_| !file::is_taken(machine)) else { return Ok(Reclaimed::NothingToDo) };
     let now = clock::wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     record.overwritten.retain(|at| now.saturating_sub(*at) < WINDOW.as_secs());
     if record.overwritten.len() >= MAX_RETAKEN {
-        release(machine)?;
+        undo(machine)?;
         return Ok(Reclaimed::LeftToOther);
     }
     record.overwritten.push(now);
     let again = file::take(machine, &mut record).and_then(|()| canary::machine(&record.steps));
     if let Err(error) = again {
-        release(machine)?;
+        undo(machine)?;
         return Err(error);
     }
     Ok(Reclaimed::TakenAgain(record.overwritten.len()))
 }
 
-/// Tells whether what was done still stands.
-pub(super) fn is_in_force(machine: &Machine, record: &Record) -> bool {
-    record.steps.iter().all(|step| match step {
-        Step::Link => link::is_there(),
-        Step::File => file::is_taken(machine),
-        Step::NetworkManager | Step::DebianResolvconf | Step::Openresolv => true,
+/// Says what of that which was done no longer stands.
+pub(super) fn missing(machine: &Machine, record: &Record) -> Option<&'static str> {
+    record.steps.iter().find_map(|step| match step {
+        Step::Link => (!link::is_there()).then_some("the link truename0 is gone"),
+        Step::File => (!file::is_taken(machine)).then_some("/etc/resolv.conf is somebody else's"),
+        Step::NetworkManager | Step::DebianResolvconf | Step::Openresolv => None,
     })
 }
 
@@ -156,8 +179,17 @@ fn works(record: &Record) -> bool {
 /// # Errors
 /// When something could not be undone; all else was.
 pub fn release(machine: &Machine) -> io::Result<Released> {
-    let record = record::read(machine)?;
+    let _turn = turn::for_work(machine)?;
+    undo(machine)
+}
+
+fn undo(machine: &Machine) -> io::Result<Released> {
     let mut released = Released::default();
+    // One of a later version, or a damaged one, must not keep names with a daemon that may be gone.
+    let record = record::read(machine).unwrap_or_else(|error| {
+        released.unread = Some(error.to_string());
+        None
+    });
     // Without a record something may be left all the same, of a disk that was restored or a file that somebody removed.
     let steps = record.as_ref().map_or_else(|| leftovers(machine), |record| record.steps.clone());
     let had_no_file = record.as_ref().is_some_and(|record| record.had_no_file);
@@ -180,14 +212,17 @@ pub fn release(machine: &Machine) -> io::Result<Released> {
     match failed {
         // The record stays, so that the next one tries again.
         Some(error) => Err(error),
+        None if released.unread.is_some() => record::put_aside(machine).map(|()| released),
         None => record::remove(machine).map(|()| released),
     }
 }
 
+/// Finds what was done without being told, in the order in which it is done.
 fn leftovers(machine: &Machine) -> Vec<Step> {
-    let link = link::is_there().then_some(Step::Link);
-    let file = (file::is_taken(machine) && machine.at(file::BACKUP).symlink_metadata().is_ok()).then_some(Step::File);
-    link.into_iter().chain(file).collect()
+    // A file of ours with nothing to give back in its place is an error of its undoing, and said so.
+    let steps = [(link::is_there(), Step::Link), (file::is_taken(machine), Step::File)];
+    let [link, file] = steps.map(|(is_there, step)| is_there.then_some(step));
+    link.into_iter().chain(lists::ours(machine)).chain(file).collect()
 }
 
 /// Makes a trial permanent; tells whether there was something to keep.
@@ -195,14 +230,102 @@ fn leftovers(machine: &Machine) -> Vec<Step> {
 /// # Errors
 /// When the record cannot be read or written.
 pub fn keep(machine: &Machine) -> io::Result<bool> {
+    let _turn = turn::for_work(machine)?;
     let Some(mut record) = record::read(machine)?.filter(|record| record.verified) else { return Ok(false) };
     record.trial_until = None;
     record::write(machine, &record)?;
     Ok(true)
 }
 
-/// Tells whether names must be given back: the daemon they go to does not answer, or it was a trial that a boot has ended.
+/// Tells whether names must be given back: the daemon they go to does not answer, or it was a trial that a boot or its time has ended.
 #[must_use]
 pub fn is_dead(record: &Record) -> bool {
-    (record.trial_until.is_some() && !record.is_of_this_boot()) || canary::daemon().is_err()
+    let is_over = |until: &String| !record.is_of_this_boot() || record::is_over(until);
+    record.trial_until.as_ref().is_some_and(is_over) || canary::daemon().is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const BEFORE: &str = "search corp.example\nnameserver 192.168.1.1\n";
+
+    /// A machine that is a folder, with resolv.conf taken.
+    fn taken() -> (tempfile::TempDir, Machine) {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::below(folder.path());
+        fs::create_dir_all(machine.at("/etc")).unwrap();
+        fs::write(machine.at("/etc/resolv.conf"), BEFORE).unwrap();
+        let mut record = Record::new(Method::NetworkManager);
+        record.steps = vec![Step::NetworkManager, Step::File];
+        record.verified = true;
+        file::take(&machine, &mut record).unwrap();
+        record::write(&machine, &record).unwrap();
+        (folder, machine)
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_keeps_nobody_from_the_way_back() {
+        let drop_in = "/run/NetworkManager/conf.d/50-truename.conf";
+        for text in ["{", "", r#"{"method":"later","steps":["something-new"],"since":"","boot":"","verified":true}"#] {
+            let (_folder, machine) = taken();
+            fs::create_dir_all(machine.at(drop_in).parent().unwrap()).unwrap();
+            fs::write(machine.at(drop_in), "[main]\n").unwrap();
+            let path = machine.at("/var/lib/truename-takeover/takeover.json");
+            fs::write(&path, text).unwrap();
+            let released = release(&machine).unwrap();
+            assert_eq!(released.undone, [Step::File, Step::NetworkManager], "{text}");
+            assert!(released.unread.unwrap().contains("takeover.json"), "{text}");
+            assert_eq!(fs::read_to_string(machine.at("/etc/resolv.conf")).unwrap(), BEFORE);
+            assert!(!machine.at(drop_in).exists() && !machine.at(file::BACKUP).exists());
+            assert_eq!(fs::read_to_string(path.with_extension("json.unread")).unwrap(), text);
+            assert_eq!(release(&machine).unwrap(), Released::default(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_leaves_names_as_they_are_taken() {
+        let (_folder, machine) = taken();
+        let ours = fs::read_to_string(machine.at("/etc/resolv.conf")).unwrap();
+        if canary::daemon_once() {
+            return; // This machine's own names come to truename, and so it could be done.
+        }
+        let error = apply(&machine, Some(Method::File), None).unwrap_err();
+        assert!(matches!(error, ApplyError::Refused(_) | ApplyError::NotServing(_)), "{error}");
+        assert_eq!(fs::read_to_string(machine.at("/etc/resolv.conf")).unwrap(), ours);
+        assert!(record::read(&machine).unwrap().is_some_and(|record| record.verified));
+    }
+
+    #[test]
+    fn a_trial_that_is_over_is_not_begun_again() {
+        let (_folder, machine) = taken();
+        let error = apply(&machine, None, Some("2020-01-01T00:00:00Z".to_owned())).unwrap_err();
+        assert!(matches!(error, ApplyError::TrialOver), "{error}");
+        let mut record = record::read(&machine).unwrap().unwrap();
+        record.trial_until = Some("2020-01-01T00:00:00Z".to_owned());
+        assert!(is_dead(&record), "whether the daemon answers or not");
+    }
+
+    #[test]
+    fn a_file_of_ours_without_one_to_give_back_is_told_of() {
+        let (_folder, machine) = taken();
+        fs::remove_file(machine.at(file::BACKUP)).unwrap();
+        record::remove(&machine).unwrap();
+        let error = release(&machine).unwrap_err();
+        assert!(error.to_string().contains("before-truename is gone"), "{error}");
+        assert!(!machine.at(file::BACKUP).exists());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_stays_while_something_cannot_be_undone() {
+        let (_folder, machine) = taken();
+        let path = machine.at("/var/lib/truename-takeover/takeover.json");
+        fs::write(&path, "{").unwrap();
+        // What was put aside is a folder: it takes no file's place.
+        fs::remove_file(machine.at(file::BACKUP)).unwrap();
+        fs::create_dir(machine.at(file::BACKUP)).unwrap();
+        release(&machine).unwrap_err();
+        assert!(path.exists());
+    }
 }

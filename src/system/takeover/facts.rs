@@ -97,6 +97,8 @@ pub struct Facts {
     pub has_systemd: bool,
     /// The units that give names back when truename is gone are installed.
     pub has_units: bool,
+    /// Its version, when it says so.
+    pub systemd_version: Option<u32>,
     /// Whose file resolv.conf is.
     pub owner: Owner,
     /// Where it leads, when it is a link.
@@ -142,7 +144,9 @@ impl Facts {
     #[must_use]
     pub fn evidence(&self) -> Vec<(&'static str, String)> {
         let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
-        let mut all = vec![("systemd", yes(self.has_systemd)), ("rc", self.owner.as_str().to_owned())];
+        let systemd = self.systemd_version.filter(|_| self.has_systemd);
+        let systemd = systemd.map_or_else(|| yes(self.has_systemd), |version| version.to_string());
+        let mut all = vec![("systemd", systemd), ("rc", self.owner.as_str().to_owned())];
         if let Some(target) = &self.target {
             all.push(("rc-target", target.clone()));
         }
@@ -262,6 +266,18 @@ fn is_resolved_stub(address: IpAddr) -> bool {
     [Ipv4Addr::new(127, 0, 0, 53), Ipv4Addr::new(127, 0, 0, 54)].iter().any(|stub| address == *stub)
 }
 
+/// Reads what `systemctl --version` says: `systemd 252 (252.39-1~deb12u1)`.
+pub(super) fn systemd_version(text: &str) -> Option<u32> {
+    let word = text.strip_prefix("systemd ")?.split_whitespace().next()?;
+    let digits = word.find(|c: char| !c.is_ascii_digit()).map_or(word, |end| &word[..end]);
+    digits.parse().ok()
+}
+
+/// Tells whether a path is a mount of its own, as mountinfo lists them (proc_pid_mountinfo(5)): the fifth field.
+pub(super) fn is_mount_point(mountinfo: &str, path: &str) -> bool {
+    mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(path))
+}
+
 /// Tells whether nsswitch.conf has programs ask systemd-resolved before DNS.
 pub(super) fn nss_resolve(text: &str) -> bool {
     let line = text.lines().map(str::trim).find_map(|line| line.strip_prefix("hosts:"));
@@ -335,6 +351,22 @@ mod tests {
     fn a_first_comment_is_shown_without_what_a_terminal_obeys() {
         assert_eq!(first_comment("#\n# By hand \u{1b}[2J\nnameserver 1.2.3.4\n").as_deref(), Some("By hand [2J"));
         assert_eq!(first_comment("nameserver 1.2.3.4\n# later\n"), None);
+    }
+
+    #[test]
+    fn a_mount_of_its_own_is_found_by_its_place() {
+        let text = "36 35 98:0 / / rw,noatime - ext4 /dev/root rw\n90 36 8:1 /x/resolv.conf /etc/resolv.conf rw - ext4 /dev/sda1 rw\n";
+        assert!(is_mount_point(text, "/etc/resolv.conf"));
+        assert!(!is_mount_point(text, "/etc/hosts"));
+    }
+
+    #[test]
+    fn the_version_of_systemd_is_the_first_number() {
+        assert_eq!(systemd_version("systemd 252 (252.39-1~deb12u1)\n+PAM +AUDIT\n"), Some(252));
+        assert_eq!(systemd_version("systemd 249.11-0ubuntu3\n"), Some(249));
+        assert_eq!(systemd_version("systemd 259~rc1 (259~rc1-1)\n"), Some(259));
+        assert_eq!(systemd_version("systemd\n"), None);
+        assert_eq!(systemd_version(""), None);
     }
 
     #[test]

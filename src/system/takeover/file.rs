@@ -3,7 +3,7 @@
 //! The file is put aside as it is, inode, mode and all, or the link when it is one; so what comes back is the same byte
 //! for byte. It is ours for as long as it says so and names us; whatever else stands there is left to whoever wrote it.
 
-use super::facts::MARK;
+use super::facts::{MARK, is_mount_point};
 use super::record::{self, Record, put};
 use super::{MAX_FILE_BYTES, Machine};
 use crate::system::resolvers;
@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The file.
-const PATH: &str = "/etc/resolv.conf";
+pub(super) const PATH: &str = "/etc/resolv.conf";
 /// The file as it was before.
 pub const BACKUP: &str = "/etc/resolv.conf.before-truename";
 /// Everybody's programs read it.
@@ -39,17 +39,28 @@ pub(super) enum Returned {
 pub(super) fn take(machine: &Machine, record: &mut Record) -> io::Result<()> {
     let (path, backup) = (machine.at(PATH), machine.at(BACKUP));
     let before = read(&path)?;
-    if before.as_deref().is_some_and(is_ours) && exists(&backup) {
-        return Ok(());
+    if before.as_deref().is_some_and(is_ours) {
+        // Ours put aside as what was here before would be given back, and nobody would know how names were answered.
+        return if exists(&backup) || record.had_no_file { Ok(()) } else { Err(backup_is_gone()) };
     }
-    // A backup beside a file that is not ours is of a time that somebody else has ended.
-    remove(&backup)?;
-    record.had_no_file = !exists(&path);
-    record::write(machine, record)?;
-    if !record.had_no_file {
-        put_aside(&path, &backup)?;
+    let before = match torn(machine, before.as_deref()) {
+        // Half written, it is not what was here before.
+        Some(before) => before,
+        None => {
+            // A backup beside a file that is not ours is of a time that somebody else has ended.
+            remove(&backup)?;
+            record.had_no_file = !exists(&path);
+            record::write(machine, record)?;
+            if !record.had_no_file {
+                put_aside(&path, &backup, is_mounted(machine))?;
+            }
+            before.unwrap_or_default()
+        }
+    };
+    let text = text_for(&before);
+    if is_mounted(machine) {
+        return write_in_place(&path, text.as_bytes());
     }
-    let text = text_for(before.as_deref().unwrap_or_default());
     match put(&path, text.as_bytes(), MODE) {
         Err(error) if is_mount(&error) => write_in_place(&path, text.as_bytes()),
         done => done,
@@ -60,26 +71,37 @@ pub(super) fn take(machine: &Machine, record: &mut Record) -> io::Result<()> {
 pub(super) fn give_back(machine: &Machine, had_no_file: bool) -> io::Result<Returned> {
     let (path, backup) = (machine.at(PATH), machine.at(BACKUP));
     let is_taken = exists(&backup) || had_no_file;
-    if !read(&path)?.as_deref().is_some_and(is_ours) {
+    let present = read(&path)?;
+    if torn(machine, present.as_deref()).is_some() {
+        return_in_place(&path, &backup)?;
+        return Ok(Returned::AsItWas);
+    }
+    if !present.as_deref().is_some_and(is_ours) {
         // Cut off before it was written, the backup is a second name of the file itself, or a copy of it.
         let is_same = same(&path, &backup);
         remove(&backup)?;
         return Ok(if is_same || !is_taken { Returned::NotTaken } else { Returned::LeftToOther });
     }
     if !is_taken {
-        let gone = format!("{BACKUP} is gone: put your resolvers into {PATH} by hand");
-        return Err(io::Error::new(io::ErrorKind::NotFound, gone));
+        return Err(backup_is_gone());
+    }
+    if is_mounted(machine) && exists(&backup) {
+        return_in_place(&path, &backup)?;
+        return Ok(Returned::AsItWas);
     }
     let returned = if exists(&backup) { fs::rename(&backup, &path) } else { fs::remove_file(&path) };
     match returned {
-        Err(error) if is_mount(&error) => {
-            write_in_place(&path, &if had_no_file { Vec::new() } else { fs::read(&backup)? })?;
-            remove(&backup)?;
-        }
+        Err(error) if is_mount(&error) && exists(&backup) => return_in_place(&path, &backup)?,
+        // It has become a mount since there was none.
+        Err(error) if is_mount(&error) => write_in_place(&path, &[])?,
         returned => returned?,
     }
     sync_folder(&path)?;
     Ok(Returned::AsItWas)
+}
+
+fn backup_is_gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("{BACKUP} is gone: put your resolvers into {PATH} by hand"))
 }
 
 /// Tells whether the file is ours at present.
@@ -108,10 +130,10 @@ fn text_for(before: &str) -> String {
     )
 }
 
-/// Gives the file a second name, or copies it where that cannot be.
-fn put_aside(path: &Path, backup: &Path) -> io::Result<()> {
+/// Gives the file a second name, or copies it where that cannot be, or would be written with it.
+fn put_aside(path: &Path, backup: &Path, is_mounted: bool) -> io::Result<()> {
     // A link is put aside as a link: linkat(2) does not follow it.
-    if fs::hard_link(path, backup).is_ok() {
+    if !is_mounted && fs::hard_link(path, backup).is_ok() {
         return sync_folder(path);
     }
     put(backup, &fs::read(path)?, fs::metadata(path).map_or(MODE, |file| file.mode() & 0o777))
@@ -134,12 +156,52 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Writes a file that cannot be replaced, because it is a mount of its own.
+/// Writes a file that cannot be replaced, because it is a mount of its own. With empty lines to the length of the one
+/// before, so that who reads meanwhile finds no half of that behind ours.
 fn write_in_place(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
-    file.write_all(text)?;
+    let mut padded = text.to_vec();
+    let len = file.metadata()?.len().min(MAX_FILE_BYTES);
+    padded.resize(text.len().max(usize::try_from(len).unwrap_or(0)), b'\n');
+    file.write_all(&padded)?;
     file.set_len(text.len() as u64)?;
     file.sync_all()
+}
+
+/// Writes back what was put aside, and lets go of that only when it stands there.
+fn return_in_place(path: &Path, backup: &Path) -> io::Result<()> {
+    let text = fs::read(backup)?;
+    write_in_place(path, &text)?;
+    if fs::read(path)? != text {
+        return Err(io::Error::other(format!("{PATH} does not take what is written: {BACKUP} has it")));
+    }
+    remove(backup)?;
+    sync_folder(path)
+}
+
+fn is_mounted(machine: &Machine) -> bool {
+    fs::read_to_string(machine.at("/proc/self/mountinfo")).is_ok_and(|text| is_mount_point(&text, PATH))
+}
+
+/// Returns what was there before, when the file is a mount and its writing was cut off, on the way to us or back: the
+/// beginning of one text with the rest of the other, which is nobody else's doing.
+fn torn(machine: &Machine, present: Option<&str>) -> Option<String> {
+    if !is_mounted(machine) {
+        return None;
+    }
+    let (present, before) = (present?, read(&machine.at(BACKUP)).ok()??);
+    let ours = text_for(&before);
+    let is_torn = present != before
+        && !is_ours(present)
+        && (is_mixed(present, &ours, &before) || is_mixed(present, &before, &ours));
+    is_torn.then_some(before)
+}
+
+/// Tells whether a text begins as `new` and goes on as `old`, with empty lines, or not at all.
+fn is_mixed(text: &str, new: &str, old: &str) -> bool {
+    let same = text.bytes().zip(new.bytes()).take_while(|(a, b)| a == b).count();
+    let (rest, old) = (text.as_bytes().get(same..).unwrap_or_default(), old.as_bytes().get(same..).unwrap_or_default());
+    rest.iter().all(|octet| *octet == b'\n') || rest == old
 }
 
 fn is_mount(error: &io::Error) -> bool {
@@ -298,7 +360,7 @@ mod tests {
         // After the second name, before the file is ours.
         let etc = Etc::with(BEFORE);
         record::write(&etc.machine, &etc.record).unwrap();
-        put_aside(&etc.machine.at(PATH), &etc.machine.at(BACKUP)).unwrap();
+        put_aside(&etc.machine.at(PATH), &etc.machine.at(BACKUP), false).unwrap();
         assert_eq!(etc.give_back(), Returned::NotTaken);
         assert_eq!((etc.text().as_str(), etc.names()), (BEFORE, vec!["resolv.conf".to_owned()]));
         // With a part of the next file beside it: it is in nobody's way.
@@ -314,6 +376,54 @@ mod tests {
         let error = give_back(&etc.machine, false).unwrap_err();
         assert!(error.to_string().contains(BACKUP), "{error}");
         assert!(is_taken(&etc.machine));
+        // Nor is ours put aside as what was here before.
+        let ours = etc.text();
+        assert_eq!(take(&etc.machine, &mut etc.record).unwrap_err().to_string(), error.to_string());
+        assert_eq!((etc.text(), etc.names()), (ours, vec!["resolv.conf".to_owned()]));
+    }
+
+    #[test]
+    fn a_mount_that_was_half_written_comes_back_whole() {
+        let mount = |etc: &Etc| {
+            let path = etc.machine.at("/proc/self/mountinfo");
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "90 36 8:1 /x /etc/resolv.conf rw - ext4 /dev/sda1 rw\n").unwrap();
+        };
+        let ours = text_for(BEFORE);
+        let long = format!("{BEFORE}{}", "# more\n".repeat(60));
+        // On the way to us and on the way back, cut off here and there, cut short or with the rest of the one before.
+        for before in [BEFORE, &long] {
+            for (new, old) in [(ours.as_str(), before), (before, ours.as_str())] {
+                for at in (0..new.len()).step_by(29).chain([new.len() - 1, new.len()]) {
+                    for rest in ["", old.get(at..).unwrap_or_default(), "\n\n"] {
+                        let mut etc = Etc::with(before);
+                        mount(&etc);
+                        etc.take();
+                        fs::write(etc.machine.at(PATH), format!("{}{rest}", &new[..at])).unwrap();
+                        if at % 2 == 0 {
+                            // Taken again, what was before stays what it was.
+                            etc.take();
+                            assert!(is_taken(&etc.machine), "{at} {rest}");
+                        }
+                        etc.give_back();
+                        assert_eq!(
+                            (etc.text().as_str(), etc.names()),
+                            (before, vec!["resolv.conf".to_owned()]),
+                            "{at} {rest}"
+                        );
+                    }
+                }
+            }
+        }
+        // What somebody else wrote is theirs there too.
+        let mut etc = Etc::with(BEFORE);
+        mount(&etc);
+        let inode = fs::metadata(etc.machine.at(PATH)).unwrap().ino();
+        etc.take();
+        assert_eq!(fs::metadata(etc.machine.at(PATH)).unwrap().ino(), inode, "it is written, not replaced");
+        fs::write(etc.machine.at(PATH), "nameserver 10.9.9.9\n").unwrap();
+        assert_eq!(etc.give_back(), Returned::LeftToOther);
+        assert_eq!(etc.text(), "nameserver 10.9.9.9\n");
     }
 
     #[test]

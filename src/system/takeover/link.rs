@@ -69,8 +69,7 @@ pub(super) fn remove() -> io::Result<()> {
 
 /// Tells whether it is there.
 pub(super) fn is_there() -> bool {
-    std::path::Path::new("/sys/class/net").join(LINK).exists()
-        || run("ip", &["link", "show", "dev", LINK]).is_ok_and(|said| said.ok)
+    nix::net::if_::if_nametoindex(LINK).is_ok()
 }
 
 /// Lists the other links that have domains of their own; none when systemd-resolved does not say.

@@ -3,6 +3,7 @@
 use super::Machine;
 use super::command::{must, run, run_with};
 use super::facts::{NetworkManager, Resolvconf};
+use super::plan::Step;
 use super::record::put;
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -19,6 +20,23 @@ const RELOAD: [&str; 2] = ["1", "2"];
 /// Our record in resolvconf. Both order records of `lo` before all others.
 const RECORD: &str = "lo.truename";
 const RECORD_TEXT: &str = "nameserver 127.0.0.1\n";
+
+/// Where Debian's resolvconf keeps its records.
+const DEBIAN_RECORDS: &str = "/run/resolvconf/interface";
+/// Where openresolv does; later versions call it `keys`.
+const OPENRESOLV_RECORDS: [&str; 2] = ["/run/resolvconf/interfaces", "/run/resolvconf/keys"];
+
+/// Finds what of ours is there.
+pub(super) fn ours(machine: &Machine) -> impl Iterator<Item = Step> {
+    let has_record = |folder: &str| machine.at(folder).join(RECORD).exists();
+    [
+        (machine.at(DROP_IN).exists(), Step::NetworkManager),
+        (has_record(DEBIAN_RECORDS), Step::DebianResolvconf),
+        (OPENRESOLV_RECORDS.into_iter().any(has_record), Step::Openresolv),
+    ]
+    .into_iter()
+    .filter_map(|(is_there, step)| is_there.then_some(step))
+}
 
 /// Asks NetworkManager how it treats names; nothing when it does not run.
 pub(super) fn network_manager() -> Option<NetworkManager> {

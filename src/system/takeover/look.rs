@@ -1,6 +1,9 @@
 //! Collects what is known of who answers this machine's names.
 
-use super::facts::{Facts, Owner, first_comment, nss_resolve, owner_of, wsl_leaves_file};
+use super::command::run;
+use super::facts::{
+    Facts, Owner, first_comment, is_mount_point, nss_resolve, owner_of, systemd_version, wsl_leaves_file,
+};
 use super::{MAX_FILE_BYTES, Machine, canary, link, lists};
 use crate::system::{ports, resolvers};
 use std::fs::{self, File};
@@ -26,10 +29,13 @@ pub fn look(machine: &Machine) -> Facts {
     let owner = if path.symlink_metadata().is_err() { Owner::Missing } else { owner_of(&text, target.as_deref()) };
     let previous = resolvers::machine_resolvers_in(&machine.at("/"), &OWN);
     let release = read(&machine.at("/proc/sys/kernel/osrelease")).to_ascii_lowercase();
+    // sd_booted(3).
+    let has_systemd = machine.at("/run/systemd/system").is_dir();
+    let version = if has_systemd { run("systemctl", &["--version"]).ok() } else { None };
     Facts {
         is_root: nix::unistd::geteuid().is_root(),
-        // sd_booted(3).
-        has_systemd: machine.at("/run/systemd/system").is_dir(),
+        has_systemd,
+        systemd_version: version.and_then(|said| systemd_version(&said.out)),
         has_units: UNITS.iter().any(|unit| machine.at(unit).exists()),
         owner,
         target,
@@ -58,11 +64,6 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Tells whether a path is a mount of its own, as mountinfo lists them (proc_pid_mountinfo(5)): the fifth field.
-fn is_mount_point(mountinfo: &str, path: &str) -> bool {
-    mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(path))
-}
-
 /// Tells whether a file has the attribute of chattr +i; a link has none of its own.
 fn is_immutable(path: &Path) -> bool {
     let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
@@ -84,13 +85,6 @@ fn port_53() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mount_of_its_own_is_found_by_its_place() {
-        let text = "36 35 98:0 / / rw,noatime - ext4 /dev/root rw\n90 36 8:1 /x/resolv.conf /etc/resolv.conf rw - ext4 /dev/sda1 rw\n";
-        assert!(is_mount_point(text, "/etc/resolv.conf"));
-        assert!(!is_mount_point(text, "/etc/hosts"));
-    }
 
     #[test]
     fn a_machine_is_looked_at_below_a_folder() {

@@ -15,15 +15,17 @@ mod look;
 mod plan;
 mod record;
 mod told;
+mod turn;
 pub mod units;
 
-pub use apply::{ApplyError, Reclaimed, Released, apply, is_dead, keep, reclaim, release};
+pub use apply::{ApplyError, Reclaimed, Released, apply, check, is_dead, keep, reclaim, release};
 pub use facts::{Facts, LinkDns, Owner, Resolvconf};
 pub use file::BACKUP;
 pub use look::look;
-pub use plan::{Method, Plan, Refusal, Step, decide};
-pub use record::{Record, read as recorded, summary};
-pub use told::{Standing, Told, Watched};
+pub use plan::{Method, Plan, Refusal, Step, decide, decide_again};
+pub use record::{Record, read as recorded};
+pub use told::{Standing, Told, Watched, summary};
+pub use turn::for_command as turn;
 
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,10 @@ use super::facts::{Facts, Owner, Resolvconf};
 use super::file::BACKUP;
 use serde::{Deserialize, Serialize};
 
+/// The first version of systemd that knows StopPropagatedFrom=: with an earlier one names would stay with a daemon that is
+/// gone.
+const SYSTEMD: u32 = 249;
+
 /// The way names are taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -106,6 +110,15 @@ pub fn decide(facts: &Facts, wanted: Option<Method>) -> Result<Plan, Refusal> {
             "stop that program, or have it listen elsewhere; then say this again",
         ));
     }
+    if let Some(version) = facts.systemd_version.filter(|version| facts.has_units && *version < SYSTEMD) {
+        return Err(refusal(
+            format!(
+                "this is systemd {version}, which does not stop the take-over with the daemon (StopPropagatedFrom=)"
+            ),
+            "systemd 249 or later",
+            "point your programs at 127.0.0.1 by hand, or take truename's units away and see to the daemon yourself",
+        ));
+    }
     let method = wanted.unwrap_or_else(|| method_for(facts));
     let mut steps = match method {
         Method::Resolved => resolved(facts)?,
@@ -119,6 +132,18 @@ pub fn decide(facts: &Facts, wanted: Option<Method>) -> Result<Plan, Refusal> {
         steps.push(Step::File);
     }
     Ok(Plan { method, steps, warnings: warnings(facts, method) })
+}
+
+/// Makes the plan for a machine on which names were taken over in the way `done`: a file of ours does not tell who managed it.
+///
+/// # Errors
+/// As [`decide`].
+pub fn decide_again(facts: &Facts, wanted: Option<Method>, done: Option<Method>) -> Result<Plan, Refusal> {
+    match done.filter(|_| wanted.is_none() && facts.owner == Owner::Truename) {
+        // Whoever managed it may be gone.
+        Some(done) => decide(facts, Some(done)).or_else(|_| decide(facts, None)),
+        None => decide(facts, wanted),
+    }
 }
 
 fn method_for(facts: &Facts) -> Method {
@@ -323,6 +348,18 @@ mod tests {
                 Method::File,
                 vec![Step::File],
             ),
+            (
+                "the first systemd that will do",
+                Facts { has_units: true, systemd_version: Some(249), ..plain() },
+                Method::File,
+                vec![Step::File],
+            ),
+            (
+                "an old systemd without our units",
+                Facts { systemd_version: Some(245), ..plain() },
+                Method::File,
+                vec![Step::File],
+            ),
             // An immutable file is in nobody's way when it need not be written.
             (
                 "resolved by its stub, immutable",
@@ -336,6 +373,20 @@ mod tests {
     }
 
     #[test]
+    fn on_a_machine_that_is_taken_the_plan_is_the_one_that_was_carried_out() {
+        let network_manager = Some(NetworkManager { mode: "default".to_owned(), rc_manager: "symlink".to_owned() });
+        let managed = Facts { owner: Owner::Truename, network_manager, ..plain() };
+        let again = |facts: &Facts, wanted, done| decide_again(facts, wanted, done).unwrap().method;
+        assert_eq!(again(&managed, None, Some(Method::NetworkManager)), Method::NetworkManager);
+        assert_eq!(again(&managed, Some(Method::File), Some(Method::NetworkManager)), Method::File);
+        assert_eq!(again(&managed, None, None), Method::File);
+        // It is gone since, or somebody else has written the file.
+        let alone = Facts { owner: Owner::Truename, ..plain() };
+        assert_eq!(again(&alone, None, Some(Method::NetworkManager)), Method::File);
+        assert_eq!(again(&plain(), None, Some(Method::NetworkManager)), Method::File);
+    }
+
+    #[test]
     fn what_cannot_be_done_is_refused_with_what_helps() {
         for (facts, wanted, word) in [
             (Facts { is_immutable: true, ..plain() }, None, "chattr -i"),
@@ -343,6 +394,7 @@ mod tests {
             (Facts { owner: Owner::ResolvedStub, ..plain() }, None, "systemctl start systemd-resolved"),
             (Facts { owner: Owner::DebianResolvconf, ..plain() }, None, "--method file"),
             (Facts { port_53: Some("pid 9 (dnsmasq)".to_owned()), ..plain() }, None, "stop that program"),
+            (Facts { has_units: true, systemd_version: Some(248), ..plain() }, None, "by hand"),
             (plain(), Some(Method::Resolved), "systemd-resolved"),
             (plain(), Some(Method::NetworkManager), "NetworkManager"),
             (plain(), Some(Method::Resolvconf), "--method"),

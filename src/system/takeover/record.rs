@@ -18,6 +18,8 @@ const FOLDER: &str = "/var/lib/truename-takeover";
 const FILE: &str = "takeover.json";
 /// Octets read of it; it holds a few words.
 const MAX_BYTES: u64 = 16 << 10;
+/// What becomes of one that cannot be read, so that somebody can look at it.
+const UNREAD: &str = "takeover.json.unread";
 /// Which boot of the machine this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -67,6 +69,11 @@ impl Record {
     }
 }
 
+/// Tells whether a trial is over; one whose end cannot be read is.
+pub(super) fn is_over(trial_until: &str) -> bool {
+    humantime::parse_rfc3339(trial_until).map_or(true, |end| clock::wall() >= end)
+}
+
 fn boot_id() -> String {
     fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned()
 }
@@ -97,22 +104,6 @@ pub(super) fn path(machine: &Machine) -> PathBuf {
     machine.at(FOLDER).join(FILE)
 }
 
-/// Says in a few words how it is, for people.
-#[must_use]
-pub fn summary(machine: &Machine) -> String {
-    match read(machine) {
-        Ok(None) => "unmanaged".to_owned(),
-        Ok(Some(record)) if !record.verified => "being taken over".to_owned(),
-        Ok(Some(record)) => {
-            let trial = record.trial_until.map(|until| format!(", on trial until {until}")).unwrap_or_default();
-            let times = record.overwritten.len();
-            let fights = if times == 0 { String::new() } else { format!(", resolv.conf taken again {times} times") };
-            format!("taken over ({}) since {}{trial}{fights}", record.method.as_str(), record.since)
-        }
-        Err(error) => format!("unknown: {error}"),
-    }
-}
-
 /// Writes it, all or nothing.
 pub(super) fn write(machine: &Machine, record: &Record) -> io::Result<()> {
     let folder = machine.at(FOLDER);
@@ -128,6 +119,13 @@ pub(super) fn remove(machine: &Machine) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         removed => removed?,
     }
+    File::open(&folder)?.sync_all()
+}
+
+/// Puts one aside that cannot be read; what stood in it was undone.
+pub(super) fn put_aside(machine: &Machine) -> io::Result<()> {
+    let folder = machine.at(FOLDER);
+    fs::rename(folder.join(FILE), folder.join(UNREAD))?;
     File::open(&folder)?.sync_all()
 }
 
@@ -177,6 +175,12 @@ mod tests {
         remove(&machine).unwrap();
         remove(&machine).unwrap();
         assert_eq!(read(&machine).unwrap(), None);
+    }
+
+    #[test]
+    fn a_trial_has_an_end() {
+        assert!(is_over("2020-01-01T00:00:00Z") && is_over("some day") && is_over(""));
+        assert!(!is_over("9999-01-01T00:00:00Z"));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! How it is with the names of this machine, for whoever asks again and again: read when it has changed, not each time.
 
-use super::record::{self, read, summary};
-use super::{Machine, Method};
+use super::apply::missing;
+use super::record::{self, Record, read};
+use super::{Machine, Method, file, link};
+use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Whether the names of this machine come here by our doing.
@@ -12,7 +15,7 @@ pub enum Standing {
     Active,
     /// It was begun, and the canary has not come back.
     Inactive,
-    /// What was written down cannot be read, or is not root's: nobody can say.
+    /// Part of it is somebody else's by now; or what was written down cannot be read, or is not root's: nobody can say.
     Conflict,
     /// Nothing was done.
     Unmanaged,
@@ -44,8 +47,32 @@ pub struct Told {
     pub text: String,
 }
 
-/// Which file it was: a record is put in the place of the one before.
-type Seen = Option<(u64, u64, i64, i64)>;
+/// Says in a few words how it is, for people.
+#[must_use]
+pub fn summary(machine: &Machine) -> String {
+    say(machine, &read(machine))
+}
+
+fn say(machine: &Machine, record: &io::Result<Option<Record>>) -> String {
+    match record {
+        Ok(None) => "unmanaged".to_owned(),
+        Ok(Some(record)) if !record.verified => "being taken over".to_owned(),
+        Ok(Some(record)) => {
+            let but = missing(machine, record).map(|what| format!(", but {what}")).unwrap_or_default();
+            let trial =
+                record.trial_until.as_ref().map(|until| format!(", on trial until {until}")).unwrap_or_default();
+            let times = record.overwritten.len();
+            let fights = if times == 0 { String::new() } else { format!(", resolv.conf taken again {times} times") };
+            format!("taken over ({}) since {}{but}{trial}{fights}", record.method.as_str(), record.since)
+        }
+        Err(error) => format!("unknown: {error}"),
+    }
+}
+
+/// Which file it was.
+type File = Option<(u64, u64, i64, i64)>;
+/// What all of it depends on: the record, resolv.conf as a link and as a file, and our own link.
+type Seen = ([File; 3], bool);
 
 /// Keeps what was read.
 #[derive(Debug, Default)]
@@ -76,23 +103,29 @@ impl Watched {
         let record = read(&self.machine);
         let (standing, method) = match &record {
             Ok(None) => (Standing::Unmanaged, None),
-            Ok(Some(record)) if record.verified => (Standing::Active, Some(record.method)),
-            Ok(Some(record)) => (Standing::Inactive, Some(record.method)),
+            Ok(Some(record)) if !record.verified => (Standing::Inactive, Some(record.method)),
+            Ok(Some(record)) if missing(&self.machine, record).is_some() => (Standing::Conflict, Some(record.method)),
+            Ok(Some(record)) => (Standing::Active, Some(record.method)),
             Err(_) => (Standing::Conflict, None),
         };
+        let text = say(&self.machine, &record);
         if let Ok(record) = record {
             let overwritten = record.map(|record| record.overwritten).unwrap_or_default();
             last.retaken += news(&last.overwritten, &overwritten);
             last.overwritten = overwritten;
         }
-        let told = Arc::new(Told { standing, method, retaken: last.retaken, text: summary(&self.machine) });
+        let told = Arc::new(Told { standing, method, retaken: last.retaken, text });
         last.told = Some((seen, Arc::clone(&told)));
         told
     }
 
     fn look(&self) -> Seen {
-        let metadata = record::path(&self.machine).symlink_metadata().ok()?;
-        Some((metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
+        let of = |path: &Path, follow: bool| {
+            let metadata = if follow { path.metadata() } else { path.symlink_metadata() }.ok()?;
+            Some((metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
+        };
+        let resolv_conf = self.machine.at(file::PATH);
+        ([of(&record::path(&self.machine), false), of(&resolv_conf, false), of(&resolv_conf, true)], link::is_there())
     }
 }
 
@@ -107,7 +140,7 @@ fn news(before: &[u64], now: &[u64]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::takeover::Record;
+    use crate::system::takeover::Step;
     use std::fs;
 
     #[test]
@@ -136,5 +169,37 @@ mod tests {
         told(Standing::Conflict, None, 4);
         record::remove(&machine).unwrap();
         told(Standing::Unmanaged, None, 4);
+    }
+
+    #[test]
+    fn what_is_no_longer_so_is_said_whatever_the_record_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::below(folder.path());
+        let watched = Watched { machine: machine.clone(), ..Watched::default() };
+        let standing = |standing| assert_eq!(watched.told().standing, standing);
+        let both = |word: &str| {
+            let text = summary(&machine);
+            assert!(text.contains(word), "{text}");
+            assert_eq!(watched.told().text, text);
+            assert!(Arc::ptr_eq(&watched.told(), &watched.told()));
+        };
+        both("unmanaged");
+        fs::create_dir(machine.at("/etc")).unwrap();
+        fs::write(machine.at(file::PATH), "nameserver 192.168.1.1\n").unwrap();
+        let mut record = Record::new(Method::File);
+        record.steps.push(Step::File);
+        file::take(&machine, &mut record).unwrap();
+        both("being taken over");
+        record.verified = true;
+        record::write(&machine, &record).unwrap();
+        both("taken over (file) since");
+        assert!(!summary(&machine).contains("but"));
+        standing(Standing::Active);
+        fs::write(machine.at(file::PATH), "nameserver 10.9.9.9\n").unwrap();
+        both("taken over (file) since");
+        both(", but /etc/resolv.conf is somebody else's");
+        standing(Standing::Conflict);
+        record::remove(&machine).unwrap();
+        both("unmanaged");
     }
 }

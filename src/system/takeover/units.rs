@@ -8,7 +8,7 @@ use crate::clock;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What serves.
 const SERVING: [&str; 4] = ["truename.socket", "truename-stats.socket", "truename-control.socket", "truename.service"];
@@ -51,15 +51,69 @@ pub enum UnitError {
     TakeOver(String),
 }
 
-/// Starts the daemon and its sockets, at every boot.
+/// What of the daemon was there before it was started here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Before {
+    /// Units that no boot starts.
+    disabled: Vec<&'static str>,
+    /// Units that did not run.
+    stopped: Vec<&'static str>,
+}
+
+impl Before {
+    fn look() -> Self {
+        // One word a line, in the order in which they are named; a failed unit is none that runs.
+        let not = |what: &str, words: &[&str]| {
+            let said = run("systemctl", &[&[what][..], &SERVING].concat()).unwrap_or_default();
+            of_another_state(&said.out, words)
+        };
+        Self {
+            disabled: not("is-enabled", &["enabled", "enabled-runtime", "linked", "alias", "static"]),
+            stopped: not("is-active", &["active", "activating", "reloading"]),
+        }
+    }
+
+    /// Makes it so again.
+    ///
+    /// # Errors
+    /// What systemctl says.
+    pub fn restore(&self) -> Result<(), UnitError> {
+        let with = |words: &[&'static str], units: &[&'static str]| match units {
+            [] => Ok(()),
+            units => must("systemctl", &[words, units].concat()).map(drop),
+        };
+        let stopped = with(&["stop"], &self.stopped);
+        with(&["disable", "--quiet"], &self.disabled)?;
+        // The daemon's unit takes its sockets with it; those that were enabled alone are so again.
+        let enabled: Vec<_> = SERVING.into_iter().filter(|unit| !self.disabled.contains(unit)).collect();
+        if !self.disabled.is_empty() {
+            with(&["enable", "--quiet"], &enabled)?;
+        }
+        stopped?;
+        Ok(())
+    }
+}
+
+/// Returns the units of [`SERVING`] that `systemctl` gave none of these words for.
+fn of_another_state(said: &str, words: &[&str]) -> Vec<&'static str> {
+    let mut lines = said.lines();
+    SERVING.into_iter().filter(|_| !lines.next().is_some_and(|line| words.contains(&line.trim()))).collect()
+}
+
+/// Starts the daemon and its sockets, at every boot; returns what was there before.
 ///
 /// # Errors
-/// What systemctl says.
-pub fn serve() -> Result<(), UnitError> {
+/// What systemctl says; all is as it was then.
+pub fn serve() -> Result<Before, UnitError> {
+    let before = Before::look();
     // One that has failed too often is tried anew: somebody asks for it.
     drop(run("systemctl", &[&["reset-failed"][..], &SERVING].concat()));
-    must("systemctl", &[&["enable", "--now", "--quiet"][..], &SERVING].concat())?;
-    Ok(())
+    let started = must("systemctl", &[&["enable", "--now", "--quiet"][..], &SERVING].concat());
+    if started.is_err() {
+        drop(before.restore());
+    }
+    started?;
+    Ok(before)
 }
 
 /// Has the unit take names over, at every boot, or for a trial.
@@ -72,28 +126,49 @@ pub fn take_over(
     trial: Option<Trial>,
     program: &str,
 ) -> Result<(), UnitError> {
-    let until = trial.map(|Trial(time)| humantime::format_rfc3339_seconds(clock::wall() + time).to_string());
-    let wish = Wish { method, trial_until: until };
+    let end = trial.map(|Trial(time)| (time, clock::wall() + time));
+    let wish = Wish { method, trial_until: end.map(|(_, end)| humantime::format_rfc3339_seconds(end).to_string()) };
     let text = serde_json::to_vec(&wish).map_err(io::Error::other)?;
     let path = machine.at(WISH);
+    end_trial();
+    if let Some((time, end)) = end {
+        // The manager waits: it outlives us and the daemon. A boot ends it, as it ends the trial.
+        must("systemd-run", &timer(time, end, program).each_ref().map(String::as_str))?;
+    }
+    // Behind the timer: nothing is wished for that nobody would end.
     fs::create_dir_all(path.parent().unwrap_or(&path))?;
     put(&path, &text, 0o644)?;
-    end_trial();
-    if let Some(Trial(time)) = trial {
-        // The manager waits: it outlives us and the daemon. A boot ends it, as it ends the trial.
-        let seconds = format!("--on-active={}", time.as_secs().max(1));
-        let arguments =
-            ["--quiet", "--collect", "--unit", TRIAL, &seconds, "--timer-property=AccuracySec=1s", program, "down"];
-        must("systemd-run", &arguments)?;
-    }
     let begun = begin(trial.is_some());
     if begun.is_err() {
         drop(forget());
+        // It would try again by itself.
+        drop(run("systemctl", &["stop", TAKEOVER]));
+        drop(fs::remove_file(&path));
     }
     begun
 }
 
+/// Says how long and until when, whichever comes first: the one does not count the time in which a machine sleeps, and the
+/// other follows a clock that may be set back.
+fn timer(time: Duration, end: SystemTime, program: &str) -> [String; 8] {
+    let seconds = end.duration_since(UNIX_EPOCH).map_or(0, |end| end.as_secs());
+    [
+        "--quiet".to_owned(),
+        "--collect".to_owned(),
+        format!("--unit={TRIAL}"),
+        format!("--on-active={}", time.as_secs().max(1)),
+        format!("--on-calendar=@{seconds}"),
+        "--timer-property=AccuracySec=1s".to_owned(),
+        program.to_owned(),
+        "down".to_owned(),
+    ]
+}
+
 fn begin(is_trial: bool) -> Result<(), UnitError> {
+    if is_trial {
+        // One that was permanent would come back with a boot.
+        must("systemctl", &["disable", "--quiet", TAKEOVER])?;
+    }
     let enable: &[&str] = if is_trial { &["enable", "--runtime", "--quiet"] } else { &["enable", "--quiet"] };
     must("systemctl", &[enable, &[TAKEOVER]].concat())?;
     // What a trial has written to disk must be found at the next boot too.
@@ -161,4 +236,21 @@ fn end_trial() {
 pub fn wish(machine: &Machine) -> Wish {
     let bytes = fs::read(machine.at(WISH)).unwrap_or_default();
     serde_json::from_slice(bytes.get(..bytes.len().min(MAX_WISH_BYTES)).unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_there_before_is_known_line_by_line() {
+        let words = ["active", "activating"];
+        assert_eq!(of_another_state("active\nactive\nactive\nactive\n", &words), [""; 0]);
+        assert_eq!(
+            of_another_state("active\ninactive\nactive\nfailed\n", &words),
+            ["truename-stats.socket", "truename.service"]
+        );
+        // Where systemctl says nothing, nothing was there.
+        assert_eq!(of_another_state("", &words), SERVING);
+    }
 }
