@@ -59,8 +59,6 @@ pub(super) struct Snapshot {
     /// It has been said that the folder is another daemon's.
     told: bool,
     writing: Writing,
-    /// The thread at work is reading.
-    reading: bool,
 }
 
 impl Snapshot {
@@ -79,7 +77,6 @@ impl Snapshot {
             lock: None,
             told: false,
             writing: Writing::new(Arc::new(Notify::new())),
-            reading: false,
         };
         snapshot.apply(&state.config.cache);
         snapshot.listen();
@@ -168,16 +165,13 @@ impl Snapshot {
         }
         self.writing.lengthen();
         let (pipeline, cache) = (Arc::clone(&self.pipeline), Arc::clone(&self.cache));
-        self.reading = false;
         self.spawn(move || write_and_tell(&folder, &cache, &pipeline));
     }
 
-    /// Writes for the last time; to be awaited beside the drain. What was still being read is on disk already.
+    /// Writes for the last time; to be awaited beside the drain. What is still being read is read first: a snapshot of half of it
+    /// must not take its place.
     pub(super) async fn finish(mut self) {
         let writing = async {
-            if self.reading && self.writing.is_working() {
-                return;
-            }
             self.writing.ended().await;
             self.write();
             self.writing.ended().await;
@@ -190,7 +184,6 @@ impl Snapshot {
     fn read(&mut self, policy: config::Cache) {
         let Some(folder) = self.folder.clone() else { return };
         let (pipeline, cache) = (Arc::clone(&self.pipeline), Arc::clone(&self.cache));
-        self.reading = true;
         self.spawn(move || read_and_tell(&folder, &cache, &policy, &pipeline));
     }
 
@@ -435,12 +428,23 @@ mod tests {
         let mut snapshot = Snapshot::start_in(Some(folder.path().to_owned()), &busy);
         snapshot.writing.ended().await;
         let (hangs, hanging) = std::sync::mpsc::channel::<()>();
-        snapshot.reading = false;
         snapshot.writing.spawn("hangs", move || hanging.recv().unwrap_or_default()).unwrap();
         let start = Instant::now();
         snapshot.finish().await;
         assert_eq!(start.elapsed(), LAST_WRITING_TIMEOUT);
         drop(hangs);
+    }
+
+    #[tokio::test]
+    async fn what_came_before_the_last_snapshot_was_read_is_written_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let busy = pipeline(folder.path(), 3);
+        let mut snapshot = Snapshot::start_in(Some(folder.path().to_owned()), &busy);
+        snapshot.writing.ended().await;
+        let (reads, reading) = std::sync::mpsc::channel::<()>();
+        snapshot.writing.spawn("reads", move || reading.recv().unwrap_or_default()).unwrap();
+        tokio::join!(snapshot.finish(), async move { drop(reads) });
+        assert_eq!(busy.stats().get(Counter::SnapshotsWritten), 1);
     }
 
     #[tokio::test(start_paused = true)]

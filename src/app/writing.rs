@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 use std::{io, sync::Arc};
-use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -79,13 +78,6 @@ impl Writing {
         Ok(())
     }
 
-    /// Tells whether a thread is at work.
-    pub(super) fn is_working(&mut self) -> bool {
-        // One that has ended cannot be asked again.
-        self.working.take_if(|working| working.try_recv() != Err(TryRecvError::Empty));
-        self.working.is_some()
-    }
-
     /// Waits until no thread is at work. Cancel safe.
     pub(super) async fn ended(&mut self) {
         if let Some(working) = &mut self.working {
@@ -119,11 +111,11 @@ mod tests {
         let (go_on, waits) = std::sync::mpsc::channel::<()>();
         writing.take_due();
         writing.spawn("test", move || waits.recv().unwrap_or_default()).unwrap();
-        assert!(writing.is_working());
+        assert!(writing.working.is_some());
         changed.notify_one();
         drop(go_on);
         writing.ended().await;
-        assert!(!writing.is_working() && writing.has_news());
+        assert!(writing.working.is_none() && writing.has_news());
         writing.ended().await;
     }
 }

@@ -26,8 +26,8 @@ use tokio::sync::Semaphore;
 const USUAL_LISTED: usize = 100;
 /// Cached answers listed at most: some megabytes of JSON.
 const MAX_LISTED: usize = 10_000;
-/// Threads that go through what is remembered of questions, at a time: it takes a core for as long as that takes, and answers
-/// are what the cores are for. Others wait for their turn.
+/// Threads that go through the cache or what is remembered of questions, at a time: it takes a core for as long as that takes,
+/// and answers are what the cores are for. Others wait for their turn.
 const MAX_READERS: usize = 1;
 /// How long a pause is when nobody says.
 const USUAL_PAUSE: Duration = Duration::from_secs(300);
@@ -162,20 +162,21 @@ async fn act<D: Daemon>(served: &Served<D>, asker: Asker, request: Request<Incom
         Action::Acknowledge if daemon.acknowledge(&name) => Reply::json(&json!({ "acknowledged": true })),
         Action::Acknowledge => return Err(no_incident()),
         Action::CacheList => {
-            let matching = Matching::parse(parameters.get("match").unwrap_or("*"))?;
-            Reply::json(&daemon.cached(&matching, limit(&parameters)?))
+            let (matching, limit) = (Matching::parse(parameters.get("match").unwrap_or("*"))?, limit(&parameters)?);
+            let daemon = Arc::clone(&served.daemon);
+            served.read(move || Reply::json(&daemon.cached(&matching, limit))).await?
         }
         Action::CacheGet => {
-            let name = parse_name(&name)?;
-            let found = daemon.cached(&Matching::Name(name), MAX_LISTED);
+            let (name, daemon) = (Matching::Name(parse_name(&name)?), Arc::clone(&served.daemon));
+            let found = served.read(move || daemon.cached(&name, MAX_LISTED)).await?;
             if found["entries"].as_array().is_none_or(Vec::is_empty) {
                 return Err(Problem::not_found("not-cached", "nothing is cached under this name"));
             }
             Reply::json(&found)
         }
         Action::CacheFlush => {
-            let matching = Matching::parse(parameters.require("match")?)?;
-            Reply::json(&json!({ "removed": daemon.flush(&matching) }))
+            let (matching, daemon) = (Matching::parse(parameters.require("match")?)?, Arc::clone(&served.daemon));
+            Reply::json(&json!({ "removed": served.read(move || daemon.flush(&matching)).await? }))
         }
         Action::Reload => ended(&daemon.reload().await?),
         Action::Enable | Action::Disable => {

@@ -14,6 +14,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -241,17 +242,29 @@ impl<A: Answerer> Serving<A> {
         bytes
     }
 
-    /// Publishes the answers of a batch: those at the end of `out` that are not published yet. `prefix_bytes` as
-    /// [`Batch::prefix_bytes`].
-    pub(super) fn publish(&self, tally: &mut Tally, out: &[u8], prefix_bytes: u8) {
-        let Tally { noted, published, at, began } = tally;
-        if !noted.is_empty() {
-            let (at, took) = (*at, began.elapsed());
-            let octets = &out[*published..];
-            self.ledger.publish(Batch { noted, octets, prefix_bytes, upstream: "", at, took, now: at });
-            noted.clear();
-        }
+    /// Counts the answers of a batch that are not published yet. They may be sent then, and are to be published after that.
+    pub(super) fn count(&self, tally: &mut Tally) {
+        tally.took = tally.began.elapsed();
+        self.ledger.count(&tally.noted, tally.took, tally.at);
+    }
+
+    /// Remembers the answers that have been counted: those at the end of `out`. `prefix_bytes` as [`Batch::prefix_bytes`].
+    pub(super) fn remember(&self, tally: &mut Tally, out: &[u8], prefix_bytes: u8) {
+        let Tally { noted, published, at, took, .. } = tally;
+        let (at, took, octets) = (*at, *took, &out[*published..]);
+        self.ledger.remember(Batch { noted, octets, prefix_bytes, upstream: "", at, took, now: at });
+        noted.clear();
         *published = out.len();
+    }
+
+    /// Counts and remembers at once.
+    pub(super) fn publish(&self, tally: &mut Tally, out: &[u8], prefix_bytes: u8) {
+        if tally.noted.is_empty() {
+            tally.published = out.len();
+        } else {
+            self.count(tally);
+            self.remember(tally, out, prefix_bytes);
+        }
     }
 
     async fn given_up(&self) {
@@ -305,11 +318,19 @@ pub(super) struct Tally {
     /// When the questions were read, on both clocks.
     at: Tick,
     began: Instant,
+    /// How long those took that are counted.
+    took: Duration,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { noted: Vec::with_capacity(TALLY), published: 0, at: Tick(0), began: Instant::now() }
+        Self {
+            noted: Vec::with_capacity(TALLY),
+            published: 0,
+            at: Tick(0),
+            began: Instant::now(),
+            took: Duration::ZERO,
+        }
     }
 }
 

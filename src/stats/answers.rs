@@ -446,7 +446,7 @@ mod tests {
                     for origin in Origin::ALL {
                         let stats = Stats::default();
                         let cell = Cell::new(transport, qtype, Rcode(code), origin);
-                        stats.ledger().count(&[cell], Duration::from_millis(3), NOW);
+                        stats.ledger().publish_cells(&[cell], Duration::from_millis(3), NOW);
                         let answers = stats.answers();
                         let only = |of: Vec<(&'static str, u64)>| {
                             assert_eq!(sum(&of), 1);
@@ -486,7 +486,7 @@ mod tests {
                             Cell::new(transport, Some(Rtype::A), Rcode(code), Origin::ALL[(pick(44, 8) + k) % 8])
                         };
                         let cells: Vec<Cell> = (0..=pick(50, 63)).map(cell).collect();
-                        ledger.count(&cells, Duration::from_nanos(n >> 30), NOW);
+                        ledger.publish_cells(&cells, Duration::from_nanos(n >> 30), NOW);
                     }
                 });
             }
@@ -512,7 +512,7 @@ mod tests {
         let cell = Cell::new(Transport::Udp, Some(Rtype::A), Rcode::NOERROR, Origin::Cache);
         let at = |second: u64| Tick(NOW.0 + second * 1000);
         for second in 0..300 {
-            ledger.count(&[cell; 10], Duration::from_micros(30), at(second));
+            ledger.publish_cells(&[cell; 10], Duration::from_micros(30), at(second));
         }
         let rate = |now, started| stats.answers().per_second(now, started);
         assert!((rate(at(299), NOW) - 10.0).abs() < 0.5, "{}", rate(at(299), NOW));

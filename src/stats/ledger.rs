@@ -2,16 +2,14 @@
 
 #[cfg(test)]
 use super::answers::Cell;
-use super::noted::Batch;
-#[cfg(test)]
-use super::noted::Noted;
+use super::noted::{Batch, Noted};
 use super::recent::Notes;
 use super::sheet::Sheet;
+use crate::clock::Tick;
 use std::cell::Cell as StdCell;
 use std::marker::PhantomData;
 use std::sync::Arc;
-#[cfg(test)]
-use {crate::clock::Tick, std::time::Duration};
+use std::time::Duration;
 
 /// The pen of one worker: may be handed to its thread, not shared.
 #[derive(Debug)]
@@ -29,15 +27,29 @@ impl Ledger {
 
     /// Counts answers, and remembers each with who asked.
     pub fn publish(&self, batch: Batch<'_>) {
-        self.sheet.publish(batch.noted, batch.took, batch.now);
+        self.count(batch.noted, batch.took, batch.now);
+        self.remember(batch);
+    }
+
+    /// Counts answers that are about to be sent, and announces that they will be remembered: whoever looks from here on waits
+    /// until they are.
+    pub fn count(&self, noted: &[Noted], took: Duration, now: Tick) {
+        self.sheet.publish(noted, took, now);
+        if let Some(notes) = &self.notes {
+            notes.announce(noted.len());
+        }
+    }
+
+    /// Remembers answers that are counted already, each with who asked.
+    pub fn remember(&self, batch: Batch<'_>) {
         if let Some(notes) = &self.notes {
             notes.push(batch);
         }
     }
 
-    /// Counts answers of which nothing else is known.
+    /// Publishes answers of which nothing else is known.
     #[cfg(test)]
-    pub(super) fn count(&self, cells: &[Cell], took: Duration, now: Tick) {
+    pub(super) fn publish_cells(&self, cells: &[Cell], took: Duration, now: Tick) {
         let noted: Vec<Noted> = cells.iter().map(|cell| Noted::new(*cell, ([192, 0, 2, 7], 53).into(), 0)).collect();
         self.publish(Batch { noted: &noted, octets: &[], prefix_bytes: 0, upstream: "", at: now, took, now });
     }

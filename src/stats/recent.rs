@@ -21,6 +21,11 @@ use tokio::sync::Notify;
 /// Chunks of each worker's ring that a follower takes at once, some 1,000 answers: what it holds of them has a bound, however
 /// long it was away and however much is remembered.
 const MAX_CHUNKS_TAKEN: usize = 8;
+/// How often a reader looks whether a worker that is sending has done so: at once, and then with pauses that add up to a tenth
+/// of a second, which is long for a thread whose core was taken away.
+const LOOKS_AT_ONCE: u32 = 64;
+const LOOKS_WITH_PAUSE: u32 = 1000;
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// One question and its answer, as they are remembered.
 #[derive(Debug, Clone)]
@@ -97,6 +102,11 @@ pub(super) struct Notes {
 }
 
 impl Notes {
+    /// Says how many answers are about to be sent.
+    pub(super) fn announce(&self, answers: usize) {
+        self.writer.announce(answers);
+    }
+
     /// Adds answers and lets them be seen.
     pub(super) fn push(&self, batch: Batch<'_>) {
         self.writer.push(batch);
@@ -131,9 +141,24 @@ impl Recent {
         Some(Notes { writer: Writer::new(ring), watch: Arc::clone(&self.watch) })
     }
 
-    /// Returns where all rings are.
+    /// Returns where all rings are, behind every answer that somebody has by now.
     fn here(&self) -> Vec<(Arc<Ring>, Cursor)> {
-        self.rings().iter().map(|ring| (Arc::clone(ring), ring.here())).collect()
+        let rings = self.rings().clone();
+        let here = |ring: Arc<Ring>| {
+            let mut looks = 0..LOOKS_AT_ONCE + LOOKS_WITH_PAUSE;
+            ring.settle(|| {
+                let look = looks.next();
+                match look {
+                    Some(..LOOKS_AT_ONCE) => std::thread::yield_now(),
+                    Some(_) => std::thread::park_timeout(PAUSE),
+                    None => {}
+                }
+                look.is_some()
+            });
+            let cursor = ring.here();
+            (ring, cursor)
+        };
+        rings.into_iter().map(here).collect()
     }
 
     /// Returns what is chosen of all there is, as [`Recent::last_before`] does.
@@ -302,6 +327,35 @@ mod tests {
                 return (all, lost);
             }
         }
+    }
+
+    #[test]
+    fn whoever_has_an_answer_finds_it_remembered_though_that_is_done_after_it_was_sent() {
+        let recent = Recent::new(64);
+        let notes = recent.notes().unwrap();
+        let (ring, noted) = (Arc::clone(&recent.rings()[0]), [Noted::new(cell(), CLIENT.parse().unwrap(), 8)]);
+        let push = || {
+            let (at, took, octets) = (Tick(1), Duration::ZERO, &[0; 8]);
+            notes.push(Batch { noted: &noted, octets, prefix_bytes: 0, upstream: "", at, took, now: at });
+        };
+        let mut pauses = 0;
+        ring.settle(|| unreachable!("nothing is announced"));
+        for _ in 0..3 {
+            notes.announce(1);
+            // Sent here.
+            ring.settle(|| {
+                pauses += 1;
+                push();
+                true
+            });
+        }
+        assert_eq!((pauses, recent.last(9, |_| Some(())).0.len()), (3, 3));
+        // A worker that never comes back holds nobody up for ever, and what comes later is found.
+        notes.announce(1);
+        assert_eq!(recent.last(9, |_| Some(())).0.len(), 3);
+        notes.announce(1);
+        push();
+        ring.settle(|| unreachable!("all is there"));
     }
 
     #[test]

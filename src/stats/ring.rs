@@ -5,6 +5,9 @@
 //! ring  │ chunk 17 │ chunk 18, written into │ chunk 3, the oldest │ …
 //! ```
 //!
+//! An answer is remembered when it has been sent, so that nobody waits for that, and announced before: whoever has it and
+//! looks here finds it, since readers wait for what is announced.
+//!
 //! The worker alone writes, a batch at a time, and waits for nobody: a chunk has a lock that it only tries, and where
 //! somebody reads just then it leaves that chunk as it is and goes on with the next one. Whoever reads copies a chunk
 //! under its lock and takes it apart afterwards. So it is the reader that loses records, never the worker that waits, and
@@ -30,6 +33,8 @@ pub(super) struct Ring {
     current: AtomicU64,
     /// How many answers have been published, those that were lost included.
     count: AtomicU64,
+    /// How many have been sent, or are being sent: what is not published yet will be in a moment.
+    announced: AtomicU64,
 }
 
 impl Ring {
@@ -37,7 +42,7 @@ impl Ring {
     pub(super) fn new(entries: usize) -> Self {
         let chunks = (entries.div_ceil(CHUNK_RECORDS) + 1).max(MIN_CHUNKS);
         let chunks = (0..chunks).map(|_| Mutex::default()).collect();
-        Self { chunks, current: AtomicU64::new(0), count: AtomicU64::new(0) }
+        Self { chunks, current: AtomicU64::new(0), count: AtomicU64::new(0), announced: AtomicU64::new(0) }
     }
 
     fn place(&self, number: u64) -> &Mutex<Chunk> {
@@ -63,6 +68,12 @@ impl Ring {
             }
             std::thread::yield_now();
         }
+    }
+
+    /// Waits until what has been announced is published, or whoever pauses in between has enough.
+    pub(super) fn settle(&self, mut pause: impl FnMut() -> bool) {
+        let announced = self.announced.load(Ordering::Acquire);
+        while self.count.load(Ordering::SeqCst) < announced && pause() {}
     }
 
     /// Returns where to read from in order to see only what comes from here on.
@@ -174,6 +185,11 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(ring: Arc<Ring>) -> Self {
         Self { ring, chunk: StdCell::new(0), number: StdCell::new(0) }
+    }
+
+    /// Says how many answers are about to be sent, which will be added then.
+    pub(super) fn announce(&self, answers: usize) {
+        self.ring.announced.store(self.number.get() + answers as u64, Ordering::Release);
     }
 
     /// Adds answers, to be seen at once.

@@ -339,10 +339,11 @@ impl<'a> Exchange<'a> {
             let plain = if edns { "" } else { ", without EDNS" };
             (server.info.label.to_string(), format!("ask over {}{plain}", word(transport)), why.as_str())
         });
+        // Before it is sent: who loses its processor while sending must not take the server for quicker than it is.
+        let (at, stay) = (Instant::now(), self.inner.groups.here().stay());
         match Channel::open(&self.inner.net, &self.inner.pool, to, way, &sent.bytes) {
             Ok(channel) => {
                 let server = Arc::clone(server);
-                let (at, stay) = (Instant::now(), self.inner.groups.here().stay());
                 self.attempts.open.push(Attempt {
                     server,
                     seat,

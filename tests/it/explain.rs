@@ -139,11 +139,13 @@ fn a_cached_answer_is_explained_without_asking_anybody() {
 fn a_question_answered_a_moment_ago_is_explained_by_what_was_said_then() {
     let isp = Fake::start(Habit::Address([10, 10, 34, 34].into(), 300));
     let witness = Fake::start(Habit::Slow(
-        std::time::Duration::from_millis(150),
+        std::time::Duration::from_millis(60),
         Box::new(Habit::Address([93, 184, 216, 34].into(), 300)),
     ));
     let daemon = start(&guarded(isp.address, witness.address));
     ask(daemon.address, "www.example.org");
+    // Where the machine is slow a question is repeated. What has come here comes behind that.
+    ask(daemon.address, "behind.example.org");
     let socket = control_socket(&daemon);
     let asked = || (isp.count("www.example.org"), witness.count("www.example.org"));
     let before = asked();
@@ -158,7 +160,7 @@ fn a_question_answered_a_moment_ago_is_explained_by_what_was_said_then() {
             (&true.into(), &"NOERROR".into(), &"93.184.216.34".into())
         ]
     );
-    assert!(seen[1]["elapsed_us"].as_u64().unwrap() >= 150_000 && seen[0]["transport"] == "udp", "{seen:?}");
+    assert!(seen[1]["elapsed_us"].as_u64().unwrap() >= 60_000 && seen[0]["transport"] == "udp", "{seen:?}");
     let sign = &document["guard"][0]["evidence"][0];
     assert_eq!((&sign["sign"], &sign["weight"]), (&"special-address".into(), &6.into()));
     assert!(document["guard"][0]["decided"].as_str().unwrap().starts_with("poisoned"), "{document}");

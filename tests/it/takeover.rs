@@ -1,7 +1,6 @@
 //! `truename up` and `truename down` under a real systemd, with every manager of names.
 
 use crate::support::booted::{Booted, Names};
-use std::time::{Duration, Instant};
 
 /// What truename alone knows.
 const ZONE: &str =
@@ -38,7 +37,7 @@ fn machine(names: Names) -> Option<Booted> {
             machine.sh("printf 'search office.example\\nnameserver 10.53.0.1\\n' | resolvconf -a d0.dhclient");
         }
     }
-    patiently("the office answers", || machine.address("www.office.example") == "10.99.0.1");
+    machine.patiently("the office answers", || machine.address("www.office.example") == "10.99.0.1");
     assert_eq!(machine.address("lab.example"), "", "nobody knows our zone yet");
     Some(machine)
 }
@@ -60,6 +59,16 @@ impl Booted {
         self.address("www.office.example") == "10.99.0.1" && self.address("lab.example").is_empty()
     }
 
+    #[track_caller]
+    fn must_be_taken(&self, when: &str) {
+        assert!(self.is_taken(), "not taken {when}\n{}", self.account());
+    }
+
+    #[track_caller]
+    fn must_be_as_before(&self, when: &str) {
+        assert!(self.is_as_before(), "not as before {when}\n{}", self.account());
+    }
+
     /// What must come back byte for byte: what is there, with modes, owners and times, where links lead, and every text.
     /// NetworkManager and openresolv write their file anew, with the same text.
     fn files(&self, names: Names) -> String {
@@ -76,16 +85,6 @@ impl Booted {
     }
 }
 
-/// Waits longer than for a daemon: each look is some programs, and some wait for a resolver's silence.
-#[allow(clippy::disallowed_methods, reason = "real machines, real time")]
-fn patiently(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(40);
-    while !holds() {
-        assert!(Instant::now() < end, "not within 40 s: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Up; every way the daemon can end; down.
 fn whole_life(names: Names, method: &str) {
     let Some(machine) = machine(names) else { return };
@@ -94,39 +93,39 @@ fn whole_life(names: Names, method: &str) {
     assert!(plan.contains("10.53.0.1"), "{plan}");
     let said = machine.sh("truename up --yes");
     assert!(said.contains(&format!("taken over ({method})")), "{said}");
-    assert!(machine.is_taken(), "{}", machine.files(names));
+    machine.must_be_taken("after up");
     assert!(machine.sh("truename status --why").contains(&format!("taken over ({method})")));
     // Said again, it is the same.
     machine.sh("truename up --yes");
-    assert!(machine.is_taken());
+    machine.must_be_taken("after up");
 
     machine.sh("systemctl restart truename.service");
-    assert!(machine.is_taken(), "after a restart\n{}", machine.files(names));
+    machine.must_be_taken("after a restart");
     machine.sh(KILL);
-    patiently("it is taken again after a crash", || machine.is_taken());
+    machine.patiently("it is taken again after a crash", || machine.is_taken());
 
     machine.sh("systemctl stop truename.socket truename.service");
-    assert!(machine.is_as_before(), "after a stop\n{}", machine.files(names));
+    machine.must_be_as_before("after a stop");
     assert_eq!(machine.files(names), before, "after a stop");
     machine.sh("systemctl start truename.service");
-    patiently("it is taken again with the daemon", || machine.is_taken());
+    machine.patiently("it is taken again with the daemon", || machine.is_taken());
 
     // A crash loop to the start limit.
-    patiently("the start limit is reached", || {
+    machine.patiently("the start limit is reached", || {
         machine.run(KILL);
         machine.unit("ActiveState", "truename.service") == "failed"
     });
-    patiently("names are back after it has failed for good", || machine.is_as_before());
-    patiently("files are back after it has failed for good", || machine.files(names) == before);
+    machine.patiently("names are back after it has failed for good", || machine.is_as_before());
+    machine.patiently("files are back after it has failed for good", || machine.files(names) == before);
 
     machine.sh("systemctl reset-failed; systemctl start truename.socket truename.service");
-    patiently("it is taken again", || machine.is_taken());
+    machine.patiently("it is taken again", || machine.is_taken());
     let said = machine.sh("truename down");
     assert!(said.contains("where they were before"), "{said}");
-    assert!(machine.is_as_before(), "after down\n{}", machine.files(names));
+    machine.must_be_as_before("after down");
     assert_eq!(machine.files(names), before, "after down");
     machine.sh("systemctl restart truename.service");
-    assert!(machine.is_as_before(), "down is for good");
+    machine.must_be_as_before("after down and a restart");
     assert_eq!(machine.sh("ls /var/lib/truename-takeover"), "");
 }
 
@@ -176,18 +175,18 @@ fn a_trial_gives_names_back_by_itself_unless_it_is_kept() {
     let before = machine.files(Names::Resolved);
     let said = machine.sh("truename up --yes --try 8s");
     assert!(said.contains("on trial until") && said.contains("truename up --keep"), "{said}");
-    assert!(machine.is_taken());
+    machine.must_be_taken("after up");
     // A crash does not end it, and no boot would begin it again.
     machine.sh(KILL);
-    patiently("it is taken again after a crash", || machine.is_taken());
+    machine.patiently("it is taken again after a crash", || machine.is_taken());
     let wanted_by = "ls /etc/systemd/system/truename.service.wants/truename-takeover.service";
     assert!(!machine.run(wanted_by).status.success());
-    patiently("it has ended by itself", || machine.is_as_before());
+    machine.patiently("it has ended by itself", || machine.is_as_before());
     assert_eq!(machine.files(Names::Resolved), before);
     assert_eq!(refused(&machine, "truename up --keep").0, 1, "there is nothing to keep");
 
     machine.sh("truename up --yes --try 1h && truename up --keep");
-    assert!(machine.is_taken());
+    machine.must_be_taken("after up");
     machine.sh(wanted_by);
     assert_eq!(machine.unit("ActiveState", "truename-trial.timer"), "inactive");
     assert!(!machine.sh("truename status").contains("on trial"));
@@ -208,14 +207,14 @@ fn after_the_power_went_a_boot_finds_its_names_again() {
     machine.sh(loss);
     assert_eq!(machine.address("www.office.example"), "", "the file names a daemon that is not there");
     machine.sh("systemctl disable --quiet truename.socket truename.service; systemctl start truename-rescue.service");
-    assert!(machine.is_as_before(), "{}", machine.files(Names::File));
+    machine.must_be_as_before("after the rescue");
     assert_eq!(machine.files(Names::Openresolv), before);
 
     // With the daemon enabled it is taken over as before, and what was before is still known.
     machine.sh("truename up --yes");
     machine.sh(loss);
     machine.sh("systemctl start truename.socket truename.service truename-rescue.service");
-    patiently("it is taken", || machine.is_taken());
+    machine.patiently("it is taken", || machine.is_taken());
     machine.sh("truename down");
     assert_eq!(machine.files(Names::Openresolv), before);
 }
@@ -230,7 +229,7 @@ fn what_somebody_else_wrote_is_left_to_them_and_the_next_time_begins_from_theirs
     let there = "stat -c '%i %y' /etc/resolv.conf; cat /etc/resolv.conf; ls /etc/resolv.conf*";
     assert_eq!(machine.sh(there), theirs);
     machine.sh("truename up --yes");
-    assert!(machine.is_taken());
+    machine.must_be_taken("after up");
     machine.sh("truename down");
     assert_eq!(machine.sh(there), theirs);
 }
@@ -249,19 +248,19 @@ fn a_resolv_conf_that_is_written_again_and_again_is_not_fought_for() {
     };
     for n in 0..10 {
         write(n);
-        patiently("it is taken again", is_ours);
+        machine.patiently("it is taken again", is_ours);
     }
-    assert!(machine.is_taken());
+    machine.must_be_taken("after up");
     assert!(machine.sh("truename status").contains("taken again 10 times"), "{}", machine.sh("truename status"));
     write(10);
-    patiently("it is left", || machine.unit("Result", "truename-reclaim.service") == "exit-code");
-    assert!(machine.is_as_before());
+    machine.patiently("it is left", || machine.unit("Result", "truename-reclaim.service") == "exit-code");
+    machine.must_be_as_before("after it was left");
     assert_eq!(machine.sh("cat /etc/resolv.conf"), "# lease 10\nnameserver 10.53.0.1\n");
     assert!(machine.sh("journalctl --no-pager -u truename-reclaim").contains("goes on writing"));
     // Who says it again begins anew; what comes back is the last lease.
     machine.sh("truename up --yes");
     write(11);
-    patiently("it is taken again", || is_ours() && machine.is_taken());
+    machine.patiently("it is taken again", || is_ours() && machine.is_taken());
     machine.sh("truename down");
     assert_eq!(machine.sh("cat /etc/resolv.conf"), "# lease 11\nnameserver 10.53.0.1\n");
     assert!(!machine.run("ls /etc/resolv.conf.before-truename").status.success());
@@ -273,7 +272,7 @@ fn a_take_over_that_does_not_work_is_undone_and_says_why() {
     let before = machine.files(Names::File);
     let untouched = |what: &str| {
         assert_eq!(machine.files(Names::File), before, "{what}");
-        assert!(machine.is_as_before(), "{what}");
+        machine.must_be_as_before(what);
         let enabled = machine.run("systemctl is-enabled truename-takeover.service").stdout;
         assert_eq!(String::from_utf8(enabled).unwrap(), "disabled\n", "{what}");
     };
@@ -295,7 +294,7 @@ fn a_take_over_that_does_not_work_is_undone_and_says_why() {
 
     // Somebody else holds the port.
     machine.sh("systemd-run --quiet --unit=other systemd-socket-activate --datagram --listen=127.0.0.1:53 sleep 1000");
-    patiently("the port is held", || machine.sh("cat /proc/net/udp").contains("0100007F:0035"));
+    machine.patiently("the port is held", || machine.sh("cat /proc/net/udp").contains("0100007F:0035"));
     let (status, said) = refused(&machine, "truename up --yes");
     assert_eq!(status, 1, "{said}");
     assert!(said.contains("port 53 of 127.0.0.1 is held by pid"), "{said}");
@@ -311,7 +310,7 @@ fn a_take_over_that_does_not_work_is_undone_and_says_why() {
     untouched("the canary did not come back");
 
     machine.sh("truename up --yes");
-    assert!(machine.is_taken());
+    machine.must_be_taken("after up");
 }
 
 #[test]
@@ -327,14 +326,16 @@ fn a_full_disk_keeps_nobody_from_giving_names_back() {
     assert!(said.contains("No space left on device"), "{said}");
     assert_eq!(machine.sh("ls /etc/resolv.conf*"), "/etc/resolv.conf\n");
     machine.sh("rm /etc/fill && truename up --yes");
-    assert!(machine.is_taken());
+    machine.must_be_taken("after up");
     machine.sh(fill);
     machine.sh("systemctl stop truename.socket truename.service");
     let journal = || machine.sh("journalctl --no-pager -o cat -u 'truename*' | grep -v level");
     if !machine.is_as_before() {
         // The unit's own release may have failed; another one follows.
         let first = journal();
-        patiently(&format!("names are given back: {}{first}", machine.files(Names::File)), || machine.is_as_before());
+        machine.patiently(&format!("names are given back: {}{first}", machine.files(Names::File)), || {
+            machine.is_as_before()
+        });
     }
     machine.sh("rm /etc/fill");
     assert_eq!(machine.files(Names::File), before);
@@ -345,13 +346,13 @@ fn a_release_that_cannot_run_is_followed_by_another() {
     let Some(machine) = machine(Names::File) else { return };
     let before = machine.files(Names::File);
     machine.sh("truename up --yes");
-    assert!(machine.is_taken());
+    machine.must_be_taken("after up");
     machine.sh(
         "mkdir -p /run/systemd/system/truename-takeover.service.d && \
          printf '[Service]\nExecStopPost=\nExecStopPost=/bin/false\n' > /run/systemd/system/truename-takeover.service.d/fail.conf && \
          systemctl daemon-reload && systemctl stop truename.socket truename.service",
     );
-    patiently("names are given back", || machine.is_as_before());
+    machine.patiently("names are given back", || machine.is_as_before());
     assert_eq!(machine.files(Names::File), before);
 }
 
@@ -368,11 +369,11 @@ fn a_vpns_names_stay_with_the_vpn() {
         .replace("10.99.0.1", "10.98.0.1");
     machine.sh(&vpn);
     machine.sh("resolvectl dns v0 10.54.0.1 && resolvectl domain v0 '~corp.example'");
-    patiently("the vpn answers", || machine.address("www.corp.example") == "10.98.0.1");
+    machine.patiently("the vpn answers", || machine.address("www.corp.example") == "10.98.0.1");
     let plan = machine.sh("truename up --dry-run");
     assert!(plan.contains("names below corp.example go on to v0"), "{plan}");
     machine.sh("truename up --yes");
-    assert!(machine.is_taken());
+    machine.must_be_taken("after up");
     assert_eq!(machine.address("www.corp.example"), "10.98.0.1");
     // Asked of truename itself they are not there: it was the vpn's server that answered.
     assert_eq!(machine.sh("dig +short @127.0.0.1 www.corp.example"), "");

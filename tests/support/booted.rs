@@ -1,12 +1,14 @@
 //! A machine with a real systemd as its first process: a container of Debian, made once and never changed, with the units
 //! and the binary under test.
 
-use super::eventually;
+use super::comes_true;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, create_dir_all, rename};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// What the container has beside the smallest Debian.
 const PACKAGES: &str = "systemd,systemd-sysv,systemd-resolved,dbus,iproute2,libnss-resolve,libnss-myhostname,\
@@ -23,6 +25,26 @@ const PLAIN: &str = "systemctl disable --now --quiet systemd-resolved; \
 const INSTALL: &str = "mkdir -p /usr/lib/sysusers.d && cp /units/sysusers.conf /usr/lib/sysusers.d/truename.conf && \
                        cp /units/*.socket /units/*.service /units/*.path /usr/lib/systemd/system/ && systemd-sysusers && \
                        systemctl daemon-reload";
+/// Starts a machine. Its control groups are of the kind that systemd needs, and below one of its own: machines that shared one
+/// would have the same group for each unit, and one that removes the group of a unit that has ended takes it from another's that
+/// is just starting (status 219/CGROUP).
+const START: &str = "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && \
+                     own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/$1 && mkdir $own && echo $$ > $own/cgroup.procs && shift && \
+                     exec systemd-nspawn \"$@\"";
+/// Removes its control groups, which are empty when the last of its processes is gone.
+const END: &str = "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && \
+                   own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/$1 && \
+                   for i in $(seq 100); do find $own -depth -type d -exec rmdir {} + 2>/dev/null; [ -d $own ] || break; sleep 0.05; done";
+/// How many machines this process has started: each has a name of its own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+/// What a machine is asked when it is not as it should be.
+const ACCOUNT: &str = "exec 2>&1; systemctl list-units --all --no-pager --no-legend 'truename*' 'systemd-resolved*' 'NetworkManager*' \
+                       office.service; systemctl list-jobs --no-pager; ip -brief address; resolvectl --no-pager; cat /etc/resolv.conf; \
+                       journalctl -b --no-pager -o short-precise -n 200";
+/// How long a machine may take to boot: it takes two seconds alone, and tests boot some at once beside whatever else runs.
+const BOOT: Duration = Duration::from_secs(60);
+/// How long something on a machine may take: each look is some programs, and some wait for a resolver's silence.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Who manages the names of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +77,8 @@ pub(crate) struct Booted {
     nspawn: Child,
     /// The container's first process, as it is numbered outside.
     leader: String,
+    /// The container, and its control group.
+    name: String,
 }
 
 impl Booted {
@@ -77,16 +101,12 @@ impl Booted {
             return None;
         };
         let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
-        // A hierarchy of its own: systemd does not start below the older kind.
-        let script = "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec systemd-nspawn \"$@\"";
+        let name = format!("truename-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let nspawn = Command::new("unshare")
-            .args(["--cgroup", "--mount", "sh", "-c", script, "sh", "--quiet", "--directory"])
+            .args(["--mount", "sh", "-c", START, "sh", &name, "--quiet", "--directory"])
             .arg(&root)
             .args(["--volatile=overlay", "--register=no", "--keep-unit", "--private-network", "--console=pipe"])
-            .arg(
-                format!("--machine=truename-{}-{:?}", std::process::id(), std::thread::current().id())
-                    .replace(['(', ')'], ""),
-            )
+            .arg(format!("--machine={name}"))
             .arg(format!("--bind-ro={}:/usr/bin/truename", env!("CARGO_BIN_EXE_truename")))
             .arg(format!("--bind-ro={}:/units", units.display()))
             .arg(format!("--bind-ro={}:/packages", packages.display()))
@@ -96,13 +116,14 @@ impl Booted {
             .stderr(Stdio::null())
             .spawn()
             .expect("unshare is part of every Debian");
-        let mut machine = Self { nspawn, leader: String::new() };
-        eventually("the machine has booted", || {
+        let mut machine = Self { nspawn, leader: String::new(), name };
+        let has_booted = comes_true(BOOT, || {
             assert!(machine.nspawn.try_wait().expect("our child").is_none(), "the container ended");
             machine.find_leader();
             let state = machine.run("systemctl is-system-running");
             ["running\n", "degraded\n"].contains(&text(&state.stdout).as_str())
         });
+        assert!(has_booted, "not within {} s: the machine has booted\n{}", BOOT.as_secs(), machine.account());
         machine.sh(INSTALL);
         machine.configure(config);
         if names != Names::Resolved {
@@ -126,7 +147,7 @@ impl Booted {
     pub(crate) fn sh(&self, script: &str) -> String {
         let output = self.run(script);
         let said = text(&output.stdout);
-        assert!(output.status.success(), "{script}\n{said}{}{}", text(&output.stderr), self.journal());
+        assert!(output.status.success(), "{script}\n{said}{}{}", text(&output.stderr), self.account());
         said
     }
 
@@ -138,6 +159,17 @@ impl Booted {
     /// Returns what the daemon and systemd logged about it.
     pub(crate) fn journal(&self) -> String {
         text(&self.run("journalctl --no-pager -o cat -u truename.service").stdout)
+    }
+
+    /// Returns how the machine is and what it has logged, for a test that fails where nobody can look.
+    pub(crate) fn account(&self) -> String {
+        text(&self.run(ACCOUNT).stdout)
+    }
+
+    /// Waits until something holds on the machine; gives an account of it when it does not.
+    pub(crate) fn patiently(&self, what: &str, holds: impl FnMut() -> bool) {
+        let held = comes_true(PATIENCE, holds);
+        assert!(held, "not within {} s: {what}\n{}", PATIENCE.as_secs(), self.account());
     }
 
     fn command(&self, script: &str) -> Command {
@@ -162,6 +194,7 @@ impl Drop for Booted {
         }
         let _ = self.nspawn.kill();
         let _ = self.nspawn.wait();
+        let _ = Command::new("unshare").args(["--mount", "sh", "-c", END, "sh", &self.name]).output();
     }
 }
 

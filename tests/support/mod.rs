@@ -16,13 +16,21 @@ pub(crate) mod tls_fake;
 use std::time::{Duration, Instant};
 
 /// Waits until a condition holds; fails the test after a generous bound.
+pub(crate) fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    assert!(comes_true(Duration::from_secs(10), holds), "not within 10 s: {what}");
+}
+
+/// Waits until a condition holds, so long at most; tells whether it did.
 #[allow(clippy::disallowed_methods, reason = "real sockets, real time")]
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+pub(crate) fn comes_true(within: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + within;
     while !holds() {
-        assert!(Instant::now() < end, "not within 10 s: {what}");
+        if Instant::now() >= end {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
+    true
 }
 
 /// Runs something and returns how long it took.

@@ -51,12 +51,12 @@ fn give_back() {
 
 #[cfg(test)]
 #[path = "../../../tests/support/pty.rs"]
-#[allow(dead_code, reason = "no key is pressed here")]
 mod pty;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ratatui::crossterm::{event, terminal};
     use std::process::Command;
 
     /// Set for the process that is to panic: this test's own binary, on a terminal.
@@ -67,23 +67,26 @@ mod tests {
         if std::env::var_os(PANICS).is_some() {
             let mut screen = Screen::take().unwrap();
             screen.draw(|frame| frame.render_widget("drawn", frame.area())).unwrap();
-            panic!("a bug");
+            while !matches!(event::read().unwrap(), event::Event::Key(_)) {}
+            panic!("a bug at {:?}", terminal::size().unwrap());
         }
         let before = pty::Pty::start(&Command::new("true"), 24, 80).modes();
         let mut command = Command::new(std::env::current_exe().unwrap());
         let test = "cli::top::screen::tests::a_panic_gives_the_terminal_back_before_it_is_told";
         command.args(["--exact", test, "--nocapture"]).env(PANICS, "1").env("RUST_BACKTRACE", "0");
         let mut pty = pty::Pty::start(&command, 24, 80);
+        pty.resize(30, 100);
+        pty.press("q");
         let mut looks = 0;
         while pty.ended().is_none() || !String::from_utf8_lossy(&pty.octets()).contains("test result") {
             looks += 1;
-            assert!(looks < 2_000, "{}", pty.screen());
+            assert!(looks < 2_000, "process {}: {}", pty.pid(), pty.screen());
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         let told = String::from_utf8_lossy(&pty.octets()).into_owned();
         let (taken, given) = (told.find("\u{1b}[?1049h").unwrap(), told.find("\u{1b}[?1049l").unwrap());
         assert!(taken < given && told.find("drawn").unwrap() < given, "{told:?}");
-        assert!(given < told.find("a bug").unwrap(), "what it says is on the screen that stays: {told:?}");
+        assert!(given < told.find("a bug at (100, 30)").unwrap(), "what it says is on the screen that stays: {told:?}");
         assert_eq!(told.matches("\u{1b}[?1049l").count(), 1, "once");
         assert_eq!((pty.taken(), pty.modes()), ((false, false), before));
     }

@@ -61,7 +61,7 @@ impl Learnt {
             for address in given {
                 let Some(proved) = memory.proof(PLACE, name, address, now) else { continue };
                 evidence.proofs.push((address, proved.proof));
-                shown.push(Shown { address, shown: word(proved.proof), told: proved.told.to_string() });
+                shown.push(Shown { address, shown: word(proved.proof).to_owned(), told: proved.told.to_string() });
             }
         }
         let addresses = evidence.suspects.iter().flat_map(|of| &of.replies).flat_map(|reply| reply.addresses());

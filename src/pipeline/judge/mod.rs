@@ -93,7 +93,7 @@ impl Pipeline {
         let found = Finding { decided: decided.clone(), because: because.clone(), proofs: parties.shown.clone() };
         self.note(question, Record::judged(parties.said(), found, self.clock.now()), work);
         for Shown { address, shown, told } in &parties.shown {
-            work.step(Stage::Proof, || (address.to_string(), *shown, told.clone()));
+            work.step(Stage::Proof, || (address.to_string(), shown.clone(), told.clone()));
         }
         work.step(Stage::Guard, || (saw, decided, because));
         parties.forget_ended();
