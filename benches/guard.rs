@@ -11,8 +11,15 @@ use truename::pipeline::guard::replay::Recorded;
 const SAMPLE: &str = include_str!("../tests/data/guard/cases.jsonl");
 
 fn bench(c: &mut Criterion) {
-    let all =
-        [Probe::AskTrusted, Probe::AskAnotherTrusted, Probe::ListenOn, Probe::AskIpv4, Probe::Prove, Probe::Decoy];
+    let all = [
+        Probe::AskTrusted,
+        Probe::AskAnotherTrusted,
+        Probe::ListenOn,
+        Probe::AskIpv4,
+        Probe::AskOthers,
+        Probe::Prove,
+        Probe::Decoy,
+    ];
     let tried = all.into_iter().fold(Probes::default(), Probes::with);
     let cases: Vec<_> = SAMPLE
         .lines()

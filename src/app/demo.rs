@@ -127,7 +127,7 @@ async fn start(ip: Ipv4Addr, kind: Kind) -> io::Result<SocketAddr> {
 /// Makes a pipeline that sends one name to each resolver and holds what comes against the honest ones.
 fn pipeline(servers: &[(Kind, SocketAddr)], second: SocketAddr) -> Pipeline {
     let mut text =
-        "[hosts]\nfiles = []\n[default]\nupstream = \"honest\"\ntrusted_presets = []\n[guard]\nreferences = \"references\"\n".to_owned();
+        "[hosts]\nfiles = []\n[default]\nupstream = \"honest\"\ntrusted_presets = []\n[guard]\nproofs = false\nreferences = \"references\"\n".to_owned();
     for (kind, address) in servers {
         let word = kind.word();
         text += &format!(

@@ -106,6 +106,15 @@ pub(super) async fn explain(pipeline: &Pipeline, what: Explain) -> Value {
             |(of, found)| json!({ "decided": found.decided, "evidence": evidence(&found.because), "about": about(of) }),
         ))
         .collect();
+    let shown = asked.trace.steps().iter().filter(|step| step.stage == Stage::Proof);
+    let shown_then = known.iter().filter_map(|(_, record)| record.found.as_ref()).flat_map(|found| &found.proofs);
+    document["proofs"] =
+        shown
+            .map(|step| json!({ "address": step.saw, "shown": step.decided, "means": step.because }))
+            .chain(shown_then.map(
+                |proof| json!({ "address": proof.address.to_string(), "shown": proof.shown, "means": proof.told }),
+            ))
+            .collect();
     document["ttl"] = ttls(&asked, seen).into();
     document
 }

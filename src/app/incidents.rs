@@ -242,6 +242,7 @@ mod tests {
             score: 6,
             served: "trusted".to_owned(),
             packets: Vec::new(),
+            proofs: Vec::new(),
             acknowledged: number == 1,
         }
     }

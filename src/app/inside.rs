@@ -407,6 +407,7 @@ fn incident_json(incident: &Incident) -> Value {
         "count": incident.count,
         "score": incident.score,
         "served": incident.served.as_str(),
+        "proofs": incident.proofs,
         "acknowledged": incident.acknowledged,
     })
 }

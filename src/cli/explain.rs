@@ -121,6 +121,9 @@ fn shown(document: &Value) -> String {
     for failed in items(document, "failures") {
         row("failed", text(failed, "about"), &format!("{}: {}", text(failed, "what"), text(failed, "because")));
     }
+    for proof in items(document, "proofs") {
+        row("proof", text(proof, "address"), &format!("{}: {}", text(proof, "shown"), text(proof, "means")));
+    }
     for judged in items(document, "guard") {
         row("verdict", text(judged, "decided"), "");
         for sign in items(judged, "evidence") {

@@ -91,6 +91,7 @@ fn changed(document: &Value) -> String {
 fn served(incident: &Value) -> &'static str {
     match text(incident, "served") {
         "trusted" => "the answer of a trusted upstream",
+        "proved" => "another answer, whose address has proved itself by its certificate",
         "suspect" => "this answer, as it came",
         "unconfirmed" => "this answer, marked and for 30 s",
         _ => "SERVFAIL: there was no answer to trust",
@@ -129,6 +130,9 @@ fn shown(incident: &Value) -> String {
         vec![format!("  {weight:+}"), text(sign, "sign").to_owned(), text(sign, "means").to_owned()]
     });
     out += &render::columns(&signs.collect::<Vec<_>>());
+    for line in items(incident, "proofs").iter().filter_map(Value::as_str) {
+        let _ = writeln!(out, "  {line}");
+    }
     for packet in items(incident, "packets") {
         let _ = write!(out, "\nFrom {}\n{}", text(packet, "from"), packet_text(packet));
     }
@@ -172,6 +176,13 @@ fn markdown(incident: &Value) -> String {
     for sign in items(incident, "evidence") {
         let weight = sign["weight"].as_i64().unwrap_or(0);
         let _ = writeln!(out, "| {weight:+} | `{}` | {} |", text(sign, "sign"), text(sign, "means"));
+    }
+    let proofs = items(incident, "proofs");
+    if !proofs.is_empty() {
+        out += "\nAsked for a certificate of the name (port 443, nothing was sent over the connection):\n\n";
+    }
+    for line in proofs.iter().filter_map(Value::as_str) {
+        let _ = writeln!(out, "- {}", line.replace(['`', '|', '<'], " "));
     }
     out += "\n## Packets\n\nDNS messages as they came, but for the id, which is 0, and the question, which is in lower case.\n";
     for packet in items(incident, "packets") {

@@ -136,6 +136,7 @@ fn guard(root: &Table, names: &Names, diagnostics: &mut Vec<Diagnostic>) -> Guar
         references: names.group(table, "references", diagnostics).unwrap_or(GroupId(built_in.unwrap_or_default())),
         budget: get::duration(table, "budget"),
         hold_on: get::boolean(table, "hold_on"),
+        proofs: get::boolean(table, "proofs"),
         persist: get::boolean(table, "persist"),
     }
 }

@@ -30,6 +30,7 @@ pub fn effective(config: &Config) -> String {
     key(&mut text, "references", config.group(config.guard.references).name.as_str());
     key(&mut text, "budget", format_duration(config.guard.budget));
     key(&mut text, "hold_on", config.guard.hold_on);
+    key(&mut text, "proofs", config.guard.proofs);
     key(&mut text, "persist", config.guard.persist);
     for each in &config.routes {
         route(&mut text, config, each);

@@ -243,6 +243,15 @@ static GUARD_TABLE: TableDef = TableDef {
                   forged replies win races. 150 ms, 400 ms for a day after such a pair was seen, never longer than `budget`.",
         },
         Key {
+            name: "proofs",
+            kind: Kind::Boolean,
+            presence: Default("true"),
+            doc: "Look whose certificate the address of a guarded name shows, when replies differ or no group that is believed \
+                  can be reached: a TLS handshake with its port 443, over which nothing is sent. While nobody who is believed \
+                  answers, the other groups in use are asked about such a name too, and an address that proves itself is \
+                  believed.",
+        },
+        Key {
             name: "persist",
             kind: Kind::Boolean,
             presence: Default("true"),

@@ -174,6 +174,8 @@ pub struct Guard {
     pub budget: Duration,
     /// Replies in datagrams that nothing confirms are followed by listening for a second one.
     pub hold_on: bool,
+    /// Addresses of guarded names may be proved by the certificates they show.
+    pub proofs: bool,
     /// Incidents are kept on disk over restarts.
     pub persist: bool,
 }

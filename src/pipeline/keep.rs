@@ -96,6 +96,17 @@ impl Late {
         if !guarded {
             cap_stand_in(&mut reply, self.way.group);
         }
+        self.put(&reply);
+    }
+
+    /// The same for a reply whose addresses have proved themselves since.
+    pub(super) fn keep_proved(&self, mut reply: Reply) {
+        cap_stand_in(&mut reply, self.way.group);
+        self.put(&reply);
+    }
+
+    fn put(&self, reply: &Reply) {
+        let guarded = self.way.guard == GuardMode::Enforce;
         let policy = AddressPolicy { private_answers: self.private_answers, server_is_private: reply.is_private };
         let nothing = |message: Message<'_>| compose::is_filtered_to_nothing(&message, &self.question, policy);
         if Message::parse(&reply.message).is_ok_and(nothing) {

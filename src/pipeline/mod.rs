@@ -146,6 +146,8 @@ struct Work<'a> {
     hold: Option<Arc<Hold>>,
     /// No server of this operator is asked.
     apart_from: Option<Arc<str>>,
+    /// The first name that upstreams were asked for, when an alias has led on from it: what its servers' certificates are of.
+    begun: Option<Name>,
     trace: &'a mut Trace,
 }
 
@@ -237,6 +239,7 @@ impl Pipeline {
             patience: state.config.guard.budget,
             hold: None,
             apart_from: None,
+            begun: None,
             trace,
         };
         // No timer around the whole: the two awaits in it, the exchange and the wait for a leader, have the deadline.
@@ -430,6 +433,9 @@ impl Pipeline {
                 return answer;
             };
             foreign |= !hop.answer.origin.is_local();
+            if foreign && work.begun.is_none() {
+                work.begun = Some(here.qname.clone());
+            }
             guarded |= hop.guarded;
             authentic &= hop.answer.view().has(flag::AD);
             before.extend(records);

@@ -149,6 +149,7 @@ impl Pipeline {
                 patience: state.config.guard.budget,
                 hold: None,
                 apart_from: None,
+                begun: None,
                 trace: &mut trace,
             };
             let resolved = timeout_at(deadline + BUDGET_SLACK, pipeline.resolve(&question, &mut work)).await;

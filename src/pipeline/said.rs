@@ -15,6 +15,8 @@ use crate::config::{UpstreamTransport, ViewId};
 use crate::dns::QuestionKey;
 use crate::upstream::{Failure, Reply};
 use std::collections::VecDeque;
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +56,23 @@ impl From<&Reply> for Said {
     }
 }
 
+/// What an address has shown by TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The address.
+    pub address: IpAddr,
+    /// What it has shown, in a word or two.
+    pub shown: String,
+    /// The same in a sentence.
+    pub told: String,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} shows {}", self.address, self.told)
+    }
+}
+
 /// What the guard made of the replies, in the words of its line in a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -61,6 +80,8 @@ pub struct Found {
     pub decided: String,
     /// The signs.
     pub because: String,
+    /// What addresses have shown.
+    pub proofs: Vec<Shown>,
 }
 
 /// What came of asking one question.
@@ -189,7 +210,7 @@ mod tests {
             sends: 1,
             group: GroupId(0),
         };
-        let found = Found { decided: String::new(), because: String::new() };
+        let found = Found { decided: String::new(), because: String::new(), proofs: Vec::new() };
         let many = Record::judged(std::iter::repeat_n(&reply, MAX_REPLIES + 9), found, Tick(0));
         assert_eq!(many.said.len(), MAX_REPLIES);
         let mut records = Records::default();

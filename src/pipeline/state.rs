@@ -71,7 +71,7 @@ pub(super) struct Way {
     private: bool,
     /// Whether replies are judged, before or behind the answer.
     pub(super) guard: GuardMode,
-    /// It is by a default, so that nobody has said of this name that it is a public one.
+    /// It is by the default for all names, so that nobody has said of this name that it is a public one.
     pub(super) guarded_by_default: bool,
     /// Only servers with private addresses may be asked.
     pub(super) only_private: bool,
@@ -219,13 +219,32 @@ impl State {
             private: choice.private,
             // A name that an alias of a guarded one leads to is as guarded, unless it is private.
             guard: if choice.private { GuardMode::Off } else { choice.guard.max(from) },
-            guarded_by_default: matches!(choice.id, RouteId::Default | RouteId::BuiltIn(_)) && from <= choice.guard,
+            guarded_by_default: choice.id == RouteId::Default && from <= choice.guard,
             only_private: false,
             local_when_alone: None,
             because: choice.because(),
             fingerprint: choice.fingerprint,
             tag: self.tags.route(choice.id),
         }
+    }
+
+    /// Returns the groups that may be asked for public names, without the one whose replies are believed, those `heard` from,
+    /// and those of which nothing answers. A group that only private routes lead to is not among them.
+    pub(super) fn other_groups(&self, view: ViewId, heard: &[GroupId]) -> Vec<GroupId> {
+        let routes = self.routes.routes().iter().chain(self.routes.built_in()).filter(|route| !route.private);
+        let first = [self.config.default_for(view).upstream];
+        let mut all: Vec<GroupId> = Vec::new();
+        for id in first.into_iter().chain(routes.map(|route| route.group)).chain([self.system_group()]) {
+            let chain = std::iter::successors(Some(id), |id| self.config.group(*id).fallback);
+            for id in chain.take(self.config.groups.len()) {
+                if !all.contains(&id) {
+                    all.push(id);
+                }
+            }
+        }
+        let references = self.config.guard.references;
+        all.retain(|id| *id != references && !heard.contains(id) && !self.upstreams.group_is_down(*id));
+        all
     }
 
     /// Returns what a question is counted for.

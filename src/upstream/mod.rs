@@ -16,6 +16,7 @@
 //!                         reply.rs     what is sent; does a datagram match; is it an answer (pure)
 //!                         finding.rs   who finds servers that are known by name only
 //!                         probe.rs     one server over one rung, asked by hand
+//!                         prove.rs     whose certificate an address shows
 //!                         sockets.rs   how many sockets there may be
 //!                         network.rs   what is forgotten when the network is another one
 //!                         transport/   sockets, or a network played in memory
@@ -39,6 +40,7 @@ mod network;
 mod outage;
 mod place;
 mod probe;
+mod prove;
 mod reply;
 mod resort;
 mod seen;
@@ -53,8 +55,9 @@ pub use finding::groups_in_use;
 pub use health::{Mishap, Standing, Sums};
 pub use hold::{Held, Hold};
 pub use probe::{Probe, Probed};
+pub use prove::ProofMap;
 pub use servers::{ServerInfo, ServerStatus};
-pub use transport::{Net, NetEvent, SimulatedNet, SimulatedQuery, SimulatedReplies, WrongClock};
+pub use transport::{Net, NetEvent, Proven, Shown, SimulatedNet, SimulatedQuery, SimulatedReplies, WrongClock};
 
 use crate::clock::Clock;
 use crate::config::{Config, GroupId, PlaceId, UpstreamTransport};
@@ -66,9 +69,9 @@ use crate::stats::Stats;
 use servers::Groups;
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Option code of an Extended DNS Error (RFC 8914 section 2).
@@ -95,6 +98,8 @@ struct Inner {
     /// Groups whose servers may be asked for the names of others.
     in_use: Vec<usize>,
     sleeps: Arc<network::Sleeps>,
+    /// Given once, if at all, before anything is proved.
+    proof_map: OnceLock<ProofMap>,
 }
 
 /// One question for a group.
@@ -285,7 +290,9 @@ impl Upstreams {
         let sockets = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.0.sockets));
         let new_sleeps = || Arc::new(network::Sleeps::new(&clock));
         let sleeps = previous.map_or_else(new_sleeps, |previous| Arc::clone(&previous.0.sleeps));
-        let inner = Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, in_use, sleeps });
+        let proof_map = OnceLock::new();
+        let inner =
+            Arc::new(Inner { groups, clock, stats, net, pool, loops, lingering, sockets, in_use, sleeps, proof_map });
         finding::begin(&inner);
         Self(inner)
     }
@@ -395,6 +402,24 @@ impl Upstreams {
     /// runtime.
     pub async fn probe(&self, probe: Probe<'_>) -> Probed {
         probe::probe(&self.0, probe).await
+    }
+
+    /// Looks whose certificate the server at an address shows for a name: a connection to its port 443 and a handshake, over
+    /// which nothing is sent. Takes 1.2 s at most. Must run inside a tokio runtime.
+    pub async fn prove(&self, name: &Name, address: IpAddr) -> Proven {
+        prove::prove(&self.0, name, address).await
+    }
+
+    /// Tells whether a server can have a certificate of a name at all.
+    #[must_use]
+    pub fn is_provable(name: &Name) -> bool {
+        prove::is_provable(name)
+    }
+
+    /// Gives proofs a map of the world that takes the place of the real one. The first one given stays.
+    pub fn set_proof_map(&self, map: ProofMap) {
+        // One that is in use is not changed under what goes by it.
+        let _first = self.0.proof_map.set(map);
     }
 
     /// Turns servers on or off, over reloads too: the one of this label (`GROUP/NAME`), or all of a group. Returns how many

@@ -11,7 +11,7 @@ use std::path::Path;
 use truename::dns::{Name, Record, Rtype};
 
 /// Takes out what differs from run to run: ports, times and folders.
-fn plain(text: &str, daemon: Option<&Daemon>, fakes: &[&Fake]) -> String {
+pub(crate) fn plain(text: &str, daemon: Option<&Daemon>, fakes: &[&Fake]) -> String {
     let mut text = text.to_owned();
     if let Some(daemon) = daemon {
         text = text.replace(&*daemon.folder.path().to_string_lossy(), "DIR");
@@ -37,13 +37,13 @@ fn plain(text: &str, daemon: Option<&Daemon>, fakes: &[&Fake]) -> String {
     lines.join("\n")
 }
 
-fn explained(socket: &Path, args: &[&str]) -> String {
+pub(crate) fn explained(socket: &Path, args: &[&str]) -> String {
     let output = run(&[&["explain"], args, &["--socket", socket.to_str().unwrap()]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn guarded(isp: SocketAddr, witness: SocketAddr) -> String {
+pub(crate) fn guarded(isp: SocketAddr, witness: SocketAddr) -> String {
     format!(
         "[upstream.isp]\nservers = [\"{isp}\"]\n[upstream.witness]\nservers = [\"{witness}\"]\n[default]\nupstream = \"isp\"\n\
          [guard]\nreferences = \"witness\"\nbudget = \"2s\"\n\

@@ -10,7 +10,7 @@ use std::time::Duration;
 const US: &str = "127.0.0.1:53";
 
 /// Starts a resolver of the machine's network that gives every name of example.org this address.
-fn resolver(machine: &Machine, at: &str, address: &str) -> Daemon {
+pub(crate) fn resolver(machine: &Machine, at: &str, address: &str) -> Daemon {
     let zone = format!(
         "[[zone]]\nname = \"example.org\"\nrecords = [{{ name = \"*\", type = \"A\", value = \"{address}\" }}]\n\
          [hosts]\nfiles = []\n[server.access]\nallow = [\"10.0.0.0/8\"]\n"

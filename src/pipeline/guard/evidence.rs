@@ -92,6 +92,9 @@ pub enum Probe {
     ListenOn,
     /// Ask trusted upstreams for the name's A records, to hold NAT64 addresses against.
     AskIpv4,
+    /// Ask every other group that may know the name: nobody who is believed has answered, and an address of any of them may
+    /// prove itself.
+    AskOthers,
     /// Prove the suspects' addresses by TLS for the name.
     Prove,
     /// Ask the question of an address where no resolver is.
@@ -139,8 +142,10 @@ impl Probes {
 
     /// Returns its members.
     pub fn iter(self) -> impl Iterator<Item = Probe> {
-        use Probe::{AskAnotherTrusted, AskIpv4, AskTrusted, Decoy, ListenOn, Prove};
-        [AskTrusted, AskAnotherTrusted, ListenOn, AskIpv4, Prove, Decoy].into_iter().filter(move |p| self.has(*p))
+        use Probe::{AskAnotherTrusted, AskIpv4, AskOthers, AskTrusted, Decoy, ListenOn, Prove};
+        [AskTrusted, AskAnotherTrusted, ListenOn, AskIpv4, AskOthers, Prove, Decoy]
+            .into_iter()
+            .filter(move |p| self.has(*p))
     }
 }
 

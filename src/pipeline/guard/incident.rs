@@ -16,6 +16,9 @@ const MAX_PACKETS: usize = 4;
 /// Octets kept of one packet; an injected reply has some 50 to 100.
 const MAX_PACKET_BYTES: usize = 1232;
 
+/// Lines about what addresses have shown: those of the first findings.
+const MAX_PROOFS: usize = 8;
+
 /// Seconds since 1970, for display only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallTime(pub u64);
@@ -59,6 +62,8 @@ pub struct Finding<'a> {
     pub served: Given,
     /// The replies, by the label of who sent each.
     pub packets: &'a [(&'a str, &'a [u8])],
+    /// What the addresses in them have shown by TLS, a line each.
+    pub proofs: &'a [String],
     /// When.
     pub at: WallTime,
 }
@@ -92,6 +97,8 @@ pub struct Incident {
     pub served: Given,
     /// The first packets.
     pub packets: Vec<Packet>,
+    /// What addresses have shown by TLS, a line each.
+    pub proofs: Vec<String>,
     /// Somebody has taken note of it.
     pub acknowledged: bool,
 }
@@ -197,6 +204,7 @@ impl Book {
             score: i32::MIN,
             served: finding.served,
             packets: Vec::new(),
+            proofs: Vec::new(),
             acknowledged: false,
         }
     }
@@ -233,6 +241,11 @@ impl Incident {
         if assessment.score > self.score {
             (self.score, self.signs) = (assessment.score, assessment.signs.clone());
         }
+        for proof in finding.proofs {
+            if !self.proofs.contains(proof) && self.proofs.len() < MAX_PROOFS {
+                self.proofs.push(proof.clone());
+            }
+        }
         for (from, bytes) in finding.packets {
             let cut = &bytes[..bytes.len().min(MAX_PACKET_BYTES)];
             let known = self.packets.iter().any(|packet| &*packet.bytes == cut);
@@ -249,7 +262,8 @@ mod tests {
     use super::*;
 
     fn decision(verdict: Verdict, sign: Sign) -> Decision {
-        Decision { verdict, assessment: Assessment::plain(verdict, sign), serve: Serve::Nothing, keep_at_most: None }
+        let assessment = Assessment::plain(verdict, sign);
+        Decision { verdict, assessment, about: None, serve: Serve::Nothing, keep_at_most: None }
     }
 
     fn record(book: &mut Book, text: &str, decision: &Decision, packets: &[(&str, &[u8])], at: u64) -> Recorded {
@@ -257,7 +271,9 @@ mod tests {
         let (place, qtype) = (PlaceId(0), Rtype::A);
         let served = Given::Trusted;
         let (upstream, qname, at) = ("system/1", &qname, WallTime(at));
-        book.record(&Finding { place, upstream, qname, qtype, decision, served, packets, at })
+        let proofs: Vec<String> = packets.iter().map(|(_, bytes)| format!("{bytes:?}")).collect();
+        let proofs = &proofs;
+        book.record(&Finding { place, upstream, qname, qtype, decision, served, packets, proofs, at })
     }
 
     #[test]
@@ -350,7 +366,7 @@ mod tests {
             record(&mut book, "most.test", &poisoned, &[("system/1", &[n, 1]), ("system/1", &long)], 1002);
         }
         let most = book.iter().next_back().unwrap();
-        assert_eq!((most.packets.len(), most.count), (MAX_PACKETS, 10));
+        assert_eq!((most.packets.len(), most.proofs.len(), most.count), (MAX_PACKETS, MAX_PROOFS, 10));
         assert!(most.packets.iter().all(|packet| packet.bytes.len() <= MAX_PACKET_BYTES));
     }
 }

@@ -1,10 +1,11 @@
-//! What the guard learns over many questions: verdicts, habits of servers, addresses given for many names, TTL ceilings.
+//! What the guard learns over many questions: verdicts, habits of servers, addresses given for many names, what addresses have
+//! shown by TLS, TTL ceilings.
 //!
 //! Tables that are told the time and what happened; nobody is asked and nothing is started here. Each has a bound, at which
 //! what was used longest ago goes. All but the habits belong to a [`PlaceId`]: what one network does says nothing about the
 //! next, so that on another network nothing of it is found.
 
-use super::evidence::{FanIn, Habits};
+use super::evidence::{FanIn, Habits, Proof};
 use super::reply::Reply;
 use super::verdict::Verdict;
 use crate::clock::Tick;
@@ -30,9 +31,15 @@ const MAX_CEILINGS: usize = 4096;
 
 /// Names and types of which it is kept whether they had data.
 const MAX_PRESENCES: usize = 4096;
+/// Addresses of which it is kept what they have shown for a name; some 300 octets each.
+const MAX_PROOFS: usize = 1024;
 /// Networks of which it is kept whether queries had second replies.
 const MAX_PLACES: usize = 16;
 
+/// How long it is known what an address has shown: certificates and servers move by the day.
+const PROOF_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// The same when it has shown nothing: whatever was in the way may be gone.
+const UNPROVED_LIFE: Duration = Duration::from_secs(600);
 /// How long a name that had data is expected to have some.
 const HAD_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long one that had none of a type counts as having none: the other type of address is asked at about the same time.
@@ -70,6 +77,18 @@ pub struct Memory {
     ceilings: LruCache<(PlaceId, Name, Rtype), Ceiling>,
     presences: LruCache<(PlaceId, Name, Rtype), Presence>,
     listening: LruCache<PlaceId, Listening>,
+    proofs: LruCache<(PlaceId, Name, IpAddr), Proved>,
+}
+
+/// What an address has shown for a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proved {
+    /// What it was.
+    pub proof: Proof,
+    /// The same for people.
+    pub told: Box<str>,
+    /// When.
+    pub at: Tick,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +143,7 @@ impl Default for Memory {
             ceilings: bounded(MAX_CEILINGS),
             presences: bounded(MAX_PRESENCES),
             listening: bounded(MAX_PLACES),
+            proofs: bounded(MAX_PROOFS),
         }
     }
 }
@@ -247,6 +267,18 @@ impl Memory {
             true => Listening { in_vain: 0, pair: Some(now) },
             false => Listening { in_vain: listening.in_vain.saturating_add(1), ..*listening },
         };
+    }
+
+    /// Keeps what an address has shown for a name.
+    pub fn proved(&mut self, place: PlaceId, qname: &Name, address: IpAddr, proved: Proved) {
+        self.proofs.put((place, qname.to_lower(), address), proved);
+    }
+
+    /// Returns what an address has shown for a name, while that counts.
+    pub fn proof(&mut self, place: PlaceId, qname: &Name, address: IpAddr, now: Tick) -> Option<&Proved> {
+        let proved = self.proofs.get(&(place, qname.to_lower(), address))?;
+        let life = if proved.proof == Proof::Unreachable { UNPROVED_LIFE } else { PROOF_LIFE };
+        (now.since(proved.at) < life).then_some(proved)
     }
 
     /// Forgets every verdict, as after a change of network that keeps its place.
@@ -419,6 +451,32 @@ mod tests {
             memory.listened(PlaceId(n), false, start);
         }
         assert_eq!(memory.listening.len(), MAX_PLACES);
+    }
+
+    #[test]
+    fn what_an_address_has_shown_is_kept_for_a_day_and_that_it_has_shown_nothing_for_ten_minutes() {
+        let mut memory = Memory::default();
+        let (start, www) = (at(Duration::ZERO), name("WWW.example.org"));
+        let address = |n: u16| {
+            let [high, low] = n.to_be_bytes();
+            IpAddr::from([198, 51, high, low])
+        };
+        let proved = |proof| Proved { proof, told: "".into(), at: start };
+        memory.proved(HERE, &www, address(1), proved(Proof::OtherName));
+        memory.proved(HERE, &www, address(2), proved(Proof::Unreachable));
+        let mut shown = |place, n, after| {
+            let proved = memory.proof(place, &name("www.EXAMPLE.org"), address(n), at(after));
+            proved.map(|proved| proved.proof)
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(shown(HERE, 1, PROOF_LIFE - second), Some(Proof::OtherName));
+        assert_eq!((shown(HERE, 1, PROOF_LIFE), shown(THERE, 1, Duration::ZERO)), (None, None));
+        assert_eq!(shown(HERE, 2, UNPROVED_LIFE - second), Some(Proof::Unreachable));
+        assert_eq!(shown(HERE, 2, UNPROVED_LIFE), None);
+        for n in 0..1100 {
+            memory.proved(HERE, &www, address(n), proved(Proof::Valid));
+        }
+        assert_eq!(memory.proofs.len(), MAX_PROOFS);
     }
 
     #[test]

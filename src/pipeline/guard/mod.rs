@@ -39,6 +39,7 @@ use crate::dns::Rtype;
 use evidence::{Candidate, Evidence, Probe, Probes, Way};
 use reply::{Content, Question, Reply};
 use rules::{Case, Truth, data, wire};
+use std::net::IpAddr;
 use verdict::{Assessment, Decision, POISONED_FROM, ReplyAt, Serve, Side, Sign, UNDECIDED_TTL, Verdict};
 
 /// Whether another operator may learn of the question for the sake of comparison.
@@ -123,7 +124,7 @@ fn exempt(evidence: &Evidence) -> Decision {
         Some(candidate) => Serve::Reply(ReplyAt { side: Side::Suspect, candidate, reply: 0 }),
         None => Serve::Nothing,
     };
-    Decision { verdict: assessment.verdict, assessment, serve, keep_at_most: None }
+    Decision { verdict: assessment.verdict, assessment, about: None, serve, keep_at_most: None }
 }
 
 /// A suspect's reply with what was found.
@@ -131,15 +132,16 @@ type Assessed<'a> = (ReplyAt, &'a Candidate, &'a Reply, Assessment);
 
 fn decide(question: &Question, policy: &Policy, evidence: &Evidence, truth: &Truth<'_>) -> Decision {
     let assessed = assess_all(question, policy, evidence, truth);
-    let worst = assessed.iter().map(|(.., assessment)| assessment).max_by_key(|assessment| assessment.severity());
+    let worst = assessed.iter().max_by_key(|(.., assessment)| assessment.severity());
+    let about = worst.map(|(at, ..)| *at);
     let assessment = match worst {
-        Some(assessment) => assessment.clone(),
+        Some((.., assessment)) => assessment.clone(),
         None if evidence.suspects.is_empty() => trusted_only(policy, evidence, truth),
         None => failing(evidence),
     };
     let serve = choose((question, policy), evidence, truth, &assessed, &assessment);
     let keep_at_most = matches!(serve, Serve::Unconfirmed(_)).then_some(UNDECIDED_TTL);
-    Decision { verdict: assessment.verdict, assessment, serve, keep_at_most }
+    Decision { verdict: assessment.verdict, assessment, about, serve, keep_at_most }
 }
 
 /// Assesses every reply of the suspects that answers; those of one that only failed are left out.
@@ -243,6 +245,10 @@ fn assess_alone(case: &Case<'_>) -> Assessment {
     if data::is_proved(case) {
         return Assessment::plain(Verdict::BenignDivergent, Sign::Proved);
     }
+    if case.guarded && data::is_own_mirror(case) {
+        let signs = vec![Sign::NoTrustedReply, Sign::LocalRoot];
+        return Assessment { verdict: Verdict::Undecidable, ..Assessment::weighed(signs) };
+    }
     // Where all names are guarded, those of the own network must not be lost for want of somebody who does not know them.
     if case.guarded && data::is_split_horizon(case) {
         return Assessment::plain(Verdict::Undecidable, Sign::NoTrustedReply);
@@ -250,7 +256,12 @@ fn assess_alone(case: &Case<'_>) -> Assessment {
     let mut signs = vec![Sign::NoTrustedReply];
     data::against(case, &mut signs);
     wire::hard(case, &mut signs);
-    Assessment { verdict: Verdict::Undecidable, ..Assessment::weighed(signs) }
+    let weighed = Assessment::weighed(signs);
+    // Another address that has proved itself is as good as a trusted one, and a certificate speaks against this one.
+    if weighed.signs.contains(&Sign::WrongCertificate) && data::is_another_proved(case) {
+        return weighed;
+    }
+    Assessment { verdict: Verdict::Undecidable, ..weighed }
 }
 
 /// NAT64 addresses that may lead anywhere: undecidable at best, unless they prove themselves.
@@ -329,7 +340,18 @@ fn choose(
             reply.content == Content::Empty && reply.soa && question.qtype != Rtype::A && !evidence.had_data;
         !policy.guarded || reply.content == Content::Data || is_lawful
     };
-    pick(&passable).or_else(|| unmarked(assessed)).filter(holds).map_or(Serve::Nothing, Serve::Unconfirmed)
+    let best = pick(&passable).or_else(|| unmarked(assessed)).filter(holds);
+    best.or_else(|| unfinished(assessed)).map_or(Serve::Nothing, Serve::Unconfirmed)
+}
+
+/// Returns aliases without an end, and without anything that says that this was meant: whoever goes by them asks for the end
+/// by itself.
+fn unfinished(assessed: &[Assessed<'_>]) -> Option<ReplyAt> {
+    let is_open = |(_, _, reply, of): &&Assessed<'_>| {
+        reply.content == Content::Empty && of.verdict == Verdict::BrokenChain && of.signs == [Sign::ChainEnds]
+    };
+    let open = assessed.iter().filter(is_open);
+    open.min_by(|(_, _, one, _), (_, _, other, _)| one.chain.cmp(&other.chain)).map(|(at, ..)| *at)
 }
 
 /// Of replies to one query that share no data at most one is true: returns the one that nothing else speaks against, when
@@ -380,17 +402,47 @@ fn needed(question: &Question, policy: &Policy, evidence: &Evidence, truth: &Tru
     {
         needed.insert(Probe::AskIpv4);
     }
+    if policy.guarded
+        && !policy.inside
+        && policy.proofs
+        && compare
+        && question.asks_addresses()
+        && truth.answers.is_empty()
+        && !matches!(decision.serve, Serve::Reply(_))
+    {
+        needed.insert(Probe::AskOthers);
+    }
     // A hard sign other than an address's own is not taken back by proofs of what nobody will be given.
     let open = decision.verdict == Verdict::Undecidable
         || decision.verdict == Verdict::Poisoned && decision.assessment.score <= POISONED_FROM;
-    let unproved = |address| !rules::is_special(address) && evidence.proof(address).is_none();
-    if open && policy.proofs && question.asks_addresses() && addresses().any(unproved) {
+    if open && policy.proofs && !to_prove(question, policy, evidence).is_empty() {
         needed.insert(Probe::Prove);
     }
     if open && policy.decoys && evidence.suspects.iter().any(|of| of.way.is_open()) {
         needed.insert(Probe::Decoy);
     }
     needed
+}
+
+/// Returns the addresses that suspects give and whose certificates nobody has looked at, each once. Of special addresses only
+/// those that a network may have a mirror of a public name at, and these only while nothing trusted speaks of the name.
+#[must_use]
+pub fn to_prove(question: &Question, policy: &Policy, evidence: &Evidence) -> Vec<IpAddr> {
+    if !question.asks_addresses() {
+        return Vec::new();
+    }
+    let alone = Truth::of(evidence, question).answers.is_empty();
+    let may_be_mirror =
+        |of: &Candidate, at| of.on_lan && policy.guarded && !policy.inside && alone && data::is_inside(at);
+    let of_candidate = |of: &Candidate| -> Vec<IpAddr> {
+        let all = of.replies.iter().flat_map(Reply::addresses);
+        all.filter(|at| !rules::is_special(*at) || may_be_mirror(of, *at)).collect()
+    };
+    let mut all: Vec<IpAddr> = evidence.suspects.iter().flat_map(of_candidate).collect();
+    all.retain(|at| evidence.proof(*at).is_none());
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// Tells whether a reply looks wrong without anything to compare it with.

@@ -36,6 +36,9 @@ pub struct Record {
     pub served: String,
     /// The packets that show it.
     pub packets: Vec<PacketRecord>,
+    /// What addresses have shown by TLS, a line each.
+    #[serde(default)]
+    pub proofs: Vec<String>,
     /// Somebody has taken note of it.
     pub acknowledged: bool,
 }
@@ -67,6 +70,7 @@ impl From<&Incident> for Record {
             score: incident.score,
             served: incident.served.as_str().to_owned(),
             packets: incident.packets.iter().map(packet).collect(),
+            proofs: incident.proofs.clone(),
             acknowledged: incident.acknowledged,
         }
     }
@@ -96,6 +100,7 @@ impl Record {
             score: self.score,
             served: Given::from_word(&self.served)?,
             packets: self.packets.iter().map(packet).collect::<Option<_>>()?,
+            proofs: self.proofs.clone(),
             acknowledged: self.acknowledged,
         })
     }

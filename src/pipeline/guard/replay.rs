@@ -132,7 +132,7 @@ fn bring(probes: Probes, recorded: &Evidence, scope: Scope, evidence: &mut Evide
             Probe::AskIpv4 => evidence.ipv4.clone_from(&recorded.ipv4),
             Probe::Prove if scope == Scope::All => evidence.proofs.clone_from(&recorded.proofs),
             Probe::Decoy => evidence.decoy_answered = scope == Scope::All && recorded.decoy_answered,
-            Probe::AskAnotherTrusted | Probe::Prove => {}
+            Probe::AskAnotherTrusted | Probe::AskOthers | Probe::Prove => {}
         }
     }
     evidence.tried.add(probes);

@@ -263,6 +263,84 @@ fn among_liars_the_proved_address_is_found() {
 }
 
 #[test]
+fn a_certificate_speaks_against_an_address_only_beside_a_better_one() {
+    let mut disputed = evidence(plain(vec![data(&["A 31.13.94.10"])]), vec![trusted(1, data(&["A 93.184.216.34"]))]);
+    let (forged, own): (IpAddr, IpAddr) = (FORGED.parse().unwrap(), TRUE.parse().unwrap());
+    disputed.proofs = vec![(forged, Proof::OtherName), (own, Proof::Untrusted)];
+    assert_eq!(decided(&policy(true), &disputed).verdict, Verdict::Undecidable, "the name has none to show");
+    disputed.proofs = vec![(forged, Proof::OtherName), (own, Proof::Valid)];
+    assert_eq!(decided(&policy(true), &disputed).verdict, Verdict::Poisoned);
+    // Without a trusted reply it takes another address that has proved itself to accuse.
+    let mut alone = evidence(plain(vec![data(&["A 31.13.94.10"])]), Vec::new());
+    alone.proofs = vec![(forged, Proof::OtherName)];
+    let unsure = decided(&policy(true), &alone);
+    assert_eq!((unsure.verdict, unsure.serve), (Verdict::Undecidable, Serve::Nothing));
+    alone.suspects.push(upstream(7, Way::Datagram, vec![data(&["A 93.184.216.34"])]));
+    alone.proofs.push((own, Proof::Valid));
+    let sure = decided(&policy(true), &alone);
+    assert_eq!(sure.verdict, Verdict::Poisoned);
+    assert_eq!(sure.about, Some(ReplyAt { side: Side::Suspect, candidate: 0, reply: 0 }));
+    assert_eq!(sure.serve, Serve::Reply(ReplyAt { side: Side::Suspect, candidate: 1, reply: 0 }));
+}
+
+#[test]
+fn the_mirror_of_a_public_name_in_the_own_network_is_known_by_a_certificate_that_is_believed_here() {
+    let mirror = || Candidate { on_lan: true, ..plain(vec![data(&["A 10.1.2.3"])]) };
+    let address: IpAddr = "10.1.2.3".parse().unwrap();
+    let with = |candidate: Candidate, proof: Option<Proof>| {
+        let proofs = proof.map(|proof| (address, proof)).into_iter().collect();
+        decided(&policy(true), &Evidence { proofs, ..evidence(candidate, Vec::new()) }).serve
+    };
+    assert!(matches!(with(mirror(), Some(Proof::LocalRoot)), Serve::Unconfirmed(_)));
+    assert!(matches!(with(mirror(), Some(Proof::Valid)), Serve::Reply(_)));
+    for proof in [None, Some(Proof::OtherName), Some(Proof::Untrusted), Some(Proof::Unreachable)] {
+        assert_eq!(with(mirror(), proof), Serve::Nothing, "{proof:?}");
+    }
+    let from_outside = Candidate { on_lan: false, ..mirror() };
+    assert_eq!(with(from_outside.clone(), Some(Proof::LocalRoot)), Serve::Nothing);
+    // Nobody looks at addresses of a network while somebody trusted speaks, or for who is not in it.
+    let asked = |policy: &Policy, evidence: &Evidence| to_prove(&question(), policy, evidence);
+    let alone = evidence(mirror(), Vec::new());
+    assert_eq!(asked(&policy(true), &alone), [address]);
+    assert!(asked(&Policy { inside: true, ..policy(true) }, &alone).is_empty());
+    assert!(asked(&policy(true), &evidence(from_outside, Vec::new())).is_empty());
+    let answered = evidence(mirror(), vec![trusted(1, data(&["A 93.184.216.34"]))]);
+    assert!(asked(&policy(true), &answered).is_empty());
+}
+
+#[test]
+fn aliases_without_an_end_are_gone_by_when_nobody_trusted_answers() {
+    let mut bare = data(&["CNAME edge.example.net"]);
+    bare.soa = false;
+    let alone = decided(&policy(true), &evidence(plain(vec![bare.clone()]), Vec::new()));
+    assert_eq!((alone.verdict, alone.keep_at_most), (Verdict::BrokenChain, Some(UNDECIDED_TTL)));
+    assert!(matches!(alone.serve, Serve::Unconfirmed(_)));
+    let truth = vec![trusted(1, data(&["A 93.184.216.34"]))];
+    assert_eq!(served_side(&decided(&policy(true), &evidence(plain(vec![bare]), truth))), Some(Side::Trusted));
+    let mut denied = reply(Rcode::NXDOMAIN, &["CNAME edge.example.net"], 300);
+    denied.soa = false;
+    assert_eq!(decided(&policy(true), &evidence(plain(vec![denied]), Vec::new())).serve, Serve::Nothing);
+    let looping = data(&["CNAME www.example.org"]);
+    assert_eq!(decided(&policy(true), &evidence(plain(vec![looping]), Vec::new())).serve, Serve::Nothing);
+}
+
+#[test]
+fn others_are_asked_while_nobody_trusted_answers_and_nothing_is_proved() {
+    let asks = |policy: &Policy, evidence: &Evidence| match judge(&question(), policy, evidence) {
+        Judgement::Need(probes) => probes.has(Probe::AskOthers),
+        Judgement::Serve(_) => false,
+    };
+    let mut alone = evidence(plain(vec![data(&["A 31.13.94.10"])]), Vec::new());
+    assert!(asks(&policy(true), &alone) && asks(&policy(true), &evidence(plain(Vec::new()), Vec::new())));
+    let may_be_inside = Policy { inside: true, ..policy(true) };
+    let by_hand = Policy { proofs: false, ..policy(true) };
+    assert!(!asks(&policy(false), &alone) && !asks(&may_be_inside, &alone) && !asks(&by_hand, &alone));
+    assert!(!asks(&policy(true), &evidence(alone.suspects[0].clone(), vec![trusted(1, data(&["A 93.184.216.34"]))])));
+    alone.proofs = vec![(FORGED.parse().unwrap(), Proof::Valid)];
+    assert!(!asks(&policy(true), &alone));
+}
+
+#[test]
 fn lawful_differences_raise_no_alarm() {
     let truth = |records: &[&str]| vec![trusted(1, data(records))];
     let lawful = [

@@ -136,6 +136,7 @@ signs! {
     NothingInCommon 2 "nothing-in-common" "No data in common with what trusted upstreams agree on.",
     OptMissingHere 1 "opt-missing-here" "No OPT record, where other upstreams sent one.",
     CaseLost 1 "case-lost" "The letter case of the question did not come back.",
+    LocalRoot 1 "local-root" "The address shows a certificate of the name by a root that was added on this machine: somebody reads along, and may be allowed to.",
     AliasOnlyHere 1 "alias-only-here" "An alias leads to another domain, where trusted upstreams give none.",
     DataOfProved -4 "partly-proved" "Some of the addresses have shown a valid certificate for the name.",
     SharedData -6 "shared-data" "An address or datum in common with a trusted reply.",
@@ -146,6 +147,7 @@ signs! {
     TrustedDiffer -1 "trusted-differ" "Trusted upstreams share no data among themselves: the name rotates.",
     SameTtl -1 "same-ttl" "Exactly the TTL that trusted upstreams give, as only the zone itself would set it.",
     Proved 0 "proved" "Every address has shown a valid certificate for the name.",
+    Unproved 0 "unproved" "The address shows no certificate that says anything: the connection or the handshake failed, as it does where names are filtered in TLS too.",
     Dns64 0 "dns64" "NAT64 addresses of the name's own IPv4 addresses (RFC 6147).",
     Dns64Elsewhere 0 "dns64-elsewhere" "NAT64 addresses of the name's own IPv4 addresses, behind a prefix that may lead anywhere.",
     SplitHorizon 0 "split-horizon" "A private address from a resolver of the own network, for a name that is unknown outside.",
@@ -243,6 +245,8 @@ pub enum Serve {
 pub enum Given {
     /// A trusted upstream's reply.
     Trusted,
+    /// Another one, whose addresses have proved themselves.
+    Proved,
     /// The reply that is judged, as it came.
     Suspect,
     /// The same, marked and for a short time.
@@ -257,6 +261,7 @@ impl Given {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Trusted => "trusted",
+            Self::Proved => "proved",
             Self::Suspect => "suspect",
             Self::Unconfirmed => "unconfirmed",
             Self::Nothing => "nothing",
@@ -266,13 +271,22 @@ impl Given {
     /// Reads the word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Trusted, Self::Suspect, Self::Unconfirmed, Self::Nothing]
+        [Self::Trusted, Self::Proved, Self::Suspect, Self::Unconfirmed, Self::Nothing]
             .into_iter()
             .find(|given| given.as_str() == word)
     }
 }
 
 impl Serve {
+    /// Returns where the reply stands that goes out.
+    #[must_use]
+    pub fn at(self) -> Option<ReplyAt> {
+        match self {
+            Self::Reply(at) | Self::Unconfirmed(at) => Some(at),
+            Self::Nothing => None,
+        }
+    }
+
     /// Returns what that gives a client.
     #[must_use]
     pub fn given(self) -> Given {
@@ -292,10 +306,21 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Its score and signs.
     pub assessment: Assessment,
+    /// Whose reply it is about, when a suspect gave an answer.
+    pub about: Option<ReplyAt>,
     /// What the client gets.
     pub serve: Serve,
     /// How long the answer may be kept, when that is less than its TTL says.
     pub keep_at_most: Option<Duration>,
+}
+
+impl Decision {
+    /// Returns what that gives a client.
+    #[must_use]
+    pub fn given(&self) -> Given {
+        let given = self.serve.given();
+        if given == Given::Suspect && self.about != self.serve.at() { Given::Proved } else { given }
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Groups asked about a guarded name, each by itself, so that asking may go on when its client has been answered.
 
 use super::parties::{Found, Parties};
-use crate::config::{GuardMode, ViewId};
-use crate::dns::{QuestionKey, Trace};
-use crate::pipeline::keep::{Late, Provenance};
+use crate::config::{GroupId, GuardMode, ViewId};
+use crate::dns::{Name, QuestionKey, Trace};
+use crate::pipeline::keep::{Late, Provenance, cap_stand_in};
 use crate::pipeline::refresh::CountPanic;
 use crate::pipeline::state::{State, Way};
 use crate::pipeline::{BUDGET, Pipeline, Work};
@@ -12,6 +12,7 @@ use crate::upstream::{Failure, Held};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -19,14 +20,16 @@ use tracing::Instrument;
 #[derive(Clone)]
 pub(super) struct Subject {
     pub(super) state: Arc<State>,
-    view: ViewId,
+    pub(super) view: ViewId,
     pub(super) question: QuestionKey,
     pub(super) way: Way,
     started: Instant,
     pub(super) deadline: Instant,
     traced: bool,
     fresh: bool,
-    keeps_late: bool,
+    pub(super) keeps_late: bool,
+    /// The name that an alias has led here from.
+    pub(super) begun: Option<Name>,
 }
 
 /// Whom to ask.
@@ -36,6 +39,8 @@ pub(super) enum Whom {
     Route,
     /// The group whose replies are believed.
     References,
+    /// One more group.
+    Other(GroupId),
 }
 
 /// What came of asking.
@@ -61,6 +66,7 @@ impl Subject {
             traced: work.trace.is_on(),
             fresh: work.fresh,
             keeps_late: work.keeps_late,
+            begun: work.begun.clone(),
         }
     }
 
@@ -84,6 +90,7 @@ impl Subject {
             patience: Duration::ZERO,
             hold: None,
             apart_from: None,
+            begun: self.begun.clone(),
             trace,
         }
     }
@@ -110,6 +117,13 @@ impl Pipeline {
                 Whom::References => {
                     pipeline.ask(question, way, (guard.references, false), way.private_answers, &mut work).await
                 }
+                Whom::Other(group) => {
+                    let mut found = pipeline.ask(question, way, (group, false), way.private_answers, &mut work).await;
+                    if let Ok((reply, _)) = &mut found {
+                        cap_stand_in(reply, way.group);
+                    }
+                    found
+                }
             };
             let held = work.hold.take().and_then(|hold| hold.take());
             Answered { found, held, trace }
@@ -119,10 +133,21 @@ impl Pipeline {
 
     /// Lets something go on behind an answer.
     pub(super) fn behind(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let Ok(permit) = Arc::clone(&self.background.judgings).try_acquire_owned() else {
+        if let Some(permit) = self.turn_behind() {
+            self.behind_with(permit, work);
+        }
+    }
+
+    /// Takes a place among what goes on behind answers.
+    pub(super) fn turn_behind(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.background.judgings).try_acquire_owned().ok();
+        if permit.is_none() {
             self.stats.count_at_bound(Counter::GuardBehindFull);
-            return;
-        };
+        }
+        permit
+    }
+
+    pub(super) fn behind_with(&self, permit: OwnedSemaphorePermit, work: impl Future<Output = ()> + Send + 'static) {
         let counted = CountPanic(Arc::clone(&self.stats));
         let work = work.in_current_span();
         // Detached: it ends with its budget, and nothing waits for it.
@@ -137,7 +162,17 @@ impl Pipeline {
         if !subject.keeps_late {
             return;
         }
-        let late = Late {
+        let late = self.late(subject);
+        self.behind(async move {
+            if let Ok((reply, _)) = witness.await.found {
+                late.keep(reply);
+            }
+        });
+    }
+
+    /// Makes who keeps a reply to a question whose client has its answer.
+    pub(super) fn late(&self, subject: &Subject) -> Late {
+        Late {
             state: Arc::clone(&subject.state),
             view: subject.view,
             question: subject.question.clone(),
@@ -145,12 +180,7 @@ impl Pipeline {
             way: subject.way.clone(),
             clock: self.clock.clone(),
             stats: Arc::clone(&self.stats),
-        };
-        self.behind(async move {
-            if let Ok((reply, _)) = witness.await.found {
-                late.keep(reply);
-            }
-        });
+        }
     }
 
     /// Enters what came of asking, and returns whether it was a reply.
@@ -165,7 +195,7 @@ impl Pipeline {
                     // One of a fallback group is one more suspect, and there is one already.
                     Whom::References if !is_reference => return false,
                     Whom::Route if !is_reference => parties.held = held,
-                    Whom::Route | Whom::References => {}
+                    Whom::Route | Whom::References | Whom::Other(_) => {}
                 }
                 parties.enter(if is_reference { Side::Trusted } else { Side::Suspect }, found, habits);
                 true

@@ -1,17 +1,21 @@
 //! What the guard has learnt since the start, and what it takes from one decision.
 
 use super::parties::Parties;
+use super::proofs::UnderWay;
 use crate::clock::{self, Tick};
+use crate::dns::Name;
 use crate::pipeline::Pipeline;
 use crate::pipeline::guard::changes::{Change, Changes};
-use crate::pipeline::guard::evidence::Habits;
+use crate::pipeline::guard::evidence::{Habits, Proof};
 use crate::pipeline::guard::incident::{Book, Finding, Incident, IncidentId, Recorded, WallTime};
-use crate::pipeline::guard::memory::Memory;
+use crate::pipeline::guard::memory::{Memory, Proved};
 use crate::pipeline::guard::reply::Content;
 use crate::pipeline::guard::verdict::{Decision, Given};
 use crate::pipeline::keep::PLACE;
+use crate::pipeline::said::Shown;
 use crate::stats::{Counter, Stats};
 use crate::upstream::Reply;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::Notify;
@@ -20,6 +24,8 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(in crate::pipeline) struct Learnt {
     tables: Mutex<Tables>,
+    /// Proofs that are looked for.
+    pub(super) under_way: UnderWay,
     /// Told when an incident or a change is new, or an incident another one.
     changed: Arc<Notify>,
 }
@@ -45,12 +51,29 @@ impl Learnt {
     /// Adds what is known of the name, and of the addresses that the suspect gives.
     pub(super) fn recall(&self, parties: &mut Parties, now: Tick) {
         let memory = &mut self.tables().memory;
-        let Parties { about, evidence, .. } = parties;
+        let Parties { about, evidence, proves, shown, .. } = parties;
+        if let Some(name) = proves {
+            let given = evidence.suspects.iter().chain(&evidence.trusted).flat_map(|of| &of.replies);
+            let mut given: Vec<IpAddr> = given.flat_map(|reply| reply.addresses()).collect();
+            given.sort_unstable();
+            given.dedup();
+            (evidence.proofs, *shown) = (Vec::new(), Vec::new());
+            for address in given {
+                let Some(proved) = memory.proof(PLACE, name, address, now) else { continue };
+                evidence.proofs.push((address, proved.proof));
+                shown.push(Shown { address, shown: word(proved.proof).to_owned(), told: proved.told.to_string() });
+            }
+        }
         let addresses = evidence.suspects.iter().flat_map(|of| &of.replies).flat_map(|reply| reply.addresses());
         evidence.fan_in =
             addresses.map(|address| (address, memory.fan_in(PLACE, address, &about.qname, now))).collect();
         evidence.ttl_ceiling = memory.ttl_ceiling(PLACE, &about.qname, about.qtype);
         evidence.had_data = memory.must_have_data(PLACE, &about.qname, about.qtype, now);
+    }
+
+    /// Keeps what an address has shown for a name.
+    pub(super) fn keep_proof(&self, name: &Name, address: IpAddr, proved: Proved) {
+        self.tables().memory.proved(PLACE, name, address, proved);
     }
 
     /// Returns how long to listen behind a reply in a datagram.
@@ -87,16 +110,16 @@ impl Learnt {
         if has_data || !unsure && trusted().any(|reply| matches!(reply.content, Content::Empty | Content::Missing)) {
             memory.saw_presence(PLACE, &about.qname, about.qtype, has_data, now);
         }
-        let Some(suspect) = parties.suspect() else { return };
         let disputed = !decision.verdict.is_clean() && !evidence.trusted.is_empty();
-        for reply in evidence.suspects.iter().flat_map(|candidate| &candidate.replies) {
+        for (reply, server) in parties.suspected() {
             if decision.verdict.is_clean() {
-                memory.saw_reply(&suspect.server, reply);
+                memory.saw_reply(server, reply);
             }
             for address in reply.addresses() {
                 memory.saw_address(PLACE, address, &about.qname, disputed, now);
             }
         }
+        let Some(suspect) = parties.accused(decision) else { return };
         let packets: Vec<(&str, &[u8])> = parties.said().map(|reply| (&*reply.server, &*reply.message)).collect();
         let finding = Finding {
             place: PLACE,
@@ -106,6 +129,7 @@ impl Learnt {
             decision,
             served,
             packets: &packets,
+            proofs: &parties.shown.iter().map(Shown::to_string).collect::<Vec<_>>(),
             at,
         };
         let recorded = book.record(&finding);
@@ -117,6 +141,17 @@ impl Learnt {
             let (upstream, verdict, score) = (&*suspect.server, decision.verdict.as_str(), decision.assessment.score);
             tracing::warn!(upstream, verdict, score, "a reply does not stand beside a trusted one");
         }
+    }
+}
+
+/// Returns the word for what an address has shown.
+fn word(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Valid => "proved",
+        Proof::OtherName => "another name",
+        Proof::Untrusted => "not signed",
+        Proof::LocalRoot => "signed here",
+        Proof::Unreachable => "nothing",
     }
 }
 

@@ -15,6 +15,7 @@ mod asking;
 mod learnt;
 mod parties;
 mod patience;
+mod proofs;
 
 pub(super) use learnt::Learnt;
 pub(super) use parties::{Judged, Unusable};
@@ -23,7 +24,7 @@ use super::guard::evidence::Probe;
 use super::guard::reply::Question;
 use super::guard::verdict::{Decision, Given, Serve, Side, Verdict};
 use super::guard::{Compare, HoldOn, Judgement, Policy, judge};
-use super::said::{Found as Finding, Record};
+use super::said::{Found as Finding, Record, Shown};
 use super::state::{State, Way};
 use super::text::key_text;
 use super::{Pipeline, Work};
@@ -31,6 +32,7 @@ use crate::config::GuardMode;
 use crate::dns::answer::ede;
 use crate::dns::{Ede, QuestionKey, Rtype, Stage, Trace};
 use crate::stats::Counter;
+use crate::upstream::Failure;
 use asking::{Answered, Asking, Subject, Whom};
 use parties::{Found, Parties, ipv4_addresses};
 use patience::Patience;
@@ -38,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How names are judged. Proofs and decoys are not run here.
+/// How names are judged. Decoys are not run here.
 fn policy(way: &Way, state: &State) -> Policy {
     let guarded = way.guard == GuardMode::Enforce;
     Policy {
@@ -46,7 +48,7 @@ fn policy(way: &Way, state: &State) -> Policy {
         guarded,
         inside: !guarded || way.guarded_by_default,
         compare: Compare::Always,
-        proofs: false,
+        proofs: guarded && state.config.guard.proofs,
         decoys: false,
         hold_on: if state.config.guard.hold_on { HoldOn::WhenDisputed } else { HoldOn::Never },
     }
@@ -62,9 +64,11 @@ impl Pipeline {
     ) -> Result<Judged, Unusable> {
         let state = work.state;
         let references = state.config.guard.references;
-        let mut parties = Parties::new(question);
+        let mut policy = policy(way, state);
+        let proves = policy.proofs.then(|| work.begun.as_ref().unwrap_or(&question.qname));
+        let mut parties = Parties::with_client(question, proves.and_then(proofs::provable));
+        policy.proofs = parties.proves.is_some();
         let mut patience = Patience::new(work.deadline, work.patience);
-        let policy = policy(way, state);
         if way.group == references || state.upstreams.group_is_down(references) {
             work.hold = state.config.guard.hold_on.then(Arc::default);
             let found = self.exchange(question, way, work).await;
@@ -85,12 +89,23 @@ impl Pipeline {
         let decision = self.settle(&policy, question, way, &mut parties, work).await;
         work.deadline = whole;
         work.patience = patience.left(Instant::now());
-        self.conclude(&parties, &decision, decision.serve.given());
         let (saw, decided, because) = told(question, &decision);
-        let found = Finding { decided: decided.clone(), because: because.clone() };
+        let found = Finding { decided: decided.clone(), because: because.clone(), proofs: parties.shown.clone() };
         self.note(question, Record::judged(parties.said(), found, self.clock.now()), work);
+        for Shown { address, shown, told } in &parties.shown {
+            work.step(Stage::Proof, || (address.to_string(), shown.clone(), told.clone()));
+        }
         work.step(Stage::Guard, || (saw, decided, because));
-        served(parties, &decision)
+        parties.forget_ended();
+        let failure = parties.failure.take();
+        if parties.proving.is_empty() {
+            self.conclude(&parties, &decision, decision.given());
+            return served(decision.serve.at().and_then(|at| parties.take(at)), failure, &decision);
+        }
+        let found = decision.serve.at().and_then(|at| parties.copy(at));
+        let judged = served(found, failure, &decision);
+        self.conclude_late(Subject::of(question, way, work).behind(), parties, policy, decision);
+        judged
     }
 
     /// Waits for both groups, each as long as it is worth it. Returns a trusted reply that is good by itself and came first;
@@ -138,10 +153,12 @@ impl Pipeline {
                     work.patience = patience.left(Instant::now());
                     let question = subject.question.clone();
                     let (decided, because) = ("a trusted reply came first, goes on: it", "the other is judged behind it");
-                    let found = Finding { decided: decided.to_owned(), because: because.to_owned() };
+                    let (decided_text, because_text) = (decided.to_owned(), because.to_owned());
+                    let found = Finding { decided: decided_text, because: because_text, proofs: Vec::new() };
                     self.note(&question, Record::judged(parties.said(), found, self.clock.now()), work);
                     work.step(Stage::Guard, || (key_text(&question), decided, because));
-                    let early = std::mem::replace(parties, Parties::new(&question));
+                    let mut early = std::mem::replace(parties, Parties::new(&question));
+                    early.has_client = false;
                     self.judge_behind(subject.behind(), early, Some(route));
                     return Some(Judged::unlooked(trusted));
                 }
@@ -185,11 +202,7 @@ impl Pipeline {
     /// Notes whether something of what has come could go out.
     fn look(&self, parties: &mut Parties, policy: &Policy, patience: &mut Patience) {
         self.learnt.recall(parties, self.clock.now());
-        let as_it_is = Policy { compare: Compare::Never, hold_on: HoldOn::Never, ..*policy };
-        let serves = match judge(&parties.about, &as_it_is, &parties.evidence) {
-            Judgement::Serve(decision) => decision.serve != Serve::Nothing,
-            Judgement::Need(_) => false,
-        };
+        let serves = self.as_it_is(policy, parties).is_some_and(|serve| serve != Serve::Nothing);
         patience.has_answer(serves, Instant::now());
     }
 
@@ -230,13 +243,14 @@ impl Pipeline {
             pipeline.learnt.recall(&mut parties, pipeline.clock.now());
             let mut trace = Trace::off();
             let mut work = subject.work(&mut trace);
-            let policy = policy(way, state);
+            let mut policy = policy(way, state);
+            policy.proofs &= parties.proves.is_some();
             let decision = pipeline.settle(&policy, question, way, &mut parties, &mut work).await;
             pipeline.conclude(&parties, &decision, given);
             let (_, _, because) = told(question, &decision);
             let decided = format!("{}, found behind the answer, which was: {}", decision.verdict, given_text(given));
-            let record = Record::judged(parties.said(), Finding { decided, because }, pipeline.clock.now());
-            pipeline.note(question, record, &work);
+            let found = Finding { decided, because, proofs: parties.shown.clone() };
+            pipeline.note(question, Record::judged(parties.said(), found, pipeline.clock.now()), &work);
         });
     }
 
@@ -254,7 +268,7 @@ impl Pipeline {
                 Judgement::Serve(decision) => return decision,
                 Judgement::Need(probes) => {
                     for probe in probes.iter() {
-                        self.bring(probe, question, way, parties, work).await;
+                        self.bring(probe, question, (way, policy), parties, work).await;
                     }
                     parties.evidence.tried.add(probes);
                 }
@@ -263,7 +277,14 @@ impl Pipeline {
     }
 
     /// Runs one probe. Those that cannot be run bring nothing.
-    async fn bring(&self, probe: Probe, question: &QuestionKey, way: &Way, parties: &mut Parties, work: &mut Work<'_>) {
+    async fn bring(
+        &self,
+        probe: Probe,
+        question: &QuestionKey,
+        (way, policy): (&Way, &Policy),
+        parties: &mut Parties,
+        work: &mut Work<'_>,
+    ) {
         match probe {
             Probe::AskTrusted => self.ask_reference(question, way, parties, work).await,
             Probe::AskAnotherTrusted => {
@@ -279,7 +300,9 @@ impl Pipeline {
                 parties.evidence.ipv4.extend(others.said().flat_map(|reply| ipv4_addresses(&about, reply)));
             }
             Probe::ListenOn => self.listen_on(parties, work).await,
-            Probe::Prove | Probe::Decoy => {}
+            Probe::AskOthers => self.ask_others(question, (way, policy), parties, work).await,
+            Probe::Prove => self.bring_proofs(parties, policy, work).await,
+            Probe::Decoy => {}
         }
     }
 
@@ -324,14 +347,10 @@ impl Pipeline {
 }
 
 /// Takes what goes on by a decision.
-fn served(mut parties: Parties, decision: &Decision) -> Result<Judged, Unusable> {
-    let failure = parties.failure.take();
-    let (at, why) = match decision.serve {
-        Serve::Reply(at) => (Some(at), None),
-        Serve::Unconfirmed(at) => (Some(at), Some(Ede::new(ede::OTHER, "nothing trusted confirms this answer"))),
-        Serve::Nothing => (None, None),
-    };
-    match at.and_then(|at| parties.take(at)) {
+fn served(found: Option<Found>, failure: Option<Box<Failure>>, decision: &Decision) -> Result<Judged, Unusable> {
+    let is_unconfirmed = matches!(decision.serve, Serve::Unconfirmed(_));
+    let why = is_unconfirmed.then(|| Ede::new(ede::OTHER, "nothing trusted confirms this answer"));
+    match found {
         Some((reply, policy)) => Ok(Judged { reply, policy, keep_at_most: decision.keep_at_most, why }),
         None => Err(failure.map_or(Unusable::Distrusted, Unusable::Failed)),
     }
@@ -351,6 +370,7 @@ fn told(question: &QuestionKey, decision: &Decision) -> (String, String, String)
 fn given_text(given: Given) -> &'static str {
     match given {
         Given::Trusted => "the trusted reply",
+        Given::Proved => "the one that has proved itself",
         Given::Suspect => "the reply",
         Given::Unconfirmed => "the reply, unconfirmed",
         Given::Nothing => "nothing",

@@ -1,13 +1,16 @@
 //! Who has said what about one question, kept side by side: as replies that can be served, and as evidence.
 
-use crate::config::UpstreamTransport;
+use super::proofs::Proving;
+use crate::config::{GroupId, UpstreamTransport};
+use crate::dns::address::{self, AddressKind};
 use crate::dns::wire::Message;
-use crate::dns::{Ede, QuestionKey, Rtype};
+use crate::dns::{Ede, Name, QuestionKey, Rtype};
 use crate::pipeline::compose::AddressPolicy;
 use crate::pipeline::guard::Policy;
 use crate::pipeline::guard::evidence::{Candidate, Evidence, Habits, OperatorId, Way as Path};
 use crate::pipeline::guard::reply::{Content, Datum, Question, Reply as Read};
 use crate::pipeline::guard::verdict::{Decision, Given, ReplyAt, Serve, Side};
+use crate::pipeline::said::Shown;
 use crate::upstream::{Failure, Held, Reply};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -58,13 +61,41 @@ pub(super) struct Parties {
     pub(super) failure: Option<Box<Failure>>,
     /// The channel that the suspect's reply came on.
     pub(super) held: Option<Held>,
+    /// The name whose certificate an address has to show, where one can.
+    pub(super) proves: Option<Name>,
+    /// What addresses have shown.
+    pub(super) shown: Vec<Shown>,
+    /// Addresses that proofs were begun of.
+    pub(super) looked_at: Vec<IpAddr>,
+    /// Proofs that are waited for.
+    pub(super) proving: Vec<Proving>,
+    /// Somebody waits for the answer.
+    pub(super) has_client: bool,
 }
 
 impl Parties {
     pub(super) fn new(question: &QuestionKey) -> Self {
         let about = Question { qname: question.qname.clone(), qtype: question.qtype };
         let (suspects, trusted, operators) = (Vec::new(), Vec::new(), Vec::new());
-        Self { about, evidence: Evidence::default(), suspects, trusted, operators, failure: None, held: None }
+        Self {
+            about,
+            evidence: Evidence::default(),
+            suspects,
+            trusted,
+            operators,
+            failure: None,
+            held: None,
+            proves: None,
+            shown: Vec::new(),
+            looked_at: Vec::new(),
+            proving: Vec::new(),
+            has_client: false,
+        }
+    }
+
+    /// Makes parties about a question whose client waits; `proves` is the name that a certificate must be of.
+    pub(super) fn with_client(question: &QuestionKey, proves: Option<Name>) -> Self {
+        Self { proves, has_client: true, ..Self::new(question) }
     }
 
     /// Enters a reply of an upstream that had none so far.
@@ -130,6 +161,7 @@ impl Parties {
     /// Returns the reply that clients get, as it was read, and the label of who sent it.
     pub(super) fn given(&self, decision: &Decision, given: Given) -> Option<(&Read, &str)> {
         let at = match (given, decision.serve) {
+            (Given::Proved, Serve::Reply(at)) => at,
             // Whoever only watches has given the suspect's, whatever was decided since.
             (Given::Suspect, _) => ReplyAt { side: Side::Suspect, candidate: 0, reply: 0 },
             (_, Serve::Reply(at) | Serve::Unconfirmed(at)) => at,
@@ -161,6 +193,39 @@ impl Parties {
     /// Returns the suspect's reply.
     pub(super) fn suspect(&self) -> Option<&Reply> {
         self.suspects.first()?.first().map(|(reply, _)| reply)
+    }
+
+    /// Returns the reply that a verdict is about, and who gave it.
+    pub(super) fn accused(&self, decision: &Decision) -> Option<&Reply> {
+        let Some(at) = decision.about else { return self.suspect() };
+        self.suspects.get(at.candidate)?.get(at.reply).map(|(reply, _)| reply)
+    }
+
+    /// Returns every suspect's replies, as they were read, with the label of who sent them.
+    pub(super) fn suspected(&self) -> impl Iterator<Item = (&Read, &str)> {
+        let pairs = self.evidence.suspects.iter().zip(&self.suspects);
+        pairs.flat_map(|(of, all)| of.replies.iter().zip(all).map(|(read, (reply, _))| (read, &*reply.server)))
+    }
+
+    /// Returns the groups that have answered.
+    pub(super) fn heard(&self) -> Vec<GroupId> {
+        self.said().map(|reply| reply.group).collect()
+    }
+
+    /// Tells whether somebody trusted has an answer.
+    pub(super) fn has_trusted_answer(&self) -> bool {
+        self.evidence.trusted.iter().flat_map(|of| &of.replies).any(Read::is_answer)
+    }
+
+    /// Returns the addresses that trusted replies have and nobody has looked at.
+    pub(super) fn trusted_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let all = self.evidence.trusted.iter().flat_map(|of| &of.replies).flat_map(Read::addresses);
+        all.filter(|at| address::kind(*at) == AddressKind::Public && self.evidence.proof(*at).is_none())
+    }
+
+    /// Takes the proofs that have ended out of those that are waited for.
+    pub(super) fn forget_ended(&mut self) {
+        self.proving.retain(|proving| proving.has_changed().is_ok());
     }
 
     /// Returns everything that was said, the suspect's first.

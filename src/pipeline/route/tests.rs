@@ -79,6 +79,7 @@ fn config(routes: Vec<Route>) -> Config {
             references: GroupId(0),
             budget: std::time::Duration::ZERO,
             hold_on: false,
+            proofs: false,
             persist: false,
         },
         views: vec![view(Some(own)), view(None)],

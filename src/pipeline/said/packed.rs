@@ -1,12 +1,12 @@
 //! A record as octets, so that a million of them would cost no allocation: they stand one behind the other in chunks.
 //!
 //! ```text
-//! length │ view, type, flags, name │ when │ replies: server, transport, round trip, message │ verdict │ failure
+//! length │ view, type, flags, name │ when │ replies: server, transport, round trip, message │ verdict │ failure │ proofs
 //! ```
 //!
 //! Numbers are in this machine's memory only: little-endian, lengths before what has one.
 
-use super::{Found, Record, Said};
+use super::{Found, Record, Said, Shown};
 use crate::clock::Tick;
 use crate::config::{UpstreamTransport, ViewId};
 use crate::dns::{Name, QuestionKey, Rtype};
@@ -43,6 +43,11 @@ pub(super) fn write(octets: &mut Vec<u8>, view: ViewId, question: &QuestionKey, 
     {
         octets.push(u8::from(texts.is_some()));
         texts.into_iter().flatten().for_each(|text| put(octets, text.as_bytes()));
+    }
+    let proofs = record.found.as_ref().map_or(&[][..], |found| &found.proofs);
+    octets.push(u8::try_from(proofs.len()).unwrap_or(u8::MAX));
+    for Shown { address, shown, told } in proofs.iter().take(usize::from(u8::MAX)) {
+        [&address.to_string(), shown, told].into_iter().for_each(|text| put(octets, text.as_bytes()));
     }
     let length = u32::try_from(octets.len() - start - size_of::<u32>()).unwrap_or(0);
     octets[start..start + size_of::<u32>()].copy_from_slice(&length.to_le_bytes());
@@ -104,12 +109,21 @@ impl<'a> Packed<'a> {
             Some(Said { server, transport, rtt, message: take(&mut rest)?.to_vec() })
         });
         let said = said.collect::<Option<Vec<Said>>>()?;
-        let found = if *rest.split_off_first()? == 0 {
+        let mut found = if *rest.split_off_first()? == 0 {
             None
         } else {
-            Some(Found { decided: text(&mut rest)?, because: text(&mut rest)? })
+            Some(Found { decided: text(&mut rest)?, because: text(&mut rest)?, proofs: Vec::new() })
         };
         let failure = if *rest.split_off_first()? == 0 { None } else { Some(text(&mut rest)?) };
+        let count = *rest.split_off_first()?;
+        let proofs = (0..count).map(|_| {
+            let address = text(&mut rest)?.parse().ok()?;
+            Some(Shown { address, shown: text(&mut rest)?, told: text(&mut rest)? })
+        });
+        let proofs = proofs.collect::<Option<Vec<Shown>>>()?;
+        if let Some(found) = &mut found {
+            found.proofs = proofs;
+        }
         Some(Record { at, said, found, failure })
     }
 }
@@ -143,10 +157,19 @@ mod tests {
             rtt: Duration::from_nanos(1_234_567),
             message: vec![7; 300],
         };
+        let shown = |address: &str| Shown {
+            address: address.parse().unwrap(),
+            shown: "another name".into(),
+            told: "a certificate of block.example".into(),
+        };
         let all = Record {
             at: Tick(99),
             said: TRANSPORTS.iter().map(said).collect(),
-            found: Some(Found { decided: "poisoned".into(), because: "+6 ünlikely".into() }),
+            found: Some(Found {
+                decided: "poisoned".into(),
+                because: "+6 ünlikely".into(),
+                proofs: vec![shown("192.0.2.1"), shown("2001:db8::1")],
+            }),
             failure: Some("nobody answered".into()),
         };
         let one = Record { at: Tick(1), said: vec![said(&TRANSPORTS[0])], found: None, failure: None };

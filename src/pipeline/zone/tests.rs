@@ -777,6 +777,7 @@ fn config() -> Config {
             references: GroupId(0),
             budget: std::time::Duration::ZERO,
             hold_on: false,
+            proofs: false,
             persist: false,
         },
         views: Vec::new(),

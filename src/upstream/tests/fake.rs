@@ -58,6 +58,7 @@ pub(in crate::upstream) fn config(groups: Vec<Group>) -> Config {
             references: GroupId(0),
             budget: std::time::Duration::ZERO,
             hold_on: false,
+            proofs: false,
             persist: false,
         },
         views: Vec::new(),

@@ -12,6 +12,7 @@
 //!            target.rs  where a connection leads, and its TLS rules
 //!            dates.rs   what certificates say about this machine's clock (pure)
 //!            owed.rs    what a connection owes, and when its silence is suspect (pure)
+//!            prove.rs   whose certificate an address shows
 //!            jobs.rs    a query handed to a connection, and the promise of its reply
 //! ```
 //!
@@ -29,6 +30,7 @@ mod jobs;
 mod link;
 mod open;
 mod owed;
+mod prove;
 mod proxy;
 mod quic;
 mod race;
@@ -43,6 +45,8 @@ mod ways;
 pub(super) use bootstrap::Helper;
 pub use dates::WrongClock;
 pub(super) use jobs::Took;
+pub use prove::{Proven, Shown};
+pub(super) use prove::{prove, tls_name};
 pub(super) use ways::{Pool, Ways};
 
 use super::sockets::{Need, Sockets};

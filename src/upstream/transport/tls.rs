@@ -32,7 +32,7 @@ const MAX_NAME_BYTES: usize = 80;
 
 /// The roots everybody is held against, read once.
 #[derive(Debug, Default)]
-pub(super) struct Roots {
+pub(in crate::upstream) struct Roots {
     store: OnceLock<Arc<RootCertStore>>,
     /// What the certificates held against them say about the clock.
     pub(super) dates: Arc<Dates>,
@@ -44,7 +44,7 @@ impl Roots {
     }
 
     /// Returns the roots of the system and the bundled ones. Reads files the first time.
-    fn get(&self) -> Arc<RootCertStore> {
+    pub(super) fn get(&self) -> Arc<RootCertStore> {
         Arc::clone(self.store.get_or_init(|| {
             let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
             let system = rustls_native_certs::load_native_certs();
@@ -119,7 +119,7 @@ fn identity(ours: &ClientCertificate) -> Result<(Vec<CertificateDer<'static>>, P
 
 /// The wall clock, which certificates are dated by.
 #[derive(Debug)]
-struct WallTime;
+pub(super) struct WallTime;
 
 impl TimeProvider for WallTime {
     fn current_time(&self) -> Option<UnixTime> {
@@ -335,7 +335,7 @@ fn date(time: UnixTime) -> String {
 }
 
 /// Lists the names of a certificate, which rustls writes as `DnsName("...")`; what cannot be shown is left out.
-fn names(presented: &[String]) -> String {
+pub(super) fn names(presented: &[String]) -> String {
     let one = |name: &String| -> String {
         let bare = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest.trim_end_matches(')'));
         bare.chars().filter(|c| c.is_ascii_graphic() && *c != '"').take(MAX_NAME_BYTES).collect()

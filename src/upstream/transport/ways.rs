@@ -3,6 +3,7 @@
 use super::bootstrap::Finder;
 use super::dates::Dates;
 use super::link::{Link, Links};
+use super::prove::Believed;
 use super::target::Target;
 use super::tls::Roots;
 use crate::config::{Floor, Proxy, Rung, Upstream, UpstreamHost, UpstreamOptions, UpstreamTransport};
@@ -16,11 +17,17 @@ use std::sync::{Arc, OnceLock};
 pub(in crate::upstream) struct Pool {
     links: Arc<Links>,
     roots: Arc<Roots>,
+    believed: Arc<Believed>,
 }
 
 impl Pool {
     pub(in crate::upstream) fn new(stats: Arc<crate::stats::Stats>, clock: crate::clock::Clock) -> Self {
-        Self { links: Arc::new(Links::new(stats)), roots: Arc::new(Roots::new(clock)) }
+        Self { links: Arc::new(Links::new(stats)), roots: Arc::new(Roots::new(clock)), believed: Arc::default() }
+    }
+
+    /// Returns whom proofs of addresses believe.
+    pub(in crate::upstream) fn proving(&self) -> (Arc<Roots>, Arc<Believed>) {
+        (Arc::clone(&self.roots), Arc::clone(&self.believed))
     }
 
     /// Returns what certificates say about this machine's clock.

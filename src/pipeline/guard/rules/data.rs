@@ -36,9 +36,16 @@ pub fn against(case: &Case<'_>, signs: &mut Vec<Sign>) {
     if addresses().any(many) {
         signs.push(Sign::ManyNames);
     }
-    let wrong = |address| matches!(case.evidence.proof(address), Some(Proof::OtherName | Proof::Untrusted));
-    if addresses().any(wrong) {
+    let shows = |proofs: &[Proof], address| case.evidence.proof(address).is_some_and(|proof| proofs.contains(&proof));
+    let wrong = |address| shows(&[Proof::OtherName, Proof::Untrusted], address);
+    // Where the name's own servers show no certificate of it either, there is none to be shown.
+    let has_none = case.truth.data().flat_map(Reply::addresses).any(wrong);
+    if addresses().any(wrong) && !has_none {
         signs.push(Sign::WrongCertificate);
+    } else if addresses().any(|address| shows(&[Proof::LocalRoot], address)) {
+        signs.push(Sign::LocalRoot);
+    } else if addresses().any(|address| shows(&[Proof::Unreachable], address)) {
+        signs.push(Sign::Unproved);
     }
 }
 
@@ -84,10 +91,37 @@ pub fn difference(case: &Case<'_>, signs: &mut Vec<Sign>) {
 /// Tells whether every address has shown a valid certificate for the name.
 #[must_use]
 pub fn is_proved(case: &Case<'_>) -> bool {
-    let mut addresses = case.reply.addresses().peekable();
+    case.question.asks_addresses() && have_shown(case, case.reply, &[Proof::Valid])
+}
+
+/// Tells whether another suspect's reply has.
+#[must_use]
+pub fn is_another_proved(case: &Case<'_>) -> bool {
+    let mut others = case.evidence.suspects.iter().flat_map(|of| &of.replies);
+    case.question.asks_addresses() && others.any(|reply| have_shown(case, reply, &[Proof::Valid]))
+}
+
+/// Tells whether it is the mirror of a public name that a network keeps for itself: private addresses from its own resolver,
+/// each with a certificate of the name by a root that this machine believes.
+#[must_use]
+pub fn is_own_mirror(case: &Case<'_>) -> bool {
     case.question.asks_addresses()
-        && addresses.peek().is_some()
-        && addresses.all(|address| case.evidence.proof(address) == Some(Proof::Valid))
+        && case.candidate.on_lan
+        && case.reply.addresses().all(is_inside)
+        && have_shown(case, case.reply, &[Proof::Valid, Proof::LocalRoot])
+}
+
+fn have_shown(case: &Case<'_>, reply: &Reply, good: &[Proof]) -> bool {
+    let mut addresses = reply.addresses().peekable();
+    let is_good = |address| case.evidence.proof(address).is_some_and(|proof| good.contains(&proof));
+    addresses.peek().is_some() && addresses.all(is_good)
+}
+
+/// Tells whether an address may be one of the own network. Loopback and 0.0.0.0 are what block lists give, not where a network
+/// keeps its servers.
+#[must_use]
+pub fn is_inside(at: IpAddr) -> bool {
+    address::is_private(at) && address::kind(at) != AddressKind::OwnMachine
 }
 
 /// Tells whether every address is a NAT64 one of an IPv4 address that the name has (RFC 6147 section 5.1.7), behind a prefix
@@ -122,14 +156,12 @@ fn may_be_dns64(case: &Case<'_>) -> bool {
 /// Tells whether the reply is what a resolver of the own network would say of a name that exists only there.
 #[must_use]
 pub fn is_split_horizon(case: &Case<'_>) -> bool {
-    // Loopback and 0.0.0.0 are what block lists give, not where a network keeps its servers.
-    let inside = |at: IpAddr| address::is_private(at) && address::kind(at) != AddressKind::OwnMachine;
     let mut addresses = case.reply.addresses().peekable();
     case.question.asks_addresses()
         && case.candidate.on_lan
         && case.inside
         && addresses.peek().is_some()
-        && addresses.all(inside)
+        && addresses.all(is_inside)
 }
 
 fn near<'a>(reply: &Reply, trusted: impl Iterator<Item = &'a Reply>) -> bool {
