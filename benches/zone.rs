@@ -104,6 +104,7 @@ fn config(file: PathBuf) -> Config {
             references: GroupId(0),
             budget: std::time::Duration::ZERO,
             hold_on: false,
+            proofs: false,
             persist: false,
         },
         views: Vec::new(),

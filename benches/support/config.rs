@@ -43,6 +43,7 @@ pub(crate) fn config() -> Config {
             references: GroupId(0),
             budget: Duration::ZERO,
             hold_on: false,
+            proofs: false,
             persist: false,
         },
         cache: Cache {
