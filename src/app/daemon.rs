@@ -16,13 +16,14 @@ use super::watch::Watch;
 use super::watchdog::Watchdog;
 use super::{Options, RunError};
 use crate::clock::Clock;
-use crate::config::Diagnostic;
+use crate::config::{Diagnostic, Location};
 use crate::control::Outcome;
 use crate::dns::Transport;
 use crate::listen::{self, Inherited, Running};
 use crate::pipeline::Pipeline;
 use crate::stats::{Counter, Stats};
 use crate::system::network::NetworkEvent;
+use crate::system::takeover::Watched;
 use crate::system::{files, ports, service};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -72,8 +73,14 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), inherited, &holder_of)?;
     let in_flight = running.in_flight();
     let (for_inside, for_life) = (Arc::clone(&pipeline), Arc::clone(&life));
-    let inside =
-        || Inside { pipeline: for_inside, life: for_life, in_flight, wanted: wanting, probes: Probes::default() };
+    let inside = || Inside {
+        pipeline: for_inside,
+        life: for_life,
+        in_flight,
+        wanted: wanting,
+        probes: Probes::default(),
+        names: Watched::default(),
+    };
     let control = sockets::start(&places, unix, &stats, inside);
     log_start(&pipeline);
     let mut network = network::Watched::begin(&pipeline.state());
@@ -297,7 +304,7 @@ impl Daemon<'_> {
         }
         self.watchdog.follow(self.running.addresses());
         log_warnings(&loaded);
-        let warnings = loaded.warnings.clone();
+        let mut diagnostics = loaded.warnings.clone();
         let known = self.pipeline.state();
         let (new, old) = (&loaded.config, &known.config);
         for (key, changed) in [
@@ -307,6 +314,7 @@ impl Daemon<'_> {
         ] {
             if changed {
                 tracing::warn!(key, "the new value counts from the next start on");
+                diagnostics.push(self.not_before_the_next_start(key));
             }
         }
         let state = build::state(loaded, &self.clock, stats, Some(&known));
@@ -316,7 +324,20 @@ impl Daemon<'_> {
         self.life.reloaded();
         tracing::info!(reason = why, "reloaded");
         service::ready(&self.status());
-        self.outcome(true, &warnings)
+        self.outcome(true, &diagnostics)
+    }
+
+    /// Says to whoever asked for a reload that one key was left as it was.
+    fn not_before_the_next_start(&self, key: &str) -> Diagnostic {
+        let path = self.life.config().path.unwrap_or_else(|| super::DEFAULT_PATH.to_owned());
+        Diagnostic::warning(
+            "needs-restart",
+            Location::file(path.as_ref()),
+            "what was in force at the start, and still is",
+        )
+        .key(key)
+        .found("another value, which counts from the next start on")
+        .hint("systemctl restart truename.service")
     }
 
     /// Says how a reload ended, for whoever asked for it.

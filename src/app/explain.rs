@@ -88,7 +88,7 @@ pub(super) async fn explain(pipeline: &Pipeline, what: Explain) -> Value {
         Vec::new()
     };
     let age = |record: &Record| pipeline.now().since(record.at).as_secs();
-    document["recorded"] = known.first().map(|(_, record)| json!({ "age_s": age(record) })).into();
+    document["recorded"] = known.first().map(|(_, record)| json!({ "age_seconds": age(record) })).into();
     let seen: Vec<Seen> = known.iter().flat_map(|(_, record)| &record.said).map(seen_then).collect();
     let seen = if seen.is_empty() { asked.trace.replies() } else { &seen };
     document["upstreams"] = seen.iter().map(|seen| candidate(&state, seen)).collect();
@@ -180,7 +180,7 @@ fn candidate(state: &State, seen: &Seen) -> Value {
     let mut shown = json!({
         "upstream": seen.upstream,
         "transport": seen.transport,
-        "elapsed_us": seen.rtt.as_micros(),
+        "elapsed_seconds": seen.rtt.as_secs_f64(),
         "trusted": state.upstreams.is_member(references, &seen.upstream),
     });
     if let Ok(message) = Message::parse(&seen.message) {
@@ -254,7 +254,7 @@ fn ttls(asked: &Asked, seen: &[Seen]) -> Vec<Value> {
                 (Some(_), _) => "brought within the limits of [cache]".to_owned(),
                 (None, None) => "as it is written here".to_owned(),
             };
-            json!({ "name": record.owner.to_string(), "type": record.rtype.to_string(), "came_s": from, "served_s": record.ttl, "because": because })
+            json!({ "name": record.owner.to_string(), "type": record.rtype.to_string(), "came_seconds": from, "served_seconds": record.ttl, "because": because })
         })
         .collect()
 }

@@ -56,6 +56,8 @@ pub(super) struct Inside {
     pub(super) in_flight: InFlight,
     pub(super) wanted: mpsc::Sender<Wanted>,
     pub(super) probes: Probes,
+    /// How it is with the names of this machine.
+    pub(super) names: takeover::Watched,
 }
 
 impl Inside {
@@ -74,15 +76,17 @@ impl Inside {
             latencies.insert(source.as_str().to_owned(), Latency::from(answers.latency(source).clone()));
         }
         latencies.insert("all".to_owned(), Latency::from(answers.latency_of_all()));
-        let started = self.life.started();
+        let (started, not_ready) = (self.life.started(), self.ready().err());
         report::Stats {
             schema: report::SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generated_at: written(clock::wall()),
             started_at: self.life.started_at(),
             uptime_seconds: now.since(started).as_secs_f64(),
+            ready: not_ready.is_none(),
+            not_ready,
             config: self.life.config(),
-            system: report::System { takeover: takeover::summary(&takeover::Machine::default()) },
+            system: system(&self.names.told()),
             queries: report::Queries {
                 total: answers.total(),
                 in_flight: as_u64(self.in_flight.get()),
@@ -98,7 +102,7 @@ impl Inside {
             },
             cache: cache(&state, stats, &answers),
             latency_seconds: latencies,
-            upstreams: state.upstreams.status().iter().map(|status| upstream(status, now)).collect(),
+            upstreams: upstreams(&state, now),
             wrong_clock: state.upstreams.wrong_clock().map(|clock| wrong_clock(&clock)),
             guard: guard(&self.pipeline, stats),
             zones: zones(&state, &answers),
@@ -280,6 +284,22 @@ fn flush(matching: &Matching) -> Flush<'_> {
     }
 }
 
+fn system(told: &takeover::Told) -> report::System {
+    let method = match told.method {
+        None => "none",
+        Some(takeover::Method::Resolved) => "link",
+        Some(takeover::Method::NetworkManager) => "drop-in",
+        Some(takeover::Method::Resolvconf) => "resolvconf",
+        Some(takeover::Method::File) => "file",
+    };
+    report::System {
+        takeover: told.standing.as_str().to_owned(),
+        method: method.to_owned(),
+        tramples_total: told.retaken,
+        text: told.text.clone(),
+    }
+}
+
 fn counts(of: Vec<(&'static str, u64)>) -> Counts {
     of.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
@@ -307,7 +327,12 @@ fn cache(state: &State, stats: &Stats, answers: &Answers) -> report::Cache {
     }
 }
 
-fn upstream(status: &ServerStatus, now: Tick) -> report::Upstream {
+fn upstreams(state: &State, now: Tick) -> Vec<report::Upstream> {
+    let default = &state.config.group(state.config.default.upstream).name;
+    state.upstreams.status().iter().map(|status| upstream(status, *default == status.group, now)).collect()
+}
+
+fn upstream(status: &ServerStatus, of_default: bool, now: Tick) -> report::Upstream {
     let at = |tick: Tick| written(clock::wall().checked_sub(now.since(tick)).unwrap_or_else(clock::wall));
     let last_error = status.last_mishap.map(|(mishap, tick)| {
         let (kind, detail) = match mishap {
@@ -342,6 +367,7 @@ fn upstream(status: &ServerStatus, now: Tick) -> report::Upstream {
         smoothed_rtt_seconds: status.srtt.map(|srtt| srtt.as_secs_f64()),
         latency_seconds: Latency::from(status.rtts.clone()),
         last_error,
+        of_default,
     }
 }
 
@@ -471,5 +497,25 @@ fn usage() -> report::Process {
         open_fds: usage.open_files,
         threads: usage.threads,
         cpu_seconds_total: usage.cpu_seconds,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::takeover::{Method, Standing, Told};
+
+    #[test]
+    fn whatever_becomes_of_the_machines_names_is_told_in_the_words_of_the_schema() {
+        let schema: Value = serde_json::from_str(control::STATS_SCHEMA).unwrap();
+        let words = |of: &str| schema["properties"]["system"]["properties"][of]["enum"].clone();
+        let methods = [None].into_iter().chain(Method::ALL.map(Some));
+        for (method, standing) in methods.flat_map(|method| {
+            [Standing::Active, Standing::Inactive, Standing::Conflict, Standing::Unmanaged].map(|one| (method, one))
+        }) {
+            let said = system(&Told { standing, method, retaken: 1, text: "taken over".to_owned() });
+            assert!(words("takeover").as_array().unwrap().contains(&said.takeover.into()), "{standing:?}");
+            assert!(words("method").as_array().unwrap().contains(&said.method.into()), "{method:?}");
+        }
     }
 }

@@ -168,7 +168,7 @@ pub fn as_json(asked: &Asked) -> Value {
         .iter()
         .map(|step| {
             json!({
-                "stage": step.stage.as_str(), "at_us": step.at.as_micros(), "saw": step.saw,
+                "stage": step.stage.as_str(), "at_seconds": step.at.as_secs_f64(), "saw": step.saw,
                 "decided": step.decided, "because": step.because,
             })
         })
@@ -177,7 +177,7 @@ pub fn as_json(asked: &Asked) -> Value {
     json!({
         "qname": asked.qname.to_string(), "qtype": asked.qtype.to_string(),
         "rcode": asked.answer.rcode().to_string(), "source": asked.source,
-        "elapsed_us": asked.elapsed.as_micros(),
+        "elapsed_seconds": asked.elapsed.as_secs_f64(),
         "authoritative": view.has(flag::AA), "authentic": view.has(flag::AD), "truncated": view.has(flag::TC),
         "ede": asked.answer.ede.as_ref().map(|ede| json!({ "code": ede.code, "text": ede.text })),
         "answer": records_json(&asked.answer.records(Section::Answer)),
@@ -190,7 +190,7 @@ pub fn as_json(asked: &Asked) -> Value {
 pub(super) fn records_json(records: &[Record]) -> Value {
     let one = |record: &Record| {
         json!({
-            "name": record.owner.to_string(), "type": record.rtype.to_string(), "ttl_s": record.ttl,
+            "name": record.owner.to_string(), "type": record.rtype.to_string(), "ttl_seconds": record.ttl,
             "data": presentation::rdata_text(record),
         })
     };

@@ -213,9 +213,13 @@ pub(super) struct DemoArguments {
 
 /// `truename upstreams`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct UpstreamsArguments {
     #[command(subcommand)]
     pub(super) what: Option<UpstreamsCommand>,
+    /// List servers as one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// What to do with the servers.

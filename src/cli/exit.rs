@@ -58,6 +58,9 @@ impl From<std::io::Error> for Failed {
     }
 }
 
+/// The exit status of arguments that cannot be meant.
+pub(super) const EXIT_USAGE: u8 = 2;
+
 /// The exit status of an unusable configuration (sysexits.h, EX_CONFIG).
 const EXIT_CONFIG: u8 = 78;
 
@@ -74,7 +77,7 @@ pub(super) fn status(result: Result<Outcome, Failed>) -> ExitCode {
         Ok(Outcome::Negative) => ExitCode::FAILURE,
         Err(Failed::Usage(message)) => {
             render::complain(&format!("error: {message}\nhint: see truename --help"));
-            ExitCode::from(2)
+            ExitCode::from(EXIT_USAGE)
         }
         Err(Failed::Config) => ExitCode::from(EXIT_CONFIG),
         Err(Failed::Refused { found, expected, hint }) => {
@@ -127,8 +130,8 @@ fn remedy(error: &ClientError) -> (Option<&'static str>, u8) {
     }
 }
 
-/// Shows clap's own message: help and version go to stdout and are fine, the rest is a usage error.
-pub(super) fn usage(error: &clap::Error) -> ExitCode {
+/// Shows clap's own message: help and version go to stdout and are fine, the rest is a usage error, with this status.
+pub(super) fn usage(error: &clap::Error, status: u8) -> ExitCode {
     drop(error.print());
-    if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+    if error.use_stderr() { ExitCode::from(status) } else { ExitCode::SUCCESS }
 }

@@ -69,8 +69,7 @@ fn items<'a>(of: &'a Value, key: &str) -> &'a [Value] {
 }
 
 fn ms(of: &Value) -> String {
-    let us = of["elapsed_us"].as_u64().unwrap_or(0);
-    format!("{}.{} ms", us / 1000, us / 100 % 10)
+    format!("{:.1} ms", of["elapsed_seconds"].as_f64().unwrap_or(0.0) * 1000.0)
 }
 
 /// The conclusion first, then each stage in its order.
@@ -107,8 +106,8 @@ fn shown(document: &Value) -> String {
         row("guard", text(route, "guard"), why);
     }
     if document["source"] == "cache" || document["source"] == "stale" {
-        match document["recorded"]["age_s"].as_u64() {
-            Some(age_s) => row("recorded", &format!("{age_s} s ago"), "what upstreams said when they were asked"),
+        match document["recorded"]["age_seconds"].as_u64() {
+            Some(age) => row("recorded", &format!("{age} s ago"), "what upstreams said when they were asked"),
             None => row("recorded", "nothing", "what upstreams said then is not known any more; --fresh asks anew"),
         }
     }
@@ -130,11 +129,11 @@ fn shown(document: &Value) -> String {
         }
     }
     for ttl in items(document, "ttl") {
-        let came = ttl["came_s"].as_u64().filter(|came| Some(*came) != ttl["served_s"].as_u64());
+        let came = ttl["came_seconds"].as_u64().filter(|came| Some(*came) != ttl["served_seconds"].as_u64());
         let change = came.map(|came| format!("{came} → ")).unwrap_or_default();
         row(
             "ttl",
-            &format!("{change}{} s", ttl["served_s"]),
+            &format!("{change}{} s", ttl["served_seconds"]),
             &format!("{}: {}", text(ttl, "type"), text(ttl, "because")),
         );
     }
@@ -147,7 +146,7 @@ fn shown(document: &Value) -> String {
 fn record_row(indent: &str, record: &Value) -> Vec<String> {
     vec![
         format!("{indent}{}", text(record, "name")),
-        record["ttl_s"].to_string(),
+        record["ttl_seconds"].to_string(),
         text(record, "type").to_owned(),
         text(record, "data").to_owned(),
     ]

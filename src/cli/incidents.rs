@@ -142,7 +142,7 @@ fn packet_text(packet: &Value) -> String {
     let mut out = format!("  {}  {}  {edns}\n", text(packet, "rcode"), flags.join(" "));
     for record in items(packet, "answer").iter().chain(items(packet, "authority")) {
         let (name, rtype, data) = (text(record, "name"), text(record, "type"), text(record, "data"));
-        let _ = writeln!(out, "  {name} {} {rtype} {data}", record["ttl_s"]);
+        let _ = writeln!(out, "  {name} {} {rtype} {data}", record["ttl_seconds"]);
     }
     let hex = text(packet, "hex").as_bytes();
     for line in hex.chunks(64) {

@@ -45,7 +45,10 @@ pub fn definition() -> clap::Command {
 pub fn main() -> ExitCode {
     let command = match read() {
         Ok(command) => command,
-        Err(error) => return exit::usage(&error),
+        Err(error) => {
+            let command = std::env::args().nth(1).unwrap_or_default();
+            return exit::usage(&error, if command == "monitor-check" { monitor::UNKNOWN } else { exit::EXIT_USAGE });
+        }
     };
     let result = match command {
         Command::Run(arguments) => run::run(&arguments),
@@ -68,7 +71,7 @@ pub fn main() -> ExitCode {
         Command::Metrics(arguments) => metrics::run(&arguments),
         // Its statuses are those of Nagios, whatever happens.
         Command::MonitorCheck(arguments) => return monitor::run(&arguments),
-        Command::Upstreams(arguments) => upstreams::run(arguments.what.as_ref()),
+        Command::Upstreams(arguments) => upstreams::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Guard(arguments) => guard::run(&arguments),

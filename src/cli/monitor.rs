@@ -7,6 +7,7 @@ use crate::config::units::parse_duration;
 use crate::control::Door;
 use crate::control::client::ClientError;
 use crate::control::report::Stats;
+use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 
 /// What is judged: its name, its unit in performance data, and whether it is a time.
@@ -41,35 +42,102 @@ impl Status {
     }
 }
 
+/// What came of it.
+#[derive(Debug)]
+struct Judged {
+    status: Status,
+    /// Why, or that all is well.
+    said: String,
+    figures: Vec<Figure>,
+}
+
+/// One of the figures, with the ranges that it was held against.
+#[derive(Debug)]
+struct Figure {
+    name: &'static str,
+    unit: &'static str,
+    value: f64,
+    warning: Option<Rule>,
+    critical: Option<Rule>,
+}
+
+impl Judged {
+    /// Says that it cannot be judged, or that there is nothing to be judged.
+    fn without_figures(status: Status, said: String) -> Self {
+        Self { status, said, figures: Vec::new() }
+    }
+
+    /// Writes the line of the guidelines.
+    fn line(&self) -> String {
+        let data = self.figures.iter().map(|Figure { name, unit, value, warning, critical }| {
+            let range = |rule: &Option<Rule>| rule.as_ref().map(|rule| rule.in_numbers.clone()).unwrap_or_default();
+            let max = if *name == "hit_ratio" { ";1" } else { "" };
+            format!("{name}={}{unit};{};{};0{max}", shown(*value), range(warning), range(critical))
+        });
+        let data: Vec<String> = data.collect();
+        let bar = if data.is_empty() { "" } else { " | " };
+        format!("TRUENAME {} - {}{bar}{}", self.status.as_str(), self.said, data.join(" "))
+    }
+
+    fn json(&self) -> String {
+        let figures: Map<String, Value> = self
+            .figures
+            .iter()
+            .map(|Figure { name, unit, value, warning, critical }| {
+                let mut figure = json!({ "value": value, "unit": if *unit == "s" { "seconds" } else { "" } });
+                for (is, rule) in [("warning", warning), ("critical", critical)] {
+                    figure[is] = rule.as_ref().map(|rule| rule.in_numbers.clone()).into();
+                }
+                ((*name).to_owned(), figure)
+            })
+            .collect();
+        let (status, said) = (self.status.as_str(), &self.said);
+        format!("{:#}", json!({ "status": status, "exit_status": self.status as u8, "text": said, "figures": figures }))
+    }
+}
+
+/// The status of arguments that are wrong: 2, as elsewhere, would say that the daemon is in a bad way.
+pub(super) const UNKNOWN: u8 = Status::Unknown as u8;
+
 /// Judges and prints; the status is Nagios'.
 pub(super) fn run(arguments: &MonitorArguments) -> ExitCode {
-    let (status, line) = judge(arguments);
-    match render::result(&format!("TRUENAME {} - {line}", status.as_str())) {
-        Ok(()) => ExitCode::from(status as u8),
+    let judged = judge(arguments);
+    let printed = if arguments.json { judged.json() } else { judged.line() };
+    match render::result(&printed) {
+        Ok(()) => ExitCode::from(judged.status as u8),
         Err(_) => ExitCode::from(Status::Unknown as u8),
     }
 }
 
-fn judge(arguments: &MonitorArguments) -> (Status, String) {
+fn judge(arguments: &MonitorArguments) -> Judged {
+    let unknown = |said| Judged::without_figures(Status::Unknown, said);
     let rules = Rule::parse_all(&arguments.warning)
         .and_then(|warning| Rule::parse_all(&arguments.critical).map(|critical| (warning, critical)));
     let (warning, critical) = match rules {
         Ok(rules) => rules,
-        Err(error) => return (Status::Unknown, error),
+        Err(error) => return unknown(error),
     };
     let report = daemon::get(&arguments.at, Door::Stats, "/stats").and_then(|document| daemon::read(&document));
     match report {
         Ok(report) => judged(&report, &warning, &critical),
-        Err(Failed::Daemon(error @ ClientError::NotRunning(_))) => (Status::Critical, error.to_string()),
-        Err(Failed::Daemon(error)) => (Status::Unknown, error.to_string()),
-        Err(_) => (Status::Unknown, "the answer is not understood".to_owned()),
+        Err(Failed::Daemon(error @ ClientError::NotRunning(_))) => {
+            Judged::without_figures(Status::Critical, error.to_string())
+        }
+        Err(Failed::Daemon(error)) => unknown(error.to_string()),
+        Err(_) => unknown("the answer is not understood".to_owned()),
     }
 }
 
-fn judged(report: &Stats, warning: &[Rule], critical: &[Rule]) -> (Status, String) {
+fn judged(report: &Stats, warning: &[Rule], critical: &[Rule]) -> Judged {
     let mut status = Status::Ok;
     let mut said = Vec::new();
-    let mut data = Vec::new();
+    let mut figures = Vec::new();
+    if !report.ready {
+        let reason = report.not_ready.as_deref().map_or_else(|| "it is not ready".to_owned(), render::visible);
+        // What follows `|` is figures.
+        said.push(reason.replace('|', "\\u{7c}"));
+        status = Status::Critical;
+    }
     for (name, unit) in NAMES {
         let value = value(report, name);
         let of = |rules: &[Rule]| rules.iter().find(|rule| rule.name == name).cloned();
@@ -87,19 +155,17 @@ fn judged(report: &Stats, warning: &[Rule], critical: &[Rule]) -> (Status, Strin
                 break;
             }
         }
-        let range = |rule: Option<Rule>| rule.map(|rule| rule.in_numbers).unwrap_or_default();
-        let max = if name == "hit_ratio" { ";1" } else { "" };
-        data.push(format!("{name}={}{unit};{};{};0{max}", shown(value), range(warning), range(critical)));
+        figures.push(Figure { name, unit, value, warning, critical });
     }
     if said.is_empty() {
         said.push(format!(
             "{} of {} upstreams up, {} queries",
             shown(value(report, "upstreams_up")),
-            report.upstreams.len(),
+            report.upstreams.iter().filter(|upstream| upstream.counts()).count(),
             report.queries.total
         ));
     }
-    (status, format!("{} | {}", said.join(", "), data.join(" ")))
+    Judged { status, said: said.join(", "), figures }
 }
 
 fn value(report: &Stats, name: &str) -> f64 {
@@ -110,8 +176,8 @@ fn value(report: &Stats, name: &str) -> f64 {
         "p99" => all.map_or(0.0, |all| all.p99),
         "hit_ratio" => report.cache.hit_ratio,
         "upstreams_up" => {
-            let is_up = |state: &str| matches!(state, "up" | "degraded" | "probing");
-            number(report.upstreams.iter().filter(|upstream| is_up(&upstream.state)).count().try_into().unwrap_or(0))
+            let up = report.upstreams.iter().filter(|upstream| upstream.counts() && upstream.may_be_up());
+            number(up.count().try_into().unwrap_or(u64::MAX))
         }
         "incidents_open" => number(report.guard.incidents_open),
         "qps" => report.queries.queries_per_second_1m,
@@ -188,6 +254,12 @@ fn number(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn told(report: &Stats, warning: &str, critical: &str) -> (Status, String) {
+        let judged = judged(report, &Rule::parse_all(warning).unwrap(), &Rule::parse_all(critical).unwrap());
+        (judged.status, judged.line())
+    }
+
     use crate::control::report::{Latency, Upstream};
 
     #[test]
@@ -205,24 +277,50 @@ mod tests {
     }
 
     #[test]
+    fn who_is_not_ready_is_critical_whatever_is_asked_and_servers_that_nobody_asked_are_not_up() {
+        let upstream =
+            |state: &str, of_default| Upstream { state: state.to_owned(), of_default, ..Upstream::default() };
+        let mut report = Stats { ready: true, ..Stats::default() };
+        report.upstreams = vec![upstream("probing", true), upstream("probing", false), upstream("probing", false)];
+        let (status, line) = told(&report, "", "upstreams_up=1:");
+        assert!(status == Status::Ok && line.starts_with("TRUENAME OK - 1 of 1 upstreams up, "), "{line}");
+        report.upstreams[0].state = "down".to_owned();
+        let (status, line) = told(&report, "", "upstreams_up=1:");
+        assert!(
+            status == Status::Critical && line.starts_with("TRUENAME CRITICAL - upstreams_up is 0, critical at 1: |"),
+            "{line}"
+        );
+        (report.ready, report.not_ready) = (false, Some("no upstream of \"a|b\" is up".to_owned()));
+        let (status, line) = told(&report, "", "");
+        assert!(
+            status == Status::Critical
+                && line.starts_with("TRUENAME CRITICAL - no upstream of \"a\\u{7c}b\" is up | p50="),
+            "{line}"
+        );
+    }
+
+    #[test]
     fn one_line_says_it_with_performance_data() {
-        let mut report = Stats::default();
+        let mut report = Stats { ready: true, ..Stats::default() };
         report.latency_seconds.insert("all".to_owned(), Latency { p99: 0.0712, ..Latency::default() });
         report.cache.hit_ratio = 0.85;
         report.upstreams =
             ["up", "down"].map(|state| Upstream { state: state.to_owned(), ..Upstream::default() }).into();
-        let judge = |warning, critical| {
-            judged(&report, &Rule::parse_all(warning).unwrap(), &Rule::parse_all(critical).unwrap())
-        };
+        let judge = |warning, critical| told(&report, warning, critical);
         let (status, line) = judge("p99=200ms,hit_ratio=0.3:", "upstreams_up=1:,incidents_open=0");
         assert_eq!(status, Status::Ok);
         assert_eq!(
             line,
-            "1 of 2 upstreams up, 0 queries | p50=0s;;;0 p99=0.0712s;0.2;;0 hit_ratio=0.85;0.3:;;0;1 upstreams_up=1;;1:;0 \
+            "TRUENAME OK - 1 of 2 upstreams up, 0 queries | p50=0s;;;0 p99=0.0712s;0.2;;0 hit_ratio=0.85;0.3:;;0;1 upstreams_up=1;;1:;0 \
              incidents_open=0;;0;0 qps=0;;;0 in_flight=0;;;0 failures=0c;;;0"
         );
         let (status, line) = judge("p99=50ms", "upstreams_up=2:");
         assert_eq!(status, Status::Critical);
-        assert!(line.starts_with("p99 is 0.0712 s, warning at 50ms, upstreams_up is 1, critical at 2: |"), "{line}");
+        assert!(
+            line.starts_with(
+                "TRUENAME CRITICAL - p99 is 0.0712 s, warning at 50ms, upstreams_up is 1, critical at 2: |"
+            ),
+            "{line}"
+        );
     }
 }

@@ -68,7 +68,7 @@ fn as_text(report: &Stats, not_ready: Option<&str>) -> String {
             ),
         ),
         ("Guard", format!("{} checks{incidents}", count(guard.checks_total))),
-        ("System", report.system.takeover.clone()),
+        ("System", render::visible(&report.system.text)),
     ] {
         text += &format!("  {name:<8}  {line}\n");
     }
@@ -100,7 +100,7 @@ mod tests {
         report.config.path = Some("/etc/truename/truename.toml".to_owned());
         report.config.generation = 3;
         (report.queries.total, report.queries.queries_per_second_1m) = (48_211, 1.7);
-        report.system.takeover = "unmanaged".to_owned();
+        report.system.text = "unmanaged".to_owned();
         report.latency_seconds.insert("all".to_owned(), latency(0.000_04, 0.071));
         report.cache = crate::control::report::Cache {
             entries: 6120,

@@ -3,7 +3,7 @@
 //! Both commands work on rows of servers that `app` makes out of the configuration; what a daemon knows of the same servers
 //! can be put beside them by their labels.
 
-use super::args::{UpstreamsCommand, UpstreamsListArguments, UpstreamsTestArguments};
+use super::args::{UpstreamsArguments, UpstreamsCommand, UpstreamsListArguments, UpstreamsTestArguments};
 use super::exit::{Failed, Outcome};
 use super::{probe, render, tables};
 use crate::app::{self, Findings, Member, RunError, Tested};
@@ -22,9 +22,9 @@ const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '�
 const NONE: &str = "-";
 
 /// Runs what was asked for; the list when nothing was.
-pub(super) fn run(what: Option<&UpstreamsCommand>) -> Result<Outcome, Failed> {
-    match what {
-        None => list(&UpstreamsListArguments::default()),
+pub(super) fn run(arguments: &UpstreamsArguments) -> Result<Outcome, Failed> {
+    match &arguments.what {
+        None => list(&UpstreamsListArguments { json: arguments.json, ..UpstreamsListArguments::default() }),
         Some(UpstreamsCommand::List(arguments)) => list(arguments),
         Some(UpstreamsCommand::Live(arguments)) => tables::live(arguments),
         Some(UpstreamsCommand::Enable(arguments)) => tables::switch(arguments, "enable"),
@@ -244,16 +244,16 @@ fn row(label: &str, rung: &Rung, probed: &Probed) -> Vec<String> {
 }
 
 fn tested_as_json(found: &Findings, count: u32) -> String {
-    let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let seconds = |time: Duration| time.as_secs_f64();
     let rung = |(rung, probed): &(Rung, Probed)| {
         let figures = figures(&probed.times);
-        let of = |value: fn(&Figures) -> Duration| figures.as_ref().map(|figures| us(value(figures)));
+        let of = |value: fn(&Figures) -> Duration| figures.as_ref().map(|figures| seconds(value(figures)));
         let over_connection = rung.transport != UpstreamTransport::Udp && probed.is_up();
         let known = json!({
-            "state": state(probed), "opened_in_us": probed.opening.map(us), "sent": probed.sent,
+            "state": state(probed), "opened_in_seconds": probed.opening.map(seconds), "sent": probed.sent,
             "answered": probed.times.len(), "reused": over_connection.then(|| reused(probed)),
-            "mean_us": of(|figures| figures.mean), "deviation_us": of(|figures| figures.deviation),
-            "least_us": of(|figures| figures.least), "most_us": of(|figures| figures.most),
+            "mean_seconds": of(|figures| figures.mean), "deviation_seconds": of(|figures| figures.deviation),
+            "least_seconds": of(|figures| figures.least), "most_seconds": of(|figures| figures.most),
             "histogram": figures.as_ref().map(|figures| figures.bars), "remark": probed.remark,
         });
         merged(rung_json(rung), known)

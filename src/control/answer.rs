@@ -5,6 +5,7 @@ use super::daemon::{Daemon, Explain, Matching, Outcome};
 use super::endpoints::{self, Action, ENDPOINTS, Endpoint, Way};
 use super::follow::{self, Following, Form, MAX_FOLLOWERS};
 use super::metrics::{self, Dialect};
+use super::place::Door;
 use super::queries::{Filter, Line, Teller};
 use super::reply::{Body, Problem, Reply};
 use super::report::Stats;
@@ -12,7 +13,7 @@ use super::request::{self, Parameters};
 use crate::config::{schema, units};
 use crate::dns::{Name, Rtype};
 use crate::stats::Stats as Counters;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -35,6 +36,9 @@ const USUAL_PAUSE: Duration = Duration::from_secs(300);
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 /// How long a pause is at most: nobody must find out after a week that routes are off.
 const MAX_PAUSE: Duration = Duration::from_secs(86_400);
+/// What the kernel shows for a user that this user namespace does not know (proc(5), /proc/sys/kernel/overflowuid): nobody can be told
+/// by it.
+const OVERFLOW_UID: u32 = 65_534;
 /// Parts of the report that are always there.
 const ALWAYS: [&str; 5] = ["schema", "version", "generated_at", "started_at", "uptime_seconds"];
 
@@ -107,7 +111,9 @@ async fn act<D: Daemon>(served: &Served<D>, asker: Asker, request: Request<Incom
     let parameters = Parameters::read(request.uri().query().unwrap_or_default(), &endpoint.parameter_names())?;
     if endpoint.method != Method::GET {
         let Asker { pid, uid, .. } = asker;
-        tracing::info!(method = %endpoint.method, path = endpoint.path, pid, uid, "asked over the control socket");
+        let uid = uid.filter(|uid| *uid != OVERFLOW_UID);
+        let target = parameters.named(&endpoint.path.replace("{name}", &name));
+        tracing::info!(method = %endpoint.method, path = %target.escape_debug(), pid, uid, "asked over the control socket");
     }
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let reply = match endpoint.action {
@@ -138,7 +144,7 @@ async fn act<D: Daemon>(served: &Served<D>, asker: Asker, request: Request<Incom
         Action::Zones => Reply::json(&json!({ "zones": daemon.stats().zones })),
         Action::Routes => Reply::json(&json!({ "routes": daemon.stats().routes })),
         Action::Lists => Reply::json(&json!({ "lists": daemon.lists() })),
-        Action::Views => Reply::json(&json!({ "views": daemon.views() })),
+        Action::Views => Reply::json(&json!({ "views": views(daemon.views(), asker.way) })),
         Action::Query => {
             let qname = parse_name(parameters.require("name")?)?;
             Reply::json(&daemon.query(qname, parse_type(parameters.get("type").unwrap_or("A"))?).await)
@@ -250,16 +256,20 @@ fn ended(outcome: &Outcome) -> Reply {
     Reply::json(outcome).with_status(status)
 }
 
-/// Over TCP a page in a browser can ask as well, under a name it has made lead here; it cannot choose this header.
+/// Over TCP a page in a browser can ask as well, under a name it has made lead here. It cannot choose these headers: Host, and
+/// Origin, which nobody but browsers sends.
 fn check_host(way: Way, request: &Request<Incoming>) -> Result<(), Problem> {
     let Way::Tcp(port) = way else { return Ok(()) };
     let mut hosts = request.headers().get_all(HOST).iter();
     let given = hosts.next().and_then(|host| host.to_str().ok());
     let of_uri = request.uri().authority().map(http::uri::Authority::as_str);
+    if request.headers().contains_key(ORIGIN) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", "pages in browsers are not answered"));
+    }
     let is_ours = |host: &str| {
-        ["127.0.0.1", "localhost", "[::1]"].iter().any(|known| {
-            host.strip_prefix(known)
-                .is_some_and(|rest| rest.strip_prefix(':').and_then(|port| port.parse().ok()) == Some(port))
+        host.rsplit_once(':').is_some_and(|(name, at)| {
+            ["127.0.0.1", "localhost", "[::1]"].iter().any(|known| name.eq_ignore_ascii_case(known))
+                && at.parse() == Ok(port)
         })
     };
     if given.is_some_and(is_ours) && hosts.next().is_none() && of_uri.is_none_or(is_ours) {
@@ -299,14 +309,7 @@ fn find(way: Way, request: &Request<Incoming>) -> Result<(&'static Endpoint, &st
 
 fn stats(daemon: &impl Daemon, parameters: &Parameters) -> Result<Reply, Problem> {
     let report = daemon.stats();
-    // The tag says whether something has happened, not whether time has passed.
-    let tag = (
-        &report.queries,
-        &report.counters,
-        (&report.upstreams, &report.wrong_clock, &report.guard),
-        &report.config,
-        &report.started_at,
-    );
+    let tag = what_happened(&report);
     let Some(sections) = parameters.get("section") else { return Ok(Reply::json(&report).tagged_by(&tag)) };
     let mut whole = to_object(&report);
     let mut chosen = Map::new();
@@ -322,6 +325,39 @@ fn stats(daemon: &impl Daemon, parameters: &Parameters) -> Result<Reply, Problem
         }
     }
     Ok(Reply::json(&chosen).tagged_by(&(tag, sections)))
+}
+
+/// Returns what the tag of a report is made of: it says whether something has happened, not whether time has passed or the report
+/// was asked for. So without the process, what is counted of these sockets, and times that are told by the clock of the moment; the
+/// rate is one that goes down by itself, and counts as a whole number.
+fn what_happened(report: &Stats) -> impl Serialize + '_ {
+    let queries = &report.queries;
+    let counters = report.counters.iter().filter(|(name, _)| !name.starts_with("control_"));
+    let upstreams = report.upstreams.iter().map(|upstream| {
+        (
+            [&upstream.group, &upstream.name, &upstream.state, &upstream.reason],
+            [upstream.queries_total, upstream.responses_total, upstream.latency_seconds.count],
+            &upstream.errors_total,
+            upstream.smoothed_rtt_seconds,
+        )
+    });
+    (
+        (&report.started_at, &report.config, &report.system, &report.not_ready, report.wrong_clock.is_some()),
+        (queries.total, queries.in_flight, queries.queries_per_second_1m.round(), &queries.dropped_total),
+        (counters.collect::<Vec<_>>(), &report.cache),
+        (upstreams.collect::<Vec<_>>(), &report.guard),
+        (&report.zones, &report.routes, &report.views),
+    )
+}
+
+/// Leaves out, for everybody, which clients are told apart: an address may stand for a person.
+fn views(mut views: Value, way: Way) -> Value {
+    if way != Way::Socket(Door::Control) {
+        for view in views.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            view.retain(|key, _| key == "name");
+        }
+    }
+    views
 }
 
 fn to_object(report: &Stats) -> Map<String, Value> {

@@ -20,12 +20,20 @@ const QUIET_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Peer {
     last: Cell<Instant>,
     is_answering: Cell<bool>,
+    /// It has sent something of a request, and nothing was said to it since.
+    is_owed: Cell<bool>,
     closing: Notify,
 }
 
 impl Peer {
     fn new() -> Self {
-        Self { last: Cell::new(Instant::now()), is_answering: Cell::new(false), closing: Notify::new() }
+        let [is_answering, is_owed] = [false; 2].map(Cell::new);
+        Self { last: Cell::new(Instant::now()), is_answering, is_owed, closing: Notify::new() }
+    }
+
+    /// Tells whether it waits for a word.
+    pub(super) fn is_owed(&self) -> bool {
+        self.is_owed.get()
     }
 
     /// Notes that a request of it is being answered, or no longer.
@@ -80,13 +88,13 @@ impl Connections {
 }
 
 /// A stream whose moves are noted.
-pub(super) struct Noting<S> {
-    stream: S,
+pub(super) struct Noting<'a, S> {
+    stream: &'a mut S,
     peer: Rc<Peer>,
 }
 
-impl<S> Noting<S> {
-    pub(super) fn new(stream: S, peer: Rc<Peer>) -> Self {
+impl<'a, S> Noting<'a, S> {
+    pub(super) fn new(stream: &'a mut S, peer: Rc<Peer>) -> Self {
         Self { stream, peer }
     }
 
@@ -98,25 +106,30 @@ impl<S> Noting<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Noting<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Noting<'_, S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.stream).poll_read(context, room);
+        let before = room.filled().len();
+        let result = Pin::new(&mut *self.stream).poll_read(context, room);
+        if room.filled().len() > before && !self.peer.is_answering.get() {
+            self.peer.is_owed.set(true);
+        }
         self.noted(result)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Noting<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noting<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let result = Pin::new(&mut *self.stream).poll_write(context, bytes);
+        self.peer.is_owed.set(false);
         self.noted(result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(&mut *self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut *self.stream).poll_shutdown(context)
     }
 }
 

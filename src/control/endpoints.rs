@@ -165,7 +165,13 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/zones", Where::Sockets, Action::Zones, NONE, "Local zones."),
     get("/routes", Where::Sockets, Action::Routes, NONE, "Routes, in the order of the file."),
     get("/lists", Where::Sockets, Action::Lists, NONE, "Files of names that routes take."),
-    get("/views", Where::Sockets, Action::Views, NONE, "Views, in the order in which they are tried."),
+    get(
+        "/views",
+        Where::Sockets,
+        Action::Views,
+        NONE,
+        "Views, in the order in which they are tried; on control.sock with their clients and listeners.",
+    ),
     get(
         "/query",
         Where::Control,
@@ -283,11 +289,20 @@ pub(super) fn list(way: Way) -> Vec<String> {
     here.map(|endpoint| format!("{} {}", endpoint.method, endpoint.path)).collect()
 }
 
+/// Parameters that must be there.
+const REQUIRED: [(Action, &str); 3] =
+    [(Action::Query, "name"), (Action::Explain, "name"), (Action::CacheFlush, "match")];
+
 /// Writes the table down as OpenAPI 3.1.
 pub(super) fn openapi(version: &str) -> Value {
     let mut paths = serde_json::Map::new();
     for endpoint in ENDPOINTS {
-        let in_query = |(name, doc): &(&str, &str)| json!({ "name": name, "in": "query", "description": doc, "schema": { "type": "string" } });
+        let in_query = |(name, doc): &(&str, &str)| {
+            let required = REQUIRED.contains(&(endpoint.action, name));
+            json!({
+                "name": name, "in": "query", "description": doc, "required": required, "schema": { "type": "string" },
+            })
+        };
         let mut parameters: Vec<Value> = endpoint.parameters.iter().map(in_query).collect();
         if endpoint.path.contains("{name}") {
             parameters.push(json!({ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }));
@@ -303,11 +318,13 @@ pub(super) fn openapi(version: &str) -> Value {
             json!({ "application/json": {}, "application/x-ndjson": {}, "text/event-stream": {} })
         } else if endpoint.action == Action::Metrics {
             json!({ "text/plain": {}, "application/openmetrics-text": {} })
+        } else if matches!(endpoint.action, Action::StatsSchema | Action::ConfigSchema) {
+            json!({ "application/schema+json": {} })
         } else {
             json!({ "application/json": {} })
         };
         let problem = json!({ "application/problem+json": {} });
-        let operation = json!({
+        let mut operation = json!({
             "summary": endpoint.doc,
             "description": format!("On {sockets}."),
             "parameters": parameters,
@@ -316,6 +333,22 @@ pub(super) fn openapi(version: &str) -> Value {
                 "default": { "description": "A problem (RFC 9457).", "content": problem },
             },
         });
+        let refuses = matches!(endpoint.action, Action::Reload | Action::Pause | Action::Resume);
+        for (applies, status, description) in [
+            (refuses, "422", "Refused; what was in force stays."),
+            (endpoint.action == Action::Ready, "503", "Not ready, and why."),
+        ] {
+            if applies {
+                operation["responses"][status] =
+                    json!({ "description": description, "content": { "application/json": {} } });
+            }
+        }
+        if endpoint.method == Method::GET && endpoint.action != Action::Queries {
+            operation["responses"]["304"] = json!({ "description": "As If-None-Match knows it." });
+        }
+        if endpoint.action == Action::CheckConfig {
+            operation["requestBody"] = json!({ "required": true, "content": { "application/toml": {} } });
+        }
         let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         path[endpoint.method.as_str().to_ascii_lowercase()] = operation;
     }
@@ -351,6 +384,46 @@ mod tests {
         }
         let tcp = list(Way::Tcp(1));
         assert_eq!(tcp, ["GET /metrics", "GET /healthz", "GET /readyz"]);
+    }
+
+    #[test]
+    fn the_description_says_what_must_be_sent_and_what_may_come_back() {
+        let document = openapi("0");
+        let of = |path: &str, method: &str| document["paths"][path][method].clone();
+        let required = |operation: &Value| -> Vec<String> {
+            let all = operation["parameters"].as_array().unwrap().iter();
+            all.filter(|one| one["required"] == true).map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+        };
+        for (action, name) in REQUIRED {
+            let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.action == action).unwrap();
+            assert!(endpoint.parameter_names().contains(&name), "{}", endpoint.path);
+            let operation = of(endpoint.path, &endpoint.method.as_str().to_ascii_lowercase());
+            assert_eq!(required(&operation), [name], "{}", endpoint.path);
+        }
+        assert_eq!(required(&of("/cache/{name}", "get")), ["name"]);
+        assert!(required(&of("/queries", "get")).is_empty());
+        assert!(of("/config/check", "post")["requestBody"]["content"]["application/toml"].is_object());
+        assert!(of("/reload", "post")["responses"]["422"]["content"]["application/json"].is_object());
+        assert!(of("/readyz", "get")["responses"]["503"]["content"]["application/json"].is_object());
+        assert!(
+            of("/stats", "get")["responses"]["304"].is_object() && of("/reload", "post")["responses"]["304"].is_null()
+        );
+        assert!(of("/schema/stats", "get")["responses"]["200"]["content"]["application/schema+json"].is_object());
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let at = format!("{method} {path}");
+                assert!(
+                    operation["responses"].as_object().unwrap().values().all(|one| one["description"].is_string()),
+                    "{at}"
+                );
+                assert_eq!(
+                    path.contains('{'),
+                    required(operation).contains(&"name".to_owned()) && path.contains('{'),
+                    "{at}"
+                );
+                assert!(method == "post" || operation["requestBody"].is_null(), "{at}");
+            }
+        }
     }
 
     #[test]

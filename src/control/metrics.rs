@@ -58,6 +58,8 @@ pub fn render(report: &Stats, dialect: Dialect) -> String {
     let mut page = Page::new(dialect);
     page.gauge("build_info", "Which program this is; always 1.");
     page.sample("", &[("version", &report.version)], 1.0);
+    page.gauge("ready", "1 while some upstream of the default's group, or of one that stands in for it, is not down.");
+    page.sample("", &[], u64::from(report.ready));
     queries(&mut page, report);
     cache(&mut page, report);
     upstreams(&mut page, report);
@@ -70,6 +72,7 @@ pub fn render(report: &Stats, dialect: Dialect) -> String {
     zones(&mut page, report);
     matches(&mut page, report);
     config(&mut page, report);
+    system(&mut page, report);
     for counter in Counter::ALL.iter().filter(|counter| !NAMED_OTHERWISE.contains(counter)) {
         let value = report.counters.get(counter.name()).copied().unwrap_or(0);
         match counter.name().strip_suffix("_total").filter(|_| !STATES.contains(counter)) {
@@ -145,8 +148,7 @@ fn cache(page: &mut Page, report: &Stats) {
 fn upstreams(page: &mut Page, report: &Stats) {
     page.gauge("upstream_up", "1 for an upstream that answers, or of which nothing is known as yet.");
     for upstream in &report.upstreams {
-        let is_up = matches!(upstream.state.as_str(), "up" | "degraded" | "probing");
-        page.sample("", &[("group", &upstream.group), ("upstream", &upstream.name)], u64::from(is_up));
+        page.sample("", &[("group", &upstream.group), ("upstream", &upstream.name)], u64::from(upstream.may_be_up()));
     }
     page.counter("upstream_requests", "Queries sent to an upstream, repeats included.");
     for upstream in &report.upstreams {
@@ -196,6 +198,14 @@ fn matches(page: &mut Page, report: &Stats) {
     for view in &report.views {
         page.sample("_total", &[("view", &view.name)], view.queries_total);
     }
+}
+
+fn system(page: &mut Page, report: &Stats) {
+    let system = &report.system;
+    page.gauge("takeover_active", "1 while the names of this machine come here by our doing, by the way it was done.");
+    page.sample("", &[("method", &system.method)], u64::from(system.takeover == "active"));
+    page.counter("resolvconf_tramples", "Times that another program's resolv.conf was replaced by ours again.");
+    page.sample("_total", &[], system.tramples_total);
 }
 
 fn config(page: &mut Page, report: &Stats) {

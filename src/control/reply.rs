@@ -99,14 +99,18 @@ impl Reply {
     /// Turns it into a response; one that the client has already is not sent again.
     pub(super) fn into_response(self, asked: &HeaderMap) -> Response<Body> {
         let of = self.tagged_by.as_deref().unwrap_or(&self.body);
-        let tag = format!("\"{:08x}-{:x}\"", crc32fast::hash(of), of.len());
+        // Two documents with the same tag of its own may differ in the time of day (RFC 9110 section 8.8.1).
+        let weak = if self.tagged_by.is_some() { "W/" } else { "" };
+        let tag = format!("{weak}\"{:08x}-{:x}\"", crc32fast::hash(of), of.len());
         let mut response = Response::new(body(self.body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         let known = |value: &HeaderValue| {
-            value.to_str().is_ok_and(|list| list.split(',').any(|one| matches!(one.trim(), "*") || one.trim() == tag))
+            let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+            // Compared weakly, as RFC 9110 section 13.1.2 asks for.
+            value.to_str().is_ok_and(|list| list.split(',').map(opaque).any(|one| one == "*" || one == opaque(&tag)))
         };
         if self.status == StatusCode::OK && asked.get_all(IF_NONE_MATCH).iter().any(known) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -120,21 +124,43 @@ impl Reply {
     }
 }
 
-impl From<Problem> for Response<Body> {
-    fn from(Problem(problem): Problem) -> Self {
+/// What a problem document is called.
+const PROBLEM_TYPE: &str = "application/problem+json";
+
+impl Parts {
+    /// Writes the document.
+    fn document(&self) -> String {
         let mut document = json!({
-            "type": format!("{PROBLEM_PREFIX}{}", problem.kind),
-            "title": problem.status.canonical_reason().unwrap_or("error"),
-            "status": problem.status.as_u16(),
-            "detail": problem.detail,
+            "type": format!("{PROBLEM_PREFIX}{}", self.kind),
+            "title": self.status.canonical_reason().unwrap_or("error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
         });
         if let Some(document) = document.as_object_mut() {
-            document.extend(problem.more);
+            document.extend(self.more.clone());
         }
-        let mut response = Self::new(body(format!("{document:#}\n").into_bytes()));
+        format!("{document:#}\n")
+    }
+}
+
+impl Problem {
+    /// Writes a whole response, after which the connection ends: for who has sent nothing that hyper would answer.
+    pub(super) fn last_words(&self) -> String {
+        let (status, document) = (self.0.status, self.0.document());
+        let length = document.len();
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {PROBLEM_TYPE}\r\ncache-control: no-store\r\nconnection: close\r\n\
+             content-length: {length}\r\n\r\n{document}"
+        )
+    }
+}
+
+impl From<Problem> for Response<Body> {
+    fn from(Problem(problem): Problem) -> Self {
+        let mut response = Self::new(body(problem.document().into_bytes()));
         *response.status_mut() = problem.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some((name, Ok(value))) = problem.header.map(|(name, text)| (name, HeaderValue::try_from(text))) {
             headers.insert(name, value);

@@ -26,6 +26,11 @@ pub struct Stats {
     pub started_at: String,
     /// How long ago that was, sleep included.
     pub uptime_seconds: f64,
+    /// Questions for public names can be answered, as far as is known; as `/readyz` says.
+    pub ready: bool,
+    /// Why not; nothing when it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub not_ready: Option<String>,
     /// The configuration in force.
     pub config: Config,
     /// The system's own resolver.
@@ -96,8 +101,18 @@ pub struct LastReload {
 /// The system's own resolver.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct System {
-    /// Whether names of this machine come here by our doing.
+    /// Whether names of this machine come here by our doing: active, inactive (begun, and not shown to work), conflict (what was
+    /// written down cannot be read) or unmanaged.
     pub takeover: String,
+    /// The way: link, drop-in, resolvconf, file or none.
+    #[serde(default)]
+    pub method: String,
+    /// How often another program's resolv.conf was replaced by ours again.
+    #[serde(default)]
+    pub tramples_total: u64,
+    /// All of it in a few words, for people.
+    #[serde(default)]
+    pub text: String,
 }
 
 /// Questions answered.
@@ -216,6 +231,24 @@ pub struct Upstream {
     /// The last query without an answer.
     #[serde(default)]
     pub last_error: Option<LastError>,
+    /// Its group is the one that the default asks.
+    #[serde(default)]
+    pub of_default: bool,
+}
+
+impl Upstream {
+    /// Tells whether it can be said to be up or not: it has been asked, or would be for any name. The others are of groups that
+    /// nobody needs: that they are not known to be down says nothing.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.of_default || self.state != "probing"
+    }
+
+    /// Tells whether it is up, or nothing is known of it as yet.
+    #[must_use]
+    pub fn may_be_up(&self) -> bool {
+        matches!(self.state.as_str(), "up" | "degraded" | "probing")
+    }
 }
 
 /// What a query to an upstream ended with that brought no answer.

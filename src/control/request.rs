@@ -56,6 +56,15 @@ impl Parameters {
         Ok(Self(found))
     }
 
+    /// Writes a path with them behind it, decoded: for people, who look for what was meant.
+    pub(super) fn named(&self, path: &str) -> String {
+        let mut text = path.to_owned();
+        for (at, (name, value)) in self.0.iter().enumerate() {
+            text.extend([if at == 0 { "?" } else { "&" }, name, "=", value]);
+        }
+        text
+    }
+
     /// Returns a parameter's value.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())

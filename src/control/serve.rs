@@ -5,9 +5,10 @@ use super::connections::{Connections, Noting, Peer};
 use super::daemon::Daemon;
 use super::endpoints::Way;
 use super::place::Door;
+use super::reply::Problem;
 use super::socket::Socket;
 use crate::stats::{Counter, Stats};
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,11 +17,10 @@ use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener as AsyncTcpListener, UnixListener};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
@@ -180,8 +180,8 @@ async fn until_closed<D: Daemon>(served: Served<D>, stream: Box<dyn Stream>, pee
     }
 }
 
-async fn connection<D: Daemon>(served: Served<D>, stream: Box<dyn Stream>, peer: Rc<Peer>, asker: Asker) {
-    let noting = Noting::new(stream, Rc::clone(&peer));
+async fn connection<D: Daemon>(served: Served<D>, mut stream: Box<dyn Stream>, peer: Rc<Peer>, asker: Asker) {
+    let noting = Noting::new(&mut stream, Rc::clone(&peer));
     let service = service_fn(|request: Request<Incoming>| {
         let (served, peer) = (&served, &peer);
         async move {
@@ -203,8 +203,25 @@ async fn connection<D: Daemon>(served: Served<D>, stream: Box<dyn Stream>, peer:
         // `socat` and `nc` close their side after the request.
         .half_close(true)
         .serve_connection(TokioIo::new(noting), service);
-    if let Err(error) = pin!(http).await {
-        // Whatever a client may do to its own connection.
-        tracing::debug!(%error, "a connection to a control socket ended");
+    let Err(error) = http.await else { return };
+    // Whatever a client may do to its own connection.
+    tracing::debug!(%error, "a connection to a control socket ended");
+    if !(error.is_parse() || error.is_timeout() || error.is_incomplete_message()) {
+        return;
+    }
+    let is_owed = peer.is_owed();
+    if is_owed || error.is_parse() {
+        served.stats.count(Counter::ControlRequests);
+        served.stats.count(Counter::ControlRefused);
+    }
+    // To a head that it cannot read hyper says 400 or 431 by itself, and nothing to one that is late, cut off or of HTTP/2.
+    if is_owed {
+        let problem = if error.is_timeout() {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "head-too-slow", "the head of the request did not come in time")
+        } else {
+            Problem::bad_request("not-http", "what came is no whole head of an HTTP/1.1 request")
+        };
+        // Bounded by how long a connection may be quiet; who has left does not read it.
+        let _gone = stream.write_all(problem.last_words().as_bytes()).await;
     }
 }

@@ -575,7 +575,7 @@ impl Pipeline {
     /// Keeps what was said about a question, for whoever wants to know afterwards.
     fn note(&self, question: &QuestionKey, record: Said, work: &Work<'_>) {
         if !work.fresh {
-            self.said().keep(work.view, question.clone(), record);
+            self.said().keep(work.view, question, &record);
         }
     }
 
@@ -602,7 +602,7 @@ impl Pipeline {
         let names = std::iter::once(own.qname.clone()).chain(targets);
         let questions = names.map(|qname| QuestionKey { qname, ..own.clone() });
         let records = self.said();
-        questions.filter_map(|question| Some((question.clone(), records.get(view, &question)?.clone()))).collect()
+        questions.filter_map(|question| Some((question.clone(), records.get(view, &question)?))).collect()
     }
 
     /// Stage 6: the route's group, its fallbacks, then what `on_failure` says; for a time server whose name cannot be found

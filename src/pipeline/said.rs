@@ -5,8 +5,10 @@
 //! name has one for each name. Whatever the cache answers adds nothing; what is flushed from the cache goes here too. At a bound
 //! the record made longest ago goes. Told the time; asks nobody.
 //!
-//! Every question that goes to upstreams pays for its record and hardly anybody reads one: so they are only put in line, and
-//! looked for from the end.
+//! Every question that goes to upstreams pays for its record and hardly anybody reads one: so they are only put in line, as octets
+//! (`said/packed.rs`), and looked for from the end.
+
+mod packed;
 
 use crate::clock::Tick;
 use crate::config::{UpstreamTransport, ViewId};
@@ -16,10 +18,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Records kept: what a machine asks in an hour. With 300 octets of a usual reply beside, a megabyte and a half.
+/// Records kept: what a machine asks in an hour. With 250 octets of a usual one, a megabyte.
 const MAX_RECORDS: usize = 4096;
-/// Octets of replies in all of them; one reply may have 65,535.
+/// Octets of all of them; one reply may have 65,535.
 const MAX_BYTES: usize = 2 << 20;
+/// Octets of records that come and go together; one that is longer stands alone.
+const CHUNK_BYTES: usize = 16 << 10;
 /// Replies of one record: those of the route's group, of two references, and second ones.
 const MAX_REPLIES: usize = 16;
 
@@ -91,48 +95,67 @@ impl Record {
         let said = failure.best.iter().map(Said::from).collect();
         Self { at, said, found: None, failure: Some(failure.summary.clone()) }
     }
-
-    fn bytes(&self) -> usize {
-        self.said.iter().map(|said| said.message.len()).sum()
-    }
 }
 
 /// The records there are, the latest last.
 #[derive(Debug, Default)]
 pub struct Records {
-    records: VecDeque<Kept>,
+    chunks: VecDeque<Chunk>,
+    count: usize,
     bytes: usize,
+    /// The memory of the chunk that went last, for the next one.
+    spare: Vec<u8>,
 }
 
-#[derive(Debug)]
-struct Kept {
-    view: ViewId,
-    question: QuestionKey,
-    record: Record,
+#[derive(Debug, Default)]
+struct Chunk {
+    octets: Vec<u8>,
+    count: usize,
 }
 
 impl Records {
     /// Keeps a record, which counts in place of those before.
-    pub fn keep(&mut self, view: ViewId, question: QuestionKey, record: Record) {
-        self.bytes += record.bytes();
-        self.records.push_back(Kept { view, question, record });
-        while self.records.len() > MAX_RECORDS || self.bytes > MAX_BYTES {
-            let Some(oldest) = self.records.pop_front() else { return };
-            self.bytes -= oldest.record.bytes();
+    pub fn keep(&mut self, view: ViewId, question: &QuestionKey, record: &Record) {
+        if self.chunks.back().is_none_or(|last| last.octets.len() >= CHUNK_BYTES) {
+            self.chunks.push_back(Chunk { octets: std::mem::take(&mut self.spare), count: 0 });
+        }
+        let Some(last) = self.chunks.back_mut() else { return };
+        let before = last.octets.len();
+        packed::write(&mut last.octets, view, question, record);
+        last.count += 1;
+        self.bytes += last.octets.len() - before;
+        self.count += 1;
+        while self.count > MAX_RECORDS || self.bytes > MAX_BYTES {
+            let Some(mut oldest) = self.chunks.pop_front() else { return };
+            self.count -= oldest.count;
+            self.bytes -= oldest.octets.len();
+            oldest.octets.clear();
+            self.spare = oldest.octets;
         }
     }
 
     /// Removes the records of the questions that are meant, in all views.
     pub fn forget(&mut self, is_meant: impl Fn(&QuestionKey) -> bool) {
-        self.records.retain(|kept| !is_meant(&kept.question));
-        self.bytes = self.records.iter().map(|kept| kept.record.bytes()).sum();
+        for chunk in &mut self.chunks {
+            let mut left = Chunk::default();
+            for packed in packed::each(&chunk.octets) {
+                if packed.question().is_some_and(|(_, question)| !is_meant(&question)) {
+                    packed.copy_to(&mut left.octets);
+                    left.count += 1;
+                }
+            }
+            *chunk = left;
+        }
+        self.count = self.chunks.iter().map(|chunk| chunk.count).sum();
+        self.bytes = self.chunks.iter().map(|chunk| chunk.octets.len()).sum();
     }
 
     /// Returns what was said about a question when it was asked last.
     #[must_use]
-    pub fn get(&self, view: ViewId, question: &QuestionKey) -> Option<&Record> {
-        let kept = self.records.iter().rev().find(|kept| kept.view == view && kept.question == *question);
-        kept.map(|kept| &kept.record)
+    pub fn get(&self, view: ViewId, question: &QuestionKey) -> Option<Record> {
+        let last =
+            |chunk: &Chunk| packed::each(&chunk.octets).filter(|of| of.is_about(view, question)).last()?.record();
+        self.chunks.iter().rev().find_map(last)
     }
 }
 
@@ -170,35 +193,51 @@ mod tests {
         let many = Record::judged(std::iter::repeat_n(&reply, MAX_REPLIES + 9), found, Tick(0));
         assert_eq!(many.said.len(), MAX_REPLIES);
         let mut records = Records::default();
-        for n in 0..=MAX_RECORDS {
-            records.keep(ViewId(0), question(n), record(1));
+        for n in 0..=2 * MAX_RECORDS {
+            records.keep(ViewId(0), &question(n), &record(1));
+            assert!(records.count <= MAX_RECORDS && records.bytes <= MAX_BYTES);
         }
-        assert_eq!((records.records.len(), records.bytes), (MAX_RECORDS, MAX_RECORDS));
-        assert!(records.get(ViewId(0), &question(0)).is_none() && records.get(ViewId(0), &question(1)).is_some());
+        // Those made longest ago go together, a chunk of them.
+        assert!(records.count > MAX_RECORDS * 9 / 10, "{}", records.count);
+        let oldest = 2 * MAX_RECORDS + 1 - records.count;
+        assert!(records.get(ViewId(0), &question(oldest - 1)).is_none());
+        assert!((oldest..=2 * MAX_RECORDS).all(|n| records.get(ViewId(0), &question(n)).is_some()));
         for n in 0..100 {
-            records.keep(ViewId(0), question(n), record(65_535));
+            records.keep(ViewId(0), &question(n), &record(65_535));
+            assert!(records.count <= MAX_RECORDS && records.bytes <= MAX_BYTES);
         }
-        assert_eq!((records.records.len(), records.bytes), (MAX_BYTES / 65_535, MAX_BYTES / 65_535 * 65_535));
+        assert_eq!(records.count, MAX_BYTES / 65_600);
+        let longest = Record { said: vec![record(65_535).said.remove(0); MAX_REPLIES], ..record(0) };
+        for n in 0..3 {
+            records.keep(ViewId(0), &question(n), &longest);
+            assert_eq!(records.get(ViewId(0), &question(n)).as_ref(), Some(&longest));
+        }
+        assert!(records.bytes <= MAX_BYTES);
     }
 
     #[test]
     fn views_have_records_of_their_own_and_the_last_one_counts() {
         let mut records = Records::default();
-        records.keep(ViewId(0), question(1), record(1));
-        records.keep(ViewId(0), question(1), record(7));
-        assert_eq!(records.get(ViewId(0), &question(1)), Some(&record(7)));
-        assert_eq!((records.get(ViewId(1), &question(1)), records.bytes), (None, 8));
+        records.keep(ViewId(0), &question(1), &record(1));
+        records.keep(ViewId(0), &question(1), &record(7));
+        assert_eq!(records.get(ViewId(0), &question(1)), Some(record(7)));
+        assert_eq!(records.get(ViewId(1), &question(1)), None);
     }
 
     #[test]
     fn what_is_meant_is_forgotten_in_every_view() {
         let mut records = Records::default();
         for view in [ViewId(0), ViewId(1)] {
-            records.keep(view, question(1), record(3));
-            records.keep(view, question(2), record(5));
+            records.keep(view, &question(1), &record(3));
+            records.keep(view, &question(2), &record(5));
         }
+        let before = records.bytes;
         records.forget(|of| *of == question(1));
         let left = |n| [0, 1].map(|view| records.get(ViewId(view), &question(n)).is_some());
-        assert_eq!((left(1), left(2), records.bytes), ([false; 2], [true; 2], 10));
+        assert_eq!((left(1), left(2), records.count), ([false; 2], [true; 2], 2));
+        assert_eq!(records.bytes, before / 2 + 2, "two octets longer each than those that went");
+        // What comes after that is kept as before.
+        records.keep(ViewId(0), &question(1), &record(9));
+        assert_eq!(records.get(ViewId(0), &question(1)), Some(record(9)));
     }
 }

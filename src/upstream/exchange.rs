@@ -153,7 +153,11 @@ impl<'a> Exchange<'a> {
             let tick = self.start_tick;
             // What was heard at the beginning is old news when every fresh connection has been refused since.
             let is_refused = || self.attempts.are_refused(id);
-            let heard = || members.iter().any(|server| server.health.answered_since(tick)) && !is_refused();
+            let heard = || {
+                let last = members.iter().filter_map(|server| server.health.last_answer()).max();
+                let last = last.filter(|&last| last >= tick && !is_refused());
+                last.map(|last| self.inner.clock.now().since(last))
+            };
             match plan.next(elapsed.saturating_sub(begun), heard) {
                 Next::Send { server, why } => self.send(&members[server], (id, server), why, &mut plan),
                 Next::AllFailed => break None,

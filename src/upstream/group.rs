@@ -6,7 +6,7 @@
 //!            │ late: max(1.5 × smoothed RTT, 15 ms) ─▶ next server ─▶ … ─▶ round again, at growing intervals
 //!            │ a server's rung is silent ─▶ its next rung (ladder.rs says after which time)
 //!            │ definite failure ─▶ next rung, else next server, at once; all failed ─▶ give up at once
-//!            └ nothing heard of anybody for the patience ─▶ give up
+//!            └ nothing heard of anybody for the patience, since then or since the start ─▶ give up
 //! ```
 
 use super::health::{Snapshot, Standing, UNKNOWN_RTT};
@@ -138,6 +138,7 @@ pub(super) struct Plan {
     pace: (u8, f64),
     next_at: Duration,
     urgent: bool,
+    patience: Duration,
     give_up_at: Duration,
     limit: Duration,
 }
@@ -195,6 +196,7 @@ impl Plan {
             pace: if setting.alone { ALONE } else { (QUICK_SENDS, SLOW_GROWTH) },
             next_at: Duration::ZERO,
             urgent: false,
+            patience,
             give_up_at: if setting.alone { setting.limit } else { patience.min(setting.limit) },
             limit: setting.limit,
         }
@@ -205,9 +207,9 @@ impl Plan {
         self.sends_left
     }
 
-    /// Says what to do at `now`. `heard` tells whether any server of the group answered anything, to whatever
-    /// question, since this one began.
-    pub(super) fn next(&mut self, now: Duration, heard: impl FnOnce() -> bool) -> Next {
+    /// Says what to do at `now`. `heard` tells how long ago any server of the group answered anything, to whatever
+    /// question, if one did since this one began.
+    pub(super) fn next(&mut self, now: Duration, heard: impl FnOnce() -> Option<Duration>) -> Next {
         // Without a query left, whoever was not asked will not be.
         let is_over = |seat: &Seat| seat.failed || (self.sends_left == 0 && !seat.waits);
         if self.seats.iter().all(is_over) {
@@ -245,10 +247,12 @@ impl Plan {
             return self.send(seat, Why::Hedge, now);
         }
         if now >= self.give_up_at {
-            if !heard() {
+            // A group that answers others is waited for; a single reply before it falls silent is no reason to wait to the end.
+            let until = heard().map_or(now, |ago| (now + self.patience).saturating_sub(ago)).min(self.limit);
+            if until <= now {
                 return Next::TimedOut;
             }
-            self.give_up_at = self.limit;
+            self.give_up_at = until;
         }
         let mut until = self.give_up_at.min(self.limit);
         if self.sends_left > 0 {

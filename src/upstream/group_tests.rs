@@ -41,11 +41,16 @@ fn plan(setting: &Setting, servers: &[Snapshot]) -> Plan {
 }
 
 /// Plays the plan with nobody answering; returns (ms, server) of each send and the ms of the end.
-fn silence(mut plan: Plan, heard: bool) -> (Vec<(u128, usize)>, u128) {
+fn silence(plan: Plan, heard: bool) -> (Vec<(u128, usize)>, u128) {
+    silence_after(plan, |_| heard.then_some(Duration::ZERO))
+}
+
+/// The same, with what is heard of others.
+fn silence_after(mut plan: Plan, heard: impl Fn(Duration) -> Option<Duration>) -> (Vec<(u128, usize)>, u128) {
     let mut now = Duration::ZERO;
     let mut sends = Vec::new();
     loop {
-        match plan.next(now, || heard) {
+        match plan.next(now, || heard(now)) {
             Next::Send { server, .. } => sends.push((now.as_millis(), server)),
             Next::Wait { until } => {
                 assert!(until > now, "a plan must not wait for the past");
@@ -110,23 +115,34 @@ fn patience_grows_with_the_slowest_recent_answer_and_ends_at_the_budget() {
 }
 
 #[test]
+fn a_stray_reply_before_silence_is_waited_beyond_by_one_patience() {
+    let end = |last: u64| {
+        let last = Duration::from_millis(last);
+        let heard = |now: Duration| now.checked_sub(last);
+        silence_after(plan(&setting(Strategy::Fastest), &[known(20), known(20)]), heard).1
+    };
+    assert_eq!((end(0), end(100), end(1400)), (1450, 1550, 2850));
+    assert_eq!(end(4000), 1450, "nothing was heard until then");
+}
+
+#[test]
 fn failures_go_on_at_once_and_all_failed_ends_at_once() {
     let mut plan = plan(&setting(Strategy::Fastest), &[known(20), known(30), known(40)]);
     let now = Duration::from_millis(3);
-    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 0, why: Why::First });
+    assert_eq!(plan.next(Duration::ZERO, || None), Next::Send { server: 0, why: Why::First });
     plan.failed(0);
-    assert_eq!(plan.next(now, || false), Next::Send { server: 1, why: Why::Failover });
+    assert_eq!(plan.next(now, || None), Next::Send { server: 1, why: Why::Failover });
     plan.failed(1);
-    assert_eq!(plan.next(now, || false), Next::Send { server: 2, why: Why::Failover });
-    assert!(matches!(plan.next(now, || false), Next::Wait { .. }));
+    assert_eq!(plan.next(now, || None), Next::Send { server: 2, why: Why::Failover });
+    assert!(matches!(plan.next(now, || None), Next::Wait { .. }));
     plan.failed(2);
-    assert_eq!(plan.next(now, || false), Next::AllFailed);
+    assert_eq!(plan.next(now, || None), Next::AllFailed);
 }
 
 #[test]
 fn a_failed_server_is_not_asked_again() {
     let mut plan = plan(&setting(Strategy::Fastest), &[known(20), known(20)]);
-    assert!(matches!(plan.next(Duration::ZERO, || false), Next::Send { server: 0, .. }));
+    assert!(matches!(plan.next(Duration::ZERO, || None), Next::Send { server: 0, .. }));
     plan.failed(0);
     let (sends, _) = silence(plan, false);
     assert!(sends.len() > 3 && sends.iter().all(|(_, server)| *server == 1), "{sends:?}");
@@ -155,10 +171,10 @@ fn a_probe_rides_along_without_delaying_the_hedge() {
     let servers = [known(20), known(25), dead()];
     let setting = setting(Strategy::Fastest);
     let mut plan = Plan::new(&setting, &order(setting.strategy, &servers, |_| 0), &servers, vec![2]);
-    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 0, why: Why::First });
-    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 2, why: Why::Probe });
-    assert_eq!(plan.next(Duration::ZERO, || false), Next::Wait { until: Duration::from_millis(30) });
-    assert_eq!(plan.next(Duration::from_millis(30), || false), Next::Send { server: 1, why: Why::Hedge });
+    assert_eq!(plan.next(Duration::ZERO, || None), Next::Send { server: 0, why: Why::First });
+    assert_eq!(plan.next(Duration::ZERO, || None), Next::Send { server: 2, why: Why::Probe });
+    assert_eq!(plan.next(Duration::ZERO, || None), Next::Wait { until: Duration::from_millis(30) });
+    assert_eq!(plan.next(Duration::from_millis(30), || None), Next::Send { server: 1, why: Why::Hedge });
 }
 
 #[test]
@@ -189,7 +205,7 @@ fn looping_servers_are_left_out() {
     assert_eq!(order(Strategy::Fastest, &[looping, known(20)], |_| 0), [1]);
     let setting = setting(Strategy::Fastest);
     let mut none = Plan::new(&setting, &[], &[looping], Vec::new());
-    assert_eq!(none.next(Duration::ZERO, || false), Next::AllFailed);
+    assert_eq!(none.next(Duration::ZERO, || None), Next::AllFailed);
 }
 
 /// A server with rungs over connections only.
@@ -223,30 +239,30 @@ fn a_rung_that_fails_is_followed_by_the_next_at_once_and_the_last_is_the_server(
     let setting = setting(Strategy::Order);
     let mut plan = plan(&setting, &[ladder(2, unknown()), ladder(1, unknown())]);
     let now = Duration::from_millis(3);
-    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 0, why: Why::First });
-    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 1, why: Why::Race });
+    assert_eq!(plan.next(Duration::ZERO, || None), Next::Send { server: 0, why: Why::First });
+    assert_eq!(plan.next(Duration::ZERO, || None), Next::Send { server: 1, why: Why::Race });
     assert!(!plan.rung_failed(0, false));
-    assert_eq!(plan.next(now, || false), Next::Send { server: 0, why: Why::Rung });
-    assert_eq!(plan.next(now, || false), Next::Wait { until: Duration::from_millis(1450) });
+    assert_eq!(plan.next(now, || None), Next::Send { server: 0, why: Why::Rung });
+    assert_eq!(plan.next(now, || None), Next::Wait { until: Duration::from_millis(1450) });
     assert!(plan.rung_failed(0, false));
     assert!(!plan.rung_failed(1, true), "another of its queries is under way");
     assert!(plan.rung_failed(1, false));
-    assert_eq!(plan.next(now, || false), Next::AllFailed);
+    assert_eq!(plan.next(now, || None), Next::AllFailed);
 }
 
 #[test]
 fn when_all_that_could_be_asked_have_failed_nobody_is_waited_for() {
     let setting = Setting { sends_left: 3, ..setting(Strategy::Fastest) };
     let mut plan = plan(&setting, &vec![ladder(2, unknown()); 9]);
-    let mut next = || plan.next(Duration::ZERO, || false);
+    let mut next = || plan.next(Duration::ZERO, || None);
     assert_eq!(next(), Next::Send { server: 0, why: Why::First });
     assert_eq!(next(), Next::Send { server: 1, why: Why::Race });
     plan.rung_failed(0, false);
-    assert_eq!(plan.next(Duration::ZERO, || false), Next::Send { server: 0, why: Why::Rung });
+    assert_eq!(plan.next(Duration::ZERO, || None), Next::Send { server: 0, why: Why::Rung });
     plan.rung_failed(0, false);
-    assert!(matches!(plan.next(Duration::ZERO, || false), Next::Wait { .. }), "the second still may answer");
+    assert!(matches!(plan.next(Duration::ZERO, || None), Next::Wait { .. }), "the second still may answer");
     plan.rung_failed(1, false);
-    assert_eq!(plan.next(Duration::ZERO, || false), Next::AllFailed);
+    assert_eq!(plan.next(Duration::ZERO, || None), Next::AllFailed);
 }
 
 #[test]

@@ -256,7 +256,12 @@ impl Health {
 
     /// Tells whether the server answered anything at or after `since`.
     pub(super) fn answered_since(&self, since: Tick) -> bool {
-        self.vitals().last_answer.is_some_and(|at| at >= since)
+        self.last_answer().is_some_and(|at| at >= since)
+    }
+
+    /// Returns when the server last answered anything on this network.
+    pub(super) fn last_answer(&self) -> Option<Tick> {
+        self.vitals().last_answer
     }
 
     /// Returns how a query to this server should look.

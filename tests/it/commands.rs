@@ -194,6 +194,9 @@ fn upstreams_are_listed_and_tested_without_a_daemon() {
         known.iter().fold(text.to_owned(), |text, (port, word)| text.replace(port, word))
     };
 
+    let bare = run(&["upstreams", "--json"]);
+    assert_eq!((bare.status.code(), &bare.stdout), (Some(0), &run(&["upstreams", "list", "--json"]).stdout));
+    serde_json::from_slice::<serde_json::Value>(&bare.stdout).unwrap();
     let (code, listed, _) = upstreams(&["list", "corp", "gone"]);
     assert_eq!(code, Some(0));
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -221,13 +224,13 @@ fn upstreams_are_listed_and_tested_without_a_daemon() {
     assert_eq!((code, &document["count"]), (Some(1), &10.into()), "{tested}");
     let [near, gone] = [0, 1].map(|at| &document["servers"][at]);
     assert_eq!((&near["up"], &near["rungs"][0]["answered"]), (&true.into(), &10.into()));
-    let mean = |of: &serde_json::Value| of["rungs"][0]["mean_us"].as_u64().unwrap();
-    let (least, most) = (&near["rungs"][0]["least_us"], &near["rungs"][0]["most_us"]);
-    assert!(least.as_u64().unwrap() <= mean(near) && mean(near) <= most.as_u64().unwrap(), "{near}");
+    let mean = |of: &serde_json::Value| of["rungs"][0]["mean_seconds"].as_f64().unwrap();
+    let (least, most) = (&near["rungs"][0]["least_seconds"], &near["rungs"][0]["most_seconds"]);
+    assert!(least.as_f64().unwrap() <= mean(near) && mean(near) <= most.as_f64().unwrap(), "{near}");
     let bars = near["rungs"][0]["histogram"].as_array().unwrap();
     assert_eq!((bars.len(), bars.iter().filter_map(serde_json::Value::as_u64).sum::<u64>()), (8, 10));
     assert_eq!((&gone["up"], &gone["rungs"][0]["state"]), (&false.into(), &"down".into()));
-    assert_eq!((&gone["rungs"][0]["sent"], &gone["rungs"][0]["mean_us"]), (&2.into(), &serde_json::Value::Null));
+    assert_eq!((&gone["rungs"][0]["sent"], &gone["rungs"][0]["mean_seconds"]), (&2.into(), &serde_json::Value::Null));
     assert!(gone["rungs"][0]["remark"].as_str().unwrap().contains("refused"), "{gone}");
 
     let (code, _, told) = upstreams(&["test", "nobody"]);

@@ -34,9 +34,41 @@ pub(crate) fn start(config: &str) -> Daemon {
     daemon
 }
 
-fn validator() -> jsonschema::Validator {
+pub(crate) fn validator() -> jsonschema::Validator {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema/stats-1.json")).unwrap();
-    jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
+    let mut schema: Value = serde_json::from_str(&text).unwrap();
+    close(&mut schema);
+    jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+}
+
+/// Has a schema know nothing but what it names: readers may meet more, since fields are added, and what we send is published.
+fn close(schema: &mut Value) {
+    if let Some(object) = schema.as_object_mut() {
+        if object.get("properties").is_some_and(Value::is_object) && object.contains_key("type") {
+            object.entry("additionalProperties").or_insert(json!(false));
+        }
+        object.values_mut().for_each(close);
+    } else if let Some(list) = schema.as_array_mut() {
+        list.iter_mut().for_each(close);
+    }
+}
+
+#[test]
+fn the_schema_that_reports_are_held_to_takes_no_time_that_is_none_and_no_field_of_another_name() {
+    let daemon = start(ZONE);
+    let (mut report, validator) = (get(&stats_socket(&daemon), "/stats").json(), validator());
+    assert_sound(&report, &validator);
+    for (place, wrong) in [("/cache", json!({ "colour": 1 })), ("/started_at", json!("yesterday"))] {
+        let true_value = report.pointer(place).unwrap().clone();
+        let mut value = true_value.clone();
+        match value.as_object_mut() {
+            Some(object) => object.extend(wrong.as_object().unwrap().clone()),
+            None => value = wrong,
+        }
+        *report.pointer_mut(place).unwrap() = value;
+        assert!(!validator.is_valid(&report), "{place}");
+        *report.pointer_mut(place).unwrap() = true_value;
+    }
 }
 
 fn sum(counts: &Value) -> u64 {
@@ -44,7 +76,7 @@ fn sum(counts: &Value) -> u64 {
 }
 
 /// Asserts what always holds of a report, and returns the number of questions answered.
-fn assert_sound(report: &Value, validator: &jsonschema::Validator) -> u64 {
+pub(crate) fn assert_sound(report: &Value, validator: &jsonschema::Validator) -> u64 {
     let errors: Vec<String> =
         validator.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert_eq!(errors, Vec::<String>::new(), "{report:#}");
@@ -306,9 +338,70 @@ fn head_has_no_body_and_what_is_known_is_not_sent_again() {
     let tag = get(&socket, "/version").header("etag").unwrap().to_owned();
     let again = ask_http(&socket, "GET", "/version", &format!("If-None-Match: {tag}\r\n"), "");
     assert_eq!((again.status, again.body.as_str()), (304, ""));
-    let tag = get(&socket, "/stats?section=zones").header("etag").unwrap().to_owned();
+}
+
+#[test]
+fn stats_that_are_known_are_not_sent_again_until_something_happens() {
+    let daemon = start(ZONE);
+    let socket = stats_socket(&daemon);
     ask(daemon.address, "lab.example");
-    assert_eq!(ask_http(&socket, "GET", "/stats?section=zones", &format!("If-None-Match: {tag}\r\n"), "").status, 200);
+    eventually("the rate has gone down", || {
+        get(&socket, "/stats").json()["queries"]["queries_per_second_1m"].as_f64().unwrap() < 0.4
+    });
+    let paths = ["/stats", "/stats?section=zones"];
+    let status = |path: &str, tags: &str| {
+        let response = ask_http(&socket, "GET", path, &format!("If-None-Match: {tags}\r\n"), "");
+        assert_eq!(response.body.is_empty(), response.status == 304, "{path}");
+        response.status
+    };
+    let tags = || paths.map(|path| get(&socket, path).header("etag").unwrap().to_owned());
+    let known = tags();
+    for (path, tag) in paths.iter().zip(&known) {
+        assert!(tag.starts_with("W/\""), "{tag}: the time of day differs");
+        for tags in [tag, &format!("\"x\", {tag}"), tag.strip_prefix("W/").unwrap(), "*"] {
+            assert_eq!(status(path, tags), 304, "{path} {tags}");
+        }
+        assert_eq!(status(path, "\"x\""), 200);
+    }
+    let flushed = ask_http(&control_socket(&daemon), "DELETE", "/cache?match=*", "", "").json();
+    assert_eq!(flushed["removed"], 1);
+    for (path, tag) in paths.iter().zip(&known) {
+        assert_eq!(status(path, tag), 200, "{path}: an answer is gone");
+    }
+    let known = tags();
+    ask(daemon.address, "lab.example");
+    for (path, tag) in paths.iter().zip(&known) {
+        assert_eq!(status(path, tag), 200, "{path}: a question was asked");
+    }
+}
+
+#[test]
+fn views_are_told_to_everybody_and_their_clients_are_not() {
+    let daemon = start(&format!("{ZONE}[[view]]\nname = \"boss\"\nclients = [\"10.1.2.3/32\"]\n"));
+    let all = get(&control_socket(&daemon), "/views").json();
+    assert_eq!((&all["views"][0]["name"], &all["views"][0]["clients"][0]), (&json!("boss"), &json!("10.1.2.3/32")));
+    let told = get(&stats_socket(&daemon), "/views").json();
+    assert_eq!(told, json!({ "views": [{ "name": "boss" }, { "name": "default" }] }));
+}
+
+#[test]
+fn the_log_says_who_changed_what() {
+    let daemon = start(ZONE);
+    let control = control_socket(&daemon);
+    for (method, target, said) in [
+        ("POST", "/upstreams/no%1b[2Jbody%2Fx/probe", "/upstreams/no\\u{1b}[2Jbody/x/probe"),
+        ("POST", "/incidents/in-7/ack", "/incidents/in-7/ack"),
+        ("DELETE", "/cache?match=*.example.org", "/cache?match=*.example.org"),
+        ("POST", "/pause?for=1m", "/pause?for=1m"),
+    ] {
+        ask_http(&control, method, target, "", "");
+        let logged = || daemon.events("asked over the control socket");
+        eventually(said, || logged().iter().any(|line| line["path"] == said));
+        let line = logged().into_iter().find(|line| line["path"] == said).unwrap();
+        assert_eq!((&line["method"], &line["pid"]), (&json!(method), &json!(std::process::id())), "{line:#}");
+        assert_eq!(line["uid"], nix::unistd::Uid::effective().as_raw());
+    }
+    assert!(!daemon.log().contains('\u{1b}'));
 }
 
 #[test]
@@ -524,7 +617,7 @@ fn over_tcp_there_are_metrics_and_health_only_and_only_under_our_own_name() {
     eventually("it listens", || daemon.events("metrics").len() == 1);
     let address: std::net::SocketAddr = daemon.events("metrics")[0]["address"].as_str().unwrap().parse().unwrap();
     let port = address.port();
-    for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("[::1]:{port}")] {
+    for host in ["127.0.0.1", "localhost", "LocalHost", "[::1]"].map(|name| format!("{name}:{port}")) {
         assert_eq!(get_tcp(address, "/metrics", &host).status, 200, "{host}");
     }
     for host in ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example", ""] {
@@ -534,6 +627,10 @@ fn over_tcp_there_are_metrics_and_health_only_and_only_under_our_own_name() {
     assert_eq!(get_tcp(address, "/healthz", &host).status, 200);
     assert_eq!(get_tcp(address, "/stats", &host).status, 403);
     assert_eq!(get_tcp(address, "http://evil.example/metrics", &host).status, 421);
+    for origin in ["http://evil.example", "null", &format!("http://{host}")] {
+        let from_a_page = get_tcp(address, "/metrics", &format!("{host}\r\nOrigin: {origin}"));
+        assert_eq!((from_a_page.status, from_a_page.problem().as_str()), (403, "foreign-origin"), "{origin}");
+    }
 }
 
 #[test]

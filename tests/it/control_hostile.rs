@@ -49,9 +49,20 @@ fn what_is_no_http_and_path_tricks_get_a_4xx() {
         b"GET /stats HTTP/9.9\r\n\r\n",
         b"\0\0\0\0\r\n\r\n",
     ] {
-        let status = raw(&control, nonsense).map_or(400, |response| response.status);
-        assert!((400..500).contains(&status), "{status}: {nonsense:?}");
+        let status = raw(&control, nonsense).unwrap_or_else(|| panic!("nothing was said to {nonsense:?}")).status;
+        assert!(matches!(status, 400 | 431), "{status}: {nonsense:?}");
     }
+    let two = raw(&control, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    assert_eq!((two.status, two.problem().as_str()), (400, "not-http"));
+    let refused = get(&stats, "/stats?section=counters").json()["counters"]["control_refused_total"].as_u64().unwrap();
+    assert_eq!(refused, 8, "each of them is counted");
+    // One that has asked for something and goes silent is owed nothing.
+    let mut idle = open(&stats);
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    idle.shutdown(Shutdown::Write).unwrap();
+    let mut said = String::new();
+    idle.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 200 ") && said.matches("HTTP/1.1").count() == 1, "{said}");
     for path in [
         "/../etc/passwd",
         "/stats/",
@@ -94,7 +105,9 @@ fn slow_clients_are_cut_off_and_hold_up_nobody() {
     assert_eq!(get(&stats, "/healthz").status, 200);
     assert_eq!(ask(daemon.address, "lab.example").addresses(), ["10.0.0.1"]);
     let mut text = String::new();
-    assert_eq!(head.read_to_string(&mut text).unwrap(), 0, "{text}");
+    head.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("urn:truename:problem:head-too-slow"), "{text}");
+    text.clear();
     body.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 408") && text.contains("body-too-slow"), "{text}");
     drop(greedy);

@@ -59,7 +59,6 @@ fn nothing_done_to_the_sockets_costs_a_question() {
         assert_eq!(get(socket, "/healthz").status, 200);
     }
     let counters = get(&stats, "/stats?section=counters").json()["counters"].take();
-    // Heads that are no HTTP are refused before anything is counted; so many requests were understood and refused.
     assert!(counters["control_refused_total"].as_u64().unwrap() >= 20, "{counters:#}");
     assert!(counters["control_evicted_total"].as_u64().unwrap() >= 500, "{counters:#}");
     assert!(refused > 50, "{refused} refusals were seen");

@@ -188,6 +188,18 @@ fn every_json_document_is_what_its_schema_says() {
             jsonschema::validator_for(&of_part).unwrap().iter_errors(part).map(|error| error.to_string()).collect();
         assert!(wrong.is_empty() && !part.as_array().unwrap().is_empty(), "{args:?}: {wrong:?} {part:#}");
     }
+    let checked = said(&stats, &["monitor-check", "-w", "p99=100s"]);
+    assert_eq!((&checked["status"], &checked["exit_status"]), (&"OK".into(), &0.into()), "{checked:#}");
+    assert_eq!(
+        (&checked["figures"]["p99"]["unit"], &checked["figures"]["p99"]["warning"]),
+        (&"seconds".into(), &"100".into())
+    );
+    let top = said(&control, &["top", "--once"]);
+    assert!(validator.is_valid(&top["stats"]) && top["queries"][0]["name"] == "www.example.org.", "{top:#}");
+    assert!(said(&stats, &["top", "--once"])["no_queries"].is_string());
+    assert_eq!(said(&control, &["log"])["queries"][0]["name"], "www.example.org.");
+    assert_eq!(said(&control, &["cache", "get", "www.example.org"])["entries"][0]["type"], "A");
+    assert_eq!(said(&control, &["upstreams", "probe", "fake"])["upstreams"][0]["state"], "up");
     assert!(said(&control, &["cache", "list"])["entries"].is_array());
     assert_eq!(said(&control, &["cache", "flush", "--all"])["removed"], 1);
     assert_eq!(said(&control, &["upstreams", "disable", "fake"])["switched"], 2);

@@ -3,6 +3,7 @@
 use crate::control::{control_socket, start, stats_socket};
 use crate::support::client::{ask, query};
 use crate::support::daemon::{Daemon, binary, forward_to, run};
+use crate::support::eventually;
 use crate::support::fake::Fake;
 use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;
@@ -116,6 +117,22 @@ fn reload_waits_and_says_how_it_ended() {
 }
 
 #[test]
+fn a_reload_says_what_counts_from_the_next_start_on_only() {
+    let daemon = start(ZONE);
+    let control = control_socket(&daemon);
+    daemon.write("truename.toml", &format!("[stats]\nrecent_queries = 10\n{ZONE}"));
+    let (status, text) = exits(&control, &["reload", "--wait"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("truename.toml") && text.contains("warning: stats: found another value"), "{text}");
+    assert!(text.contains("the next start") && text.contains("systemctl restart truename.service"), "{text}");
+    // From what is in force, which is what the file says again.
+    daemon.write("truename.toml", ZONE);
+    let document = said(&control, &["reload", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["diagnostics"][0]["code"], "needs-restart", "{document:#}");
+}
+
+#[test]
 fn a_pause_is_shown_and_ended() {
     let daemon = start(ZONE);
     let (stats, control) = (stats_socket(&daemon), control_socket(&daemon));
@@ -183,6 +200,40 @@ fn monitor_check_judges() {
     assert_eq!(exits(&stats, &["monitor-check", "-c", "upstreams_up=1000:"]).0, Some(2));
     assert_eq!(exits(&stats, &["monitor-check", "-w", "incidents_open=1:"]).0, Some(1));
     assert_eq!(exits(&stats, &["monitor-check", "-w", "speed=1"]).0, Some(3));
+    assert_eq!(exits(&stats, &["monitor-check", "--colour"]).0, Some(3), "not critical");
+}
+
+/// With servers of `trusted` beside it that nobody has asked, of which nothing bad is known.
+#[test]
+fn monitor_check_is_critical_when_nobody_of_the_default_answers() {
+    // Nobody is there, which ICMP says at once.
+    let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let daemon = start(&format!("[upstream.gone]\nservers = [\"{gone}\"]\n[default]\nupstream = \"gone\"\n"));
+    let stats = stats_socket(&daemon);
+    let (status, text) = exits(&stats, &["monitor-check"]);
+    assert!(status == Some(0) && text.starts_with("TRUENAME OK - 1 of 1 upstreams up, "), "{text}");
+    let page = || said(&stats, &["metrics"]);
+    assert!(page().contains("\ntruename_ready 1\n"));
+    let mut tries = 0;
+    eventually("it is down", || {
+        tries += 1;
+        ask(daemon.address, &format!("x{tries}.example.org"));
+        exits(&stats, &["status"]).0 == Some(1)
+    });
+    let probing = |page: &str| {
+        page.lines().filter(|line| line.starts_with("truename_upstream_up{") && line.ends_with(" 1")).count()
+    };
+    assert!(page().contains("\ntruename_ready 0\n") && probing(&page()) > 1, "{}", page());
+    for args in
+        [&["monitor-check"][..], &["monitor-check", "-c", "upstreams_up=1:"], &["monitor-check", "-c", "qps=0:"]]
+    {
+        let (status, text) = exits(&stats, args);
+        assert!(
+            status == Some(2) && text.starts_with("TRUENAME CRITICAL - no upstream of the group \"gone\""),
+            "{args:?}: {text}"
+        );
+        assert!(text.contains(" upstreams_up=0;"), "{text}");
+    }
 }
 
 #[test]

@@ -47,6 +47,7 @@ mod manual_pages;
 mod monitoring;
 mod network_changes;
 mod network_places;
+mod packages;
 mod packaging;
 mod probing;
 mod promises_document;

@@ -226,7 +226,7 @@ fn answered(machine: &Machine, name: &str) -> Duration {
     let answer = machine.ask(US, name);
     assert_eq!(answer["rcode"], "NOERROR", "{name}: {answer}");
     assert_eq!(answer["answer"][0]["data"], ADDRESS.to_string(), "{name}: {answer}");
-    Duration::from_micros(answer["elapsed_us"].as_u64().unwrap())
+    Duration::from_secs_f64(answer["elapsed_seconds"].as_f64().unwrap())
 }
 
 /// The ways to ask the server beyond the machine.

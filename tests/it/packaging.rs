@@ -1,9 +1,8 @@
-//! What packages hold: manual pages and completions.
+//! What packages hold and are made by: manual pages, completions, scripts, recipes.
 
+use crate::support::packages::pages;
+use std::path::Path;
 use std::process::Command;
-
-#[path = "../../packaging/pages/make.rs"]
-mod pages;
 
 #[test]
 fn every_command_has_a_page_and_every_shell_its_completions() {
@@ -15,11 +14,11 @@ fn every_command_has_a_page_and_every_shell_its_completions() {
         .map(|command| command.get_name().to_owned())
         .collect();
     assert!(names.len() > 20 && names.contains(&"up".to_owned()), "{names:?}");
-    let pages = names.iter().map(|name| format!("truename-{name}.8")).chain(["truename.8".to_owned()]);
-    for page in pages {
-        let path = folder.path().join("man8").join(&page);
+    let pages = names.iter().map(|name| format!("man8/truename-{name}.8"));
+    for page in pages.chain(["man8/truename.8".to_owned(), "man5/truename.toml.5".to_owned()]) {
+        let path = folder.path().join(&page);
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(".SH SYNOPSIS"), "{page}");
+        assert!(text.contains(".SH SYNOPSIS") || page.contains("man5"), "{page}");
         let Ok(output) = Command::new("mandoc").args(["-T", "lint", "-W", "error,stop"]).arg(&path).output() else {
             assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "mandoc is not here; in CI it must be");
             continue;
@@ -34,4 +33,31 @@ fn every_command_has_a_page_and_every_shell_its_completions() {
     // bash is part of every Debian; the other shells are not.
     let bash = folder.path().join("bash/truename");
     assert!(Command::new("bash").arg("-n").arg(bash).status().unwrap().success());
+}
+
+/// Runs a checker on files of the project; it must find nothing. Where it is missing nothing is checked, but in CI.
+fn checked(program: &str, args: &[&str], paths: &[&str]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let Ok(output) = Command::new(program).args(args).args(paths).current_dir(root).output() else {
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{program} is not here; in CI it must be");
+        return;
+    };
+    let said = [output.stdout, output.stderr].map(|octets| String::from_utf8(octets).unwrap()).concat();
+    assert!(output.status.success(), "{program} {paths:?}: {said}");
+}
+
+#[test]
+fn scripts_and_recipes_have_no_fault_that_their_checkers_find() {
+    checked("shellcheck", &[], &["packaging/build", "packaging/tarball/install.sh"]);
+    checked("shellcheck", &[], &["packaging/debian/postinst", "packaging/debian/prerm", "packaging/debian/postrm"]);
+    checked("shellcheck", &["--shell=sh"], &["packaging/rpm/post", "packaging/rpm/preun", "packaging/rpm/postun"]);
+    checked("shellcheck", &["--shell=bash"], &["packaging/recipes/arch/truename.install"]);
+    // Variables that makepkg reads and sets; it ends a function that fails.
+    checked("shellcheck", &["--shell=bash", "--exclude=SC2034,SC2154,SC2164"], &["packaging/recipes/arch/PKGBUILD"]);
+    checked(
+        "nix-instantiate",
+        &["--parse"],
+        &["packaging/recipes/nix/package.nix", "packaging/recipes/nix/module.nix"],
+    );
+    checked("ruby", &["-wc"], &["packaging/recipes/homebrew/truename.rb"]);
 }

@@ -80,6 +80,17 @@ impl Booted {
         ))
     }
 
+    /// What `/stats` says of it is as published, and `/metrics` agrees.
+    #[track_caller]
+    fn must_report(&self, method: &str) {
+        let report = serde_json::from_str(&self.sh("truename stats --json")).unwrap();
+        crate::control::assert_sound(&report, &crate::control::validator());
+        let system = &report["system"];
+        assert_eq!((&system["takeover"], &system["method"]), (&"active".into(), &method.into()), "{system:#}");
+        assert!(system["text"].as_str().unwrap().starts_with("taken over ("), "{system:#}");
+        assert!(self.sh("truename metrics").contains(&format!("truename_takeover_active{{method=\"{method}\"}} 1\n")));
+    }
+
     fn unit(&self, property: &str, unit: &str) -> String {
         self.sh(&format!("systemctl show --value -p {property} {unit}")).trim().to_owned()
     }
@@ -95,6 +106,11 @@ fn whole_life(names: Names, method: &str) {
     assert!(said.contains(&format!("taken over ({method})")), "{said}");
     machine.must_be_taken("after up");
     assert!(machine.sh("truename status --why").contains(&format!("taken over ({method})")));
+    machine.must_report(match method {
+        "resolved" => "link",
+        "network-manager" => "drop-in",
+        other => other,
+    });
     // Said again, it is the same.
     machine.sh("truename up --yes");
     machine.must_be_taken("after up");

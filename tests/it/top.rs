@@ -5,7 +5,6 @@ use crate::support::client::{PATIENCE, ask, query};
 use crate::support::daemon::{Daemon, binary, forward_to};
 use crate::support::eventually;
 use crate::support::fake::Fake;
-use crate::support::http::get;
 use crate::support::pty::Pty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -60,11 +59,6 @@ fn it_is_printed_once_without_a_terminal() {
     let (status, text) = once(&stats_socket(&daemon), "150");
     assert_eq!(status, Some(0));
     assert!(text.contains("UPSTREAM") && !text.contains("www.example.org"), "{text}");
-}
-
-/// Tells whether the daemon under test tells questions.
-fn keeps_questions(daemon: &Daemon) -> bool {
-    get(&control_socket(daemon), "/openapi.json").json()["paths"]["/queries"].is_object()
 }
 
 /// Waits until it has the screen and has drawn.
@@ -209,8 +203,7 @@ fn with_the_socket_for_everybody_it_has_sums_and_says_why_no_questions() {
     let (_fake, daemon) = forwarding();
     let mut pty = Pty::start(&top(&stats_socket(&daemon)), 30, 120);
     drawn(&pty);
-    let expected = if keeps_questions(&daemon) { "usermod -aG truename" } else { "not kept by this daemon" };
-    eventually("it says why", || pty.screen().contains(expected));
+    eventually("it says why", || pty.screen().contains("usermod -aG truename"));
     assert!(!pty.screen().contains("www.example.org"), "{}", pty.screen());
     assert!(cell(&pty.screen(), "SOURCE", "forward", "ANSWERS").is_some(), "{}", pty.screen());
     pty.press("q");
@@ -222,10 +215,6 @@ fn questions_come_as_they_are_answered_and_names_do_no_harm() {
     let (fake, daemon) = forwarding();
     let mut pty = Pty::start(&top(&control_socket(&daemon)), 30, 140);
     drawn(&pty);
-    if !keeps_questions(&daemon) {
-        eventually("it says so", || pty.screen().contains("not kept by this daemon"));
-        return;
-    }
     // Those before it are told first.
     eventually("the last ones are there", || pty.screen().contains("www.example.org."));
     // What moves a cursor, sets a title, clears, turns, and an 8-bit control character.

@@ -1,5 +1,5 @@
 //! A machine with a real systemd as its first process: a container of Debian, made once and never changed, with the units
-//! and the binary under test.
+//! and the binary under test, or bare.
 
 use super::comes_true;
 use nix::fcntl::{Flock, FlockArg};
@@ -15,8 +15,9 @@ const PACKAGES: &str = "systemd,systemd-sysv,systemd-resolved,dbus,iproute2,libn
                         bind9-dnsutils,procps";
 /// The release, as on most machines that run truename under systemd's oldest version in wide use (252).
 const RELEASE: &str = "bookworm";
-/// What is installed where systemd-resolved does not answer; fetched once, a folder each.
-const MANAGERS: [&str; 3] = ["network-manager", "resolvconf", "openresolv"];
+/// What is installed where systemd-resolved does not answer, and what installs packages of another kind; fetched once, a folder
+/// each.
+const EXTRAS: [&str; 4] = ["network-manager", "resolvconf", "openresolv", "rpm"];
 /// Takes systemd-resolved away and leaves a file that somebody wrote by hand.
 const PLAIN: &str = "systemctl disable --now --quiet systemd-resolved; \
                      dpkg --purge --force-depends libnss-resolve systemd-resolved >/dev/null 2>&1; rm -f /etc/resolv.conf; \
@@ -91,6 +92,25 @@ impl Booted {
 
     /// Boots one whose names somebody else manages.
     pub(crate) fn boot_with(names: Names, config: &str) -> Option<Self> {
+        let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+        let binary = Path::new(env!("CARGO_BIN_EXE_truename"));
+        let machine = Self::start(&[(binary, "/usr/bin/truename"), (&units, "/units")])?;
+        machine.sh(INSTALL);
+        machine.configure(config);
+        machine.hand_names_to(names);
+        Some(machine)
+    }
+
+    /// Boots one with nothing of ours installed, a plain file for its names, and these packages in `/new`. The binary under test
+    /// is `/office/truename`, for what else is to serve there.
+    pub(crate) fn boot_bare(new: &Path) -> Option<Self> {
+        let machine = Self::start(&[(new, "/new"), (Path::new(env!("CARGO_BIN_EXE_truename")), "/office/truename")])?;
+        machine.hand_names_to(Names::File);
+        Some(machine)
+    }
+
+    /// Boots one with these paths of this machine in it.
+    fn start(binds: &[(&Path, &str)]) -> Option<Self> {
         let Some((root, packages)) = root() else {
             assert!(
                 std::env::var_os("CI").is_none_or(|ci| ci != "true"),
@@ -100,16 +120,14 @@ impl Booted {
             std::io::stderr().write_all(note.as_bytes()).expect("stderr is there");
             return None;
         };
-        let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+        let binds = binds.iter().copied().chain([(packages.as_path(), "/packages")]);
         let name = format!("truename-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let nspawn = Command::new("unshare")
             .args(["--mount", "sh", "-c", START, "sh", &name, "--quiet", "--directory"])
             .arg(&root)
             .args(["--volatile=overlay", "--register=no", "--keep-unit", "--private-network", "--console=pipe"])
             .arg(format!("--machine={name}"))
-            .arg(format!("--bind-ro={}:/usr/bin/truename", env!("CARGO_BIN_EXE_truename")))
-            .arg(format!("--bind-ro={}:/units", units.display()))
-            .arg(format!("--bind-ro={}:/packages", packages.display()))
+            .args(binds.map(|(outside, inside)| format!("--bind-ro={}:{inside}", outside.display())))
             .arg("--boot")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -124,15 +142,21 @@ impl Booted {
             ["running\n", "degraded\n"].contains(&text(&state.stdout).as_str())
         });
         assert!(has_booted, "not within {} s: the machine has booted\n{}", BOOT.as_secs(), machine.account());
-        machine.sh(INSTALL);
-        machine.configure(config);
+        Some(machine)
+    }
+
+    fn hand_names_to(&self, names: Names) {
         if names != Names::Resolved {
-            machine.sh(PLAIN);
+            self.sh(PLAIN);
         }
         if let Some(package) = names.package() {
-            machine.sh(&format!("export DEBIAN_FRONTEND=noninteractive; dpkg -i /packages/{package}/*.deb 2>&1"));
+            self.install(package);
         }
-        Some(machine)
+    }
+
+    /// Installs one of the packages of Debian that are there beside the machine.
+    pub(crate) fn install(&self, package: &str) {
+        self.sh(&format!("export DEBIAN_FRONTEND=noninteractive; dpkg -i /packages/{package}/*.deb 2>&1"));
     }
 
     /// Writes the configuration.
@@ -221,17 +245,22 @@ fn root() -> Option<(PathBuf, PathBuf)> {
         rename(&making, &root).ok()?;
     }
     let packages = cache.join("packages-1");
-    if !packages.exists() {
+    let missing: Vec<&str> = EXTRAS.into_iter().filter(|package| !packages.join(package).exists()).collect();
+    if !missing.is_empty() {
         let making = cache.join("packages-1.making");
         let _ = std::fs::remove_dir_all(&making);
-        fetch_packages(&root, &making);
-        rename(&making, &packages).ok()?;
+        fetch_packages(&root, &making, &missing);
+        create_dir_all(&packages).ok()?;
+        for package in missing {
+            rename(making.join(package), packages.join(package)).ok()?;
+        }
+        let _ = std::fs::remove_dir_all(&making);
     }
     Some((root, packages))
 }
 
-/// Fetches the packages of managers with all they need beyond the tree, without installing them.
-fn fetch_packages(root: &Path, folder: &Path) {
+/// Fetches packages with all they need beyond the tree, a folder each, without installing them.
+fn fetch_packages(root: &Path, folder: &Path, packages: &[&str]) {
     let lists = folder.join("lists");
     let apt = |archives: &Path, args: &[&str]| {
         for needed in [&lists, archives] {
@@ -260,12 +289,11 @@ fn fetch_packages(root: &Path, folder: &Path) {
         let done = command.args(args).env("LC_ALL", "C").output().expect("apt-get is part of every Debian");
         assert!(done.status.success(), "apt-get {args:?}: {}{}", text(&done.stdout), text(&done.stderr));
     };
-    apt(&folder.join(MANAGERS[0]), &["update"]);
-    for package in MANAGERS {
+    apt(&folder.join("archives"), &["update"]);
+    for package in packages {
         let args = ["install", "--yes", "--download-only", "--no-install-recommends", package];
         apt(&folder.join(package), &args);
     }
-    let _ = std::fs::remove_dir_all(&lists);
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -9,6 +9,7 @@ pub(crate) mod fake;
 pub(crate) mod far;
 pub(crate) mod http;
 pub(crate) mod machine;
+pub(crate) mod packages;
 pub(crate) mod pty;
 pub(crate) mod scenario;
 pub(crate) mod tls_fake;
@@ -17,7 +18,12 @@ use std::time::{Duration, Instant};
 
 /// Waits until a condition holds; fails the test after a generous bound.
 pub(crate) fn eventually(what: &str, holds: impl FnMut() -> bool) {
-    assert!(comes_true(Duration::from_secs(10), holds), "not within 10 s: {what}");
+    within(Duration::from_secs(10), what, holds);
+}
+
+/// Waits so long at most until a condition holds; fails the test when it does not.
+pub(crate) fn within(bound: Duration, what: &str, holds: impl FnMut() -> bool) {
+    assert!(comes_true(bound, holds), "not within {bound:?}: {what}");
 }
 
 /// Waits until a condition holds, so long at most; tells whether it did.

@@ -66,6 +66,9 @@ pub(in crate::cli) struct TopArguments {
     /// Print it once, as text, and end: needs no terminal
     #[arg(long)]
     pub(in crate::cli) once: bool,
+    /// With --once: print one JSON document, the sums of /stats and the last questions of /queries
+    #[arg(long, requires = "once")]
+    pub(in crate::cli) json: bool,
 }
 
 pub(super) const TOP_HELP: &str =
@@ -299,7 +302,9 @@ pub(in crate::cli) struct MetricsArguments {
 
 pub(super) const METRICS_HELP: &str = "Examples:
   truename metrics | promtool check metrics
-  truename metrics --textfile /var/lib/prometheus/node-exporter/truename.prom";
+  truename metrics --textfile /var/lib/prometheus/node-exporter/truename.prom
+
+It is printed as Prometheus reads it; the same figures as JSON are `truename stats --json`.";
 
 /// `truename monitor-check`.
 #[derive(Debug, Args)]
@@ -312,11 +317,16 @@ pub(in crate::cli) struct MonitorArguments {
     /// What is critical
     #[arg(short, long, value_name = "EXPR", default_value = "upstreams_up=1:")]
     pub(in crate::cli) critical: String,
+    /// Print one JSON document in place of the line: status, why, and each figure with its ranges
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
 }
 
 pub(super) const MONITOR_HELP: &str = "Names: p50 p99 hit_ratio upstreams_up incidents_open qps in_flight failures
 Ranges: 10 is 0 to 10, 10: is 10 and more, ~:10 is 10 and less, 10:20 is between, @10:20 is not between.
 Times may have a unit: p99=200ms.
+upstreams_up counts servers that have been asked, and those of the default's group. Nobody of that group: always critical.
+p50, p99, hit_ratio and failures are of the daemon's whole life; for those of the last minutes there is /metrics.
 
 Example:
   truename monitor-check -w p99=200ms,hit_ratio=0.3: -c upstreams_up=1:,incidents_open=0

@@ -3,6 +3,7 @@
 use super::model::{News, Seen, Why};
 use crate::control::client::{self, ClientError};
 use crate::control::report::Stats;
+use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 use std::collections::VecDeque;
@@ -69,9 +70,14 @@ struct Listed {
     queries: Vec<Seen>,
 }
 
+/// Asks for the last questions once, as the socket gives them.
+pub(super) fn last_document(socket: &Path) -> Result<Bytes, ClientError> {
+    client::ask(socket, &Method::GET, &format!("/queries?limit={FIRST}"), String::new())
+}
+
 /// Asks for the last questions once.
 pub(super) fn last(socket: &Path) -> News {
-    match client::ask(socket, &Method::GET, &format!("/queries?limit={FIRST}"), String::new()) {
+    match last_document(socket) {
         Ok(document) => match serde_json::from_slice::<Listed>(&document) {
             Ok(listed) => News::Queries(listed.queries),
             Err(error) => News::NoQueries(Why::Other(format!("the answer of the daemon is not understood: {error}"))),

@@ -20,6 +20,7 @@ use futures_util::StreamExt;
 use model::{After, Model, News};
 use ratatui::crossterm::event::{Event, EventStream};
 use screen::Screen;
+use serde_json::{Value, json};
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -36,6 +37,9 @@ const PRINTED_ROWS: u16 = 100;
 
 /// Shows the daemon until somebody ends it.
 pub(super) fn run(arguments: &TopArguments) -> Result<Outcome, Failed> {
+    if arguments.json {
+        return print_documents(arguments);
+    }
     if arguments.once {
         return print(arguments);
     }
@@ -52,6 +56,20 @@ pub(super) fn run(arguments: &TopArguments) -> Result<Outcome, Failed> {
     let shown = runtime.block_on(show(arguments, first));
     runtime.shutdown_background();
     shown?;
+    Ok(Outcome::Fine)
+}
+
+/// Prints the documents that the screen is made of as one.
+fn print_documents(arguments: &TopArguments) -> Result<Outcome, Failed> {
+    let stats: Value = daemon::read(&daemon::get(&arguments.at, Door::Stats, "/stats")?)?;
+    let mut document = json!({ "stats": stats });
+    let socket = place::find(arguments.at.socket.as_deref(), Door::Control);
+    match feed::last_document(&socket) {
+        Ok(last) => document["queries"] = daemon::read::<Value>(&last)?["queries"].take(),
+        // Not everybody may see them, and not everybody keeps them.
+        Err(error) => document["no_queries"] = error.to_string().into(),
+    }
+    render::result(&format!("{document:#}"))?;
     Ok(Outcome::Fine)
 }
 

@@ -14,6 +14,7 @@ mod lists;
 mod look;
 mod plan;
 mod record;
+mod told;
 pub mod units;
 
 pub use apply::{ApplyError, Reclaimed, Released, apply, is_dead, keep, reclaim, release};
@@ -22,6 +23,7 @@ pub use file::BACKUP;
 pub use look::look;
 pub use plan::{Method, Plan, Refusal, Step, decide};
 pub use record::{Record, read as recorded, summary};
+pub use told::{Standing, Told, Watched};
 
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The folder.
 const FOLDER: &str = "/var/lib/truename-takeover";
@@ -76,7 +76,7 @@ fn boot_id() -> String {
 /// # Errors
 /// When the file cannot be read, is not ours, or is not understood.
 pub fn read(machine: &Machine) -> io::Result<Option<Record>> {
-    let path = machine.at(FOLDER).join(FILE);
+    let path = path(machine);
     let file = match OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -90,6 +90,11 @@ pub fn read(machine: &Machine) -> io::Result<Option<Record>> {
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text)?;
     serde_json::from_str(&text).map(Some).map_err(|error| wrong(error.to_string()))
+}
+
+/// Returns where it stands.
+pub(super) fn path(machine: &Machine) -> PathBuf {
+    machine.at(FOLDER).join(FILE)
 }
 
 /// Says in a few words how it is, for people.

@@ -2,7 +2,8 @@
 
 use super::https::{check_head, request, too_long, uri};
 use super::jobs::Fault;
-use super::quic::{self, fault as quic_fault};
+use super::quic::{self, Connected, fault as quic_fault};
+use super::refused::Doubt;
 use super::requests::{Asked, Asking, MAX_REPLY_BYTES, Protocol};
 use super::target::Target;
 use bytes::{Buf, Bytes};
@@ -27,7 +28,7 @@ pub(super) struct Http3 {
     driver: Box<Connection<h3_quinn::Connection, Bytes>>,
     connection: quinn::Connection,
     uri: Uri,
-    /// Its socket.
+    doubt: Doubt,
     _endpoint: Endpoint,
 }
 
@@ -41,7 +42,7 @@ impl Http3 {
     /// Connects; returns the time of a round trip too.
     pub(super) async fn open(target: &Target) -> Result<(Self, Duration), Fault> {
         let uri = uri(target)?;
-        let (endpoint, connection) = quic::connect(target).await?;
+        let Connected { endpoint, connection, socket } = quic::connect(target).await?;
         let rtt = connection.rtt();
         let mut builder = h3::client::builder();
         builder.max_field_section_size(MAX_HEADER_BYTES).send_grease(false);
@@ -49,7 +50,10 @@ impl Http3 {
             .build(h3_quinn::Connection::new(connection.clone()))
             .await
             .map_err(|error| fault(&connection, &error))?;
-        Ok((Self { sender, driver: Box::new(driver), connection, uri, _endpoint: endpoint }, rtt))
+        Ok((
+            Self { sender, driver: Box::new(driver), connection, uri, doubt: Doubt::new(socket), _endpoint: endpoint },
+            rtt,
+        ))
     }
 }
 
@@ -74,6 +78,10 @@ impl Protocol for Http3 {
 
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         self.driver.poll_close(cx).map(|error| fault(&self.connection, &error))
+    }
+
+    fn poll_doubt(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.doubt.poll(cx)
     }
 }
 

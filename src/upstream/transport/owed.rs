@@ -218,6 +218,11 @@ impl<K: Hash + Eq + Copy> Owed<K> {
         }
     }
 
+    /// Tells whether nothing speaks against the connection so far.
+    pub(super) fn is_trusted(&self) -> bool {
+        !self.suspect
+    }
+
     /// Makes the connection suspect and returns clones of what it has; the next reply is news again.
     pub(super) fn suspect(&mut self) -> Vec<Job> {
         self.suspect = true;

@@ -2,7 +2,7 @@
 
 use super::dial;
 use super::jobs::Fault;
-use super::refused::Watched;
+use super::refused::{Doubt, Watched};
 use super::requests::{Asked, Asking, MAX_REPLY_BYTES, Protocol};
 use super::target::{ENCRYPTED_IDLE, Target};
 use crate::dns::wire::u16_at;
@@ -34,7 +34,7 @@ const NO_ERROR: u32 = 0;
 pub(super) struct Quic {
     connection: quinn::Connection,
     over: Pin<Box<dyn Future<Output = ConnectionError> + Send + Sync>>,
-    /// Its socket.
+    doubt: Doubt,
     _endpoint: Endpoint,
 }
 
@@ -47,11 +47,11 @@ impl fmt::Debug for Quic {
 impl Quic {
     /// Connects; returns the time of a round trip too.
     pub(super) async fn open(target: &Target) -> Result<(Self, Duration), Fault> {
-        let (endpoint, connection) = connect(target).await?;
+        let Connected { endpoint, connection, socket } = connect(target).await?;
         let rtt = connection.rtt();
         let closed = connection.clone();
         let over = Box::pin(async move { closed.closed().await });
-        Ok((Self { connection, over, _endpoint: endpoint }, rtt))
+        Ok((Self { connection, over, doubt: Doubt::new(socket), _endpoint: endpoint }, rtt))
     }
 }
 
@@ -61,8 +61,15 @@ impl Drop for Quic {
     }
 }
 
+/// An open QUIC connection and the socket it has for itself.
+pub(super) struct Connected {
+    pub(super) endpoint: Endpoint,
+    pub(super) connection: quinn::Connection,
+    pub(super) socket: Arc<Watched>,
+}
+
 /// Opens a QUIC connection from a socket of its own.
-pub(super) async fn connect(target: &Target) -> Result<(Endpoint, quinn::Connection), Fault> {
+pub(super) async fn connect(target: &Target) -> Result<Connected, Fault> {
     let tls = QuicClientConfig::try_from(target.tls().await?)
         .map_err(|error| Fault::told(format!("TLS 1.3 is not to be had: {error}")))?;
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
@@ -79,11 +86,7 @@ pub(super) async fn connect(target: &Target) -> Result<(Endpoint, quinn::Connect
     dial::first(&addresses, |address| connect_to(address, config.clone(), target)).await
 }
 
-async fn connect_to(
-    address: SocketAddr,
-    config: quinn::ClientConfig,
-    target: &Target,
-) -> Result<(Endpoint, quinn::Connection), Fault> {
+async fn connect_to(address: SocketAddr, config: quinn::ClientConfig, target: &Target) -> Result<Connected, Fault> {
     let socket = Watched::new(socket(address, target)?.into())?;
     let (ours, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
     let endpoint = Endpoint::new_with_abstract_socket(ours, None, Arc::<Watched>::clone(&socket), runtime)?;
@@ -95,7 +98,10 @@ async fn connect_to(
         false => fault(&error),
     };
     tokio::select! {
-        connection = connecting => Ok((endpoint, connection.map_err(opened)?)),
+        connection = connecting => {
+            let connection = connection.map_err(opened)?;
+            Ok(Connected { endpoint, connection, socket: Arc::clone(&socket) })
+        }
         error = socket.refusal() => Err(error.into()),
     }
 }
@@ -116,6 +122,10 @@ impl Protocol for Quic {
 
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         self.over.as_mut().poll(cx).map(|error| fault(&error))
+    }
+
+    fn poll_doubt(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.doubt.poll(cx)
     }
 }
 

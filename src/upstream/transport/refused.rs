@@ -4,11 +4,13 @@
 //! same worry about the path's MTU), and quinn waits for the whole handshake to time out. Before the first reply there is
 //! nothing to protect: a port that is closed is the same definite failure as a refused TCP connection, and another rung
 //! or server is asked at once. The socket is connected, so the kernel reports only errors about datagrams of its own
-//! port to that server.
+//! port to that server. Afterwards such an error is a reason to ask on another connection as well, whose opening will tell,
+//! and none to end the one there is.
 
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use socket2::SockRef;
+use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -49,6 +51,33 @@ impl Watched {
                 Ok(_) | Err(_) => {}
             }
         }
+    }
+}
+
+/// What the network says about an open connection.
+pub(super) struct Doubt {
+    socket: Arc<Watched>,
+    refusal: Refusal,
+}
+
+type Refusal = Pin<Box<dyn Future<Output = io::Error> + Send + Sync>>;
+
+impl Doubt {
+    pub(super) fn new(socket: Arc<Watched>) -> Self {
+        let refusal = Self::next(&socket);
+        Self { socket, refusal }
+    }
+
+    fn next(socket: &Arc<Watched>) -> Refusal {
+        let socket = Arc::clone(socket);
+        Box::pin(async move { socket.refusal().await })
+    }
+
+    /// Ready each time the network says that nobody is there.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.refusal.as_mut().poll(cx));
+        self.refusal = Self::next(&self.socket);
+        Poll::Ready(())
     }
 }
 

@@ -41,6 +41,12 @@ pub(super) trait Protocol: fmt::Debug {
 
     /// Keeps the connection going; ready when it has ended.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Fault>;
+
+    /// Ready each time the network says that nobody is there. Anybody can forge that, so it is a reason to ask on another
+    /// connection as well and none to end this one.
+    fn poll_doubt(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 /// A connection at work.
@@ -93,10 +99,19 @@ impl<P: Protocol> Session<P> {
                 self.timer.as_mut().reset(wake_at);
             }
             let room = self.owed.len() < MAX_PENDING;
+            let is_trusted = self.owed.is_trusted();
             let Self { protocol, asking, timer, .. } = self;
+            let trouble = |cx: &mut Context<'_>| match protocol.poll_over(cx) {
+                Poll::Ready(fault) => Poll::Ready(Some(fault)),
+                Poll::Pending if is_trusted => protocol.poll_doubt(cx).map(|()| None),
+                Poll::Pending => Poll::Pending,
+            };
             let event = tokio::select! {
                 command = jobs.recv(), if room && !self.closing => self.command(command),
-                fault = poll_fn(|cx| protocol.poll_over(cx)) => Some(Event::Over(self.owed.end(&fault))),
+                trouble = poll_fn(trouble) => match trouble {
+                    Some(fault) => Some(Event::Over(self.owed.end(&fault))),
+                    None => self.doubted(),
+                },
                 Some((key, asked)) = asking.next(), if !asking.is_empty() => match asked {
                     Ok(asked) => self.asked(key, asked, Instant::now()),
                     Err(Aborted) => None,
@@ -113,11 +128,15 @@ impl<P: Protocol> Session<P> {
         match command {
             Some(Command::Ask(job)) if job.is_wanted() => self.ask(job),
             Some(Command::Ask(_)) => {}
-            Some(Command::Suspect) if self.owed.is_empty() => {}
-            Some(Command::Suspect) => return Some(Event::Suspect(self.owed.suspect())),
+            Some(Command::Suspect) => return self.doubted(),
             None => self.closing = true,
         }
         None
+    }
+
+    /// Asks what is owed on another connection as well.
+    fn doubted(&mut self) -> Option<Event> {
+        (!self.owed.is_empty()).then(|| Event::Suspect(self.owed.suspect()))
     }
 
     fn asked(&mut self, key: u64, asked: Asked, now: Instant) -> Option<Event> {
