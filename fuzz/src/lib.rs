@@ -4,7 +4,9 @@
 //! does a plain test (`tests/it/hostile.rs`) with every file in `fuzz/seeds/`, so that they hold without a fuzzer too.
 
 pub mod configuration;
+pub mod control;
 pub mod hosts;
+pub mod list;
 pub mod query;
 pub mod reply;
 pub mod resolv_conf;
@@ -27,4 +29,6 @@ pub const TARGETS: &[Target] = &[
     ("hosts", hosts::run),
     ("resolv_conf", resolv_conf::run),
     ("snapshot", snapshot::run),
+    ("list", list::run),
+    ("control", control::run),
 ];

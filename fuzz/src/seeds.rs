@@ -2,6 +2,8 @@
 //! writes them anew with `TRUENAME_WRITE=1`. Files there whose names begin with `found-` are not made here: each was an
 //! input that broke something once.
 
+use super::control::{CONTROL, STATS, TCP};
+use super::list::{DNSMASQ, DOMAINS, HOSTS_FILE};
 use super::query::{FAILING, FROM_OURSELVES, NEGATIVE, NOT_ALLOWED, OVER_TCP, SILENT};
 use super::reply::{DNSSEC_OK, RAW};
 use super::snapshot::{WHOLE, entry, framed};
@@ -22,12 +24,19 @@ pub fn of(target: &str) -> Vec<Seed> {
         "hosts" => texts(HOSTS),
         "resolv_conf" => texts(RESOLV_CONFS),
         "snapshot" => snapshots(),
+        "list" => chosen(LISTS),
+        "control" => chosen(REQUESTS),
         other => panic!("no such target: {other}"),
     }
 }
 
 fn texts(texts: &[(&str, &str)]) -> Vec<Seed> {
     texts.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect()
+}
+
+/// Texts behind an octet that says how they are read.
+fn chosen(texts: &[(&str, u8, &str)]) -> Vec<Seed> {
+    texts.iter().map(|(name, how, text)| ((*name).to_owned(), [&[*how], text.as_bytes()].concat())).collect()
 }
 
 fn name(text: &str) -> Name {
@@ -421,4 +430,83 @@ const RESOLV_CONFS: &[(&str, &str)] = &[
     ("comments", "nameserver 10.0.0.1;x\nsearch a#b c\n; search d\n"),
     ("blanks", "\tnameserver\t10.0.0.1\r\nsearch\u{a0}a\u{2003}b\n"),
     ("names", "search \\000 a\\.b \\; \u{fc} _x -y\n"),
+];
+
+const LISTS: &[(&str, u8, &str)] = &[
+    ("domains", DOMAINS, "# inside\nexample.org\n*.corp.example # below\n=www.example.net\n\nLAB.example.\n"),
+    ("domains-root", DOMAINS, ".\n"),
+    ("domains-wrong", DOMAINS, "a b\nhttp://c.test/\n\u{fc}ber.test\n*.*.x\n=\n*.\n..\n||ads.example^\n"),
+    ("domains-escapes", DOMAINS, "a\\.b.test\n\\000.test\n\\256\n=\\*.test\n"),
+    ("domains-mark", DOMAINS, "\u{feff}a.test\r\nb.test\r\n\tc.test\x0c\n"),
+    ("domains-twice", DOMAINS, "a.test\nA.TEST\n=a.test\n*.a.test\nx.a.test\n"),
+    ("domains-canary", DOMAINS, "=canary.example.org"),
+    (
+        "hosts",
+        HOSTS_FILE,
+        "127.0.0.1 localhost\n0.0.0.0 ads.test Tracker.test # two\nfe80::1%lo0 localhost\n0.0.0.0 0.0.0.0\n",
+    ),
+    ("hosts-wrong", HOSTS_FILE, "x y\n1.2.3.4\n::1 a..b =c *.d \u{fc}\n"),
+    ("dnsmasq", DNSMASQ, "# c\nserver=/a.test/B.test/10.0.0.1#5353 # c\nlocal=/c.test/\naddress=/.d.test/::1\n"),
+    ("dnsmasq-excluded", DNSMASQ, "server=/test/10.0.0.1\nserver=/x.test/#\n"),
+    ("dnsmasq-wrong", DNSMASQ, "cache-size=100\nserver=//10.0.0.1\nserver=/e.test\nserver=\nlocal=/#/\n=/a/\n"),
+    ("empty", DOMAINS, ""),
+];
+
+const REQUESTS: &[(&str, u8, &str)] = &[
+    ("stats", STATS, "GET /stats HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("stats-sections", STATS, "GET /stats?section=cache,queries&section=x HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("metrics", TCP, "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9153\r\nAccept: application/openmetrics-text\r\n\r\n"),
+    ("rebound", TCP, "GET /metrics HTTP/1.1\r\nHost: evil.example:9153\r\n\r\n"),
+    ("names-over-tcp", TCP, "GET /queries HTTP/1.1\r\nHost: localhost:9153\r\n\r\n"),
+    ("query", CONTROL, "GET /query?name=www.example.org&type=AAAA HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("explain", CONTROL, "GET /explain?name=a%20b+c&client=10.0.0.1&fresh=1 HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("queries", CONTROL, "GET /queries?limit=5&rcode=NXDOMAIN&since=5m&name=*.example HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("follow", CONTROL, "GET /queries?follow=1 HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"),
+    ("cache", CONTROL, "GET /cache?match=*.example.org&limit=10000 HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("limit", CONTROL, "GET /cache?limit=10001 HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (
+        "cached-name",
+        CONTROL,
+        "GET /cache/a%2eb%00 HTTP/1.1\r\nHost: x\r\n\r\nGET /cache/%ff HTTP/1.1\r\nHost: x\r\n\r\n",
+    ),
+    ("flush", CONTROL, "DELETE /cache?match=* HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("flush-by-reader", STATS, "DELETE /cache?match=* HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("switch", CONTROL, "POST /upstreams/office/one/disable HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"),
+    ("probe", CONTROL, "POST /upstreams/office/probe HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (
+        "acknowledge",
+        CONTROL,
+        "POST /incidents/00000001/ack HTTP/1.1\r\nHost: x\r\n\r\nGET /incidents/00000001 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ),
+    ("pause", CONTROL, "POST /pause?for=5m HTTP/1.1\r\nHost: x\r\n\r\nPOST /pause?for=2d HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (
+        "pipelined",
+        CONTROL,
+        "POST /reload HTTP/1.1\r\nHost: x\r\n\r\nPOST /resume HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n",
+    ),
+    ("body", CONTROL, "POST /config/check HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n[cache]\n\n"),
+    (
+        "body-chunked",
+        CONTROL,
+        "POST /config/check HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n#a\n\r\n0\r\n\r\n",
+    ),
+    ("body-too-large", CONTROL, "POST /config/check HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n"),
+    (
+        "body-cut",
+        CONTROL,
+        "POST /config/check HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\nExpect: 100-continue\r\n\r\na",
+    ),
+    ("head", STATS, "HEAD /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("known", STATS, "GET /version HTTP/1.1\r\nHost: x\r\nIf-None-Match: *\r\n\r\n"),
+    ("no-path", STATS, "GET /nothing?a=%1b[2J HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (
+        "parameters",
+        CONTROL,
+        "GET /cache?%1b[2J=1 HTTP/1.1\r\nHost: x\r\n\r\nGET /query?name=a&name=b HTTP/1.1\r\nHost: x\r\n\r\n",
+    ),
+    ("method", STATS, "PATCH /stats HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("no-http", CONTROL, "\u{16}\u{3}\u{1}\0hello\r\n\r\n"),
+    ("half", CONTROL, "GET /stats HTTP/1.1\r\nHost:"),
+    ("two-lengths", CONTROL, "POST /reload HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+    ("absolute", TCP, "GET http://evil.example/metrics HTTP/1.1\r\nHost: 127.0.0.1:9153\r\n\r\n"),
 ];

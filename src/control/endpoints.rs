@@ -18,7 +18,7 @@ pub(super) enum Where {
 
 /// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub enum Way {
     /// Over a Unix socket.
     Socket(Door),
     /// Over TCP, on this port.

@@ -36,9 +36,10 @@ mod serve;
 mod socket;
 
 pub use daemon::{Daemon, Explain, Matching, Outcome};
+pub use endpoints::Way;
 pub use place::Door;
 pub use reply::Problem;
-pub use serve::{Doors, Running, start};
+pub use serve::{Doors, Running, attend, start};
 pub use socket::{Socket, SocketError};
 
 /// The published schema of `/stats`.

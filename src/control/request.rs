@@ -118,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn a_request_with_a_parameter_too_many_is_refused() {
+        let names: Vec<String> = (0..=MAX_PARAMETERS).map(|n| format!("p{n}")).collect();
+        let known: Vec<&str> = names.iter().map(String::as_str).collect();
+        let all: Vec<String> = names.iter().map(|name| format!("{name}=1")).collect();
+        assert!(Parameters::read(&all[..MAX_PARAMETERS].join("&"), &known).is_ok());
+        let problem = format!("{:?}", Parameters::read(&all.join("&"), &known).unwrap_err());
+        assert!(problem.contains("too-many-parameters"), "{problem}");
+    }
+
+    #[test]
     fn paths_are_text() {
         assert_eq!(decode("a%2Fb").unwrap(), "a/b");
         assert!(decode("%ff").is_err() && decode("%00").is_err());

@@ -1,7 +1,7 @@
 //! The thread that serves the sockets: accepts, bounds, answers, ends.
 
 use super::answer::{Asker, Served, answer};
-use super::connections::{Connections, Noting};
+use super::connections::{Connections, Noting, Peer};
 use super::daemon::Daemon;
 use super::endpoints::Way;
 use super::place::Door;
@@ -147,11 +147,7 @@ async fn accept_all<D: Daemon>(served: Served<D>, listener: Listener) {
                 }
                 let (served, connections) = (served.clone(), Rc::clone(&connections));
                 tokio::task::spawn_local(async move {
-                    let closed = Rc::clone(&peer);
-                    tokio::select! {
-                        () = connection(served, stream, Rc::clone(&peer), asker) => {}
-                        () = closed.closed() => {}
-                    }
+                    until_closed(served, stream, Rc::clone(&peer), asker).await;
                     connections.remove(&peer);
                 });
             }
@@ -164,12 +160,27 @@ async fn accept_all<D: Daemon>(served: Served<D>, listener: Listener) {
     }
 }
 
-async fn connection<D: Daemon>(
-    served: Served<D>,
-    mut stream: Box<dyn Stream>,
-    peer: Rc<super::connections::Peer>,
-    asker: Asker,
+/// Serves one connection whose octets come from anywhere, as [`start`] serves those of its sockets: to its end, or until
+/// nothing has moved on it for too long. For whoever has no socket.
+pub async fn attend<D: Daemon>(
+    daemon: Arc<D>,
+    stats: Arc<Stats>,
+    way: Way,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
 ) {
+    let (peer, _) = Connections::default().admit();
+    until_closed(Served::new(daemon, stats), Box::new(stream), peer, Asker { way, pid: None, uid: None }).await;
+}
+
+async fn until_closed<D: Daemon>(served: Served<D>, stream: Box<dyn Stream>, peer: Rc<Peer>, asker: Asker) {
+    let closed = Rc::clone(&peer);
+    tokio::select! {
+        () = connection(served, stream, peer, asker) => {}
+        () = closed.closed() => {}
+    }
+}
+
+async fn connection<D: Daemon>(served: Served<D>, mut stream: Box<dyn Stream>, peer: Rc<Peer>, asker: Asker) {
     let noting = Noting::new(&mut stream, Rc::clone(&peer));
     let service = service_fn(|request: Request<Incoming>| {
         let (served, peer) = (&served, &peer);

@@ -543,6 +543,8 @@ fn cached_answers_are_listed_and_removed_by_name_by_suffix_and_all() {
     assert_eq!(names("/cache"), ["d.example.com.", "c.example.net.", "a.example.org.", "b.example.org."]);
     assert_eq!(names("/cache?match=*.example.org"), ["a.example.org.", "b.example.org."]);
     assert_eq!(get(&control, "/cache?limit=1").json()["more"], true);
+    assert_eq!(names("/cache?limit=10000").len(), 4);
+    assert_eq!(get(&control, "/cache?limit=10001").problem(), "bad-limit");
     let one = get(&control, "/cache/A.Example.org").json()["entries"][0].clone();
     assert_eq!(
         (&one["answer"][0]["data"], &one["state"], &one["type"]),

@@ -1,20 +1,27 @@
 //! Which certificates are believed, and what is said about the others.
 
 use crate::support::encrypted::{Group1, Identity, NAME, Pki, options, upstream};
-use crate::support::tls_fake::{Fake, answer, answer_all, body, read_query, respond, write_message};
+use crate::support::tls_fake::{Fake, answer, answer_all, body, doq, read_query, respond, write_message};
 use tokio::io::AsyncWriteExt;
-use truename::config::UpstreamTransport::{Https, Tls};
+use truename::config::UpstreamTransport::{Https, Quic, Tls};
 use truename::config::{ClientCertificate, UpstreamOptions};
 
 async fn dot(identity: &Identity) -> Fake {
     Fake::tls(identity.server_config(&[b"dot"]), |stream, _| answer_all(stream, 7)).await
 }
 
-/// Asks a server with this certificate over DoT; returns why it was not believed.
-async fn refused(identity: &Identity, options: UpstreamOptions) -> String {
-    let fake = dot(identity).await;
-    let group = Group1::new(vec![upstream(Tls, fake.address, options)]);
-    group.ask("www.test").await.unwrap_err().summary
+/// Asks servers with this certificate over DoT, DoH and DoQ; returns why none was believed.
+async fn refused(identity: &Identity, options: UpstreamOptions) -> [String; 3] {
+    let http = Fake::http(identity.server_config(&[b"h2"]), |(request, to)| async move {
+        respond(to, 200, "application/dns-message", answer(&body(request).await, 7));
+    });
+    let fakes = [(Tls, dot(identity).await), (Https, http.await), (Quic, doq(identity.server_config(&[b"doq"]), 7))];
+    let mut said = Vec::new();
+    for (transport, fake) in fakes {
+        let group = Group1::new(vec![upstream(transport, fake.address, options.clone())]);
+        said.push(group.ask("www.test").await.unwrap_err().summary);
+    }
+    said.try_into().unwrap()
 }
 
 async fn believed(identity: &Identity, options: UpstreamOptions) {
@@ -42,13 +49,44 @@ async fn certificates_that_are_not_good_are_refused_with_the_reason_and_the_name
         (pki.self_signed(&[NAME]), usual(), vec![NAME, "self-signed", "ca_file"]),
         (stranger.server(), usual(), vec![NAME, "signed by nobody known here", "ca_file"]),
         (pki.server(), no_roots, vec![NAME, "signed by nobody known here"]),
-        (pki.server(), unpinned, vec!["wrong pin", "none of the 1 in `pins`"]),
+        (pki.server(), unpinned, vec![NAME, "wrong pin", "none of the 1 in `pins`"]),
         (pki.issue(&["dns.example.org"], |_| {}), UpstreamOptions { server_name: None, ..usual() }, vec!["127.0.0.1"]),
     ] {
-        let said = refused(&identity, options).await;
-        for part in expected {
-            assert!(said.contains(part), "{part:?} is not in {said:?}");
+        for said in refused(&identity, options).await {
+            for part in &expected {
+                assert!(said.contains(part), "{part:?} is not in {said:?}");
+            }
         }
+    }
+}
+
+#[tokio::test]
+async fn of_the_names_of_a_wrong_certificate_four_are_told_and_eighty_octets_of_each() {
+    let pki = Pki::new();
+    let six = pki.issue(&["a.example", "b.example", "c.example", "d.example", "e.example", "f.example"], |_| {});
+    for said in refused(&six, options(&pki)).await {
+        assert!(said.contains("for a.example, b.example, c.example, d.example and 2 more"), "{said}");
+    }
+    let long = format!("{}.{}.example", "a".repeat(60), "b".repeat(40));
+    for said in refused(&pki.issue(&[&long], |_| {}), options(&pki)).await {
+        assert!(said.contains(&long[..80]) && !said.contains(&long[..81]), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_hears_its_name_and_the_protocol_unless_sni_is_off() {
+    let pki = Pki::new();
+    for (sni, expected) in [(true, Some(NAME.to_owned())), (false, None)] {
+        let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let fake = Fake::tls(pki.server().server_config(&[b"dot"]), move |stream, _| {
+            let tls = stream.get_ref().1;
+            let _ = sender.send((tls.server_name().map(str::to_owned), tls.alpn_protocol().map(<[u8]>::to_vec)));
+            answer_all(stream, 7)
+        })
+        .await;
+        let group = Group1::new(vec![upstream(Tls, fake.address, UpstreamOptions { sni, ..options(&pki) })]);
+        assert_eq!(group.address("www.test").await.octets()[3], 7);
+        assert_eq!(seen.recv().await.unwrap(), (expected, Some(b"dot".to_vec())), "sni = {sni}");
     }
 }
 
@@ -73,7 +111,7 @@ async fn a_server_without_the_protocol_is_told_from_one_with_a_bad_certificate()
         let fake = Fake::tls(identity.server_config(alpn), |stream, _| answer_all(stream, 7)).await;
         let group = Group1::new(vec![upstream(Https, fake.address, options(&pki))]);
         let said = group.ask("www.test").await.unwrap_err().summary;
-        assert!(said.contains("ALPN"), "{said}");
+        assert!(said.contains("ALPN") && said.contains(NAME), "{said}");
     }
     let fake = Fake::tls(identity.server_config(&[]), |stream, _| answer_all(stream, 7)).await;
     let group = Group1::new(vec![upstream(Tls, fake.address, options(&pki))]);

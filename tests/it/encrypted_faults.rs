@@ -1,7 +1,9 @@
 //! What far ends and networks do to connections: no query fails while another server, or a fresh connection, can answer.
 
 use crate::support::encrypted::{Group1, Pki, Server, address, options, upstream};
-use crate::support::tls_fake::{Fake, answer, answer_all, body, read_query, respond, write_message};
+use crate::support::tls_fake::{
+    Fake, answer, answer_all, body, doq_with, read_query, reply_over_quic, respond, write_message,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::sync::Arc;
@@ -60,6 +62,74 @@ async fn bad_ends_of_a_connection_cost_no_answer_while_another_server_has_one() 
             assert_eq!(address(&reply).octets()[3], GOOD, "{what}");
         }
     }
+}
+
+#[tokio::test]
+async fn bad_ends_of_a_quic_connection_cost_no_answer_while_another_server_has_one() {
+    let pki = Pki::new();
+    let config = || pki.server().server_config(&[b"doq"]);
+    let closed = doq_with(config(), |connection, send, _, _| async move {
+        connection.close(2_u8.into(), b"");
+        drop(send);
+    });
+    let garbage = doq_with(config(), |_, mut send, _, _| async move {
+        let _ = send.write_all(&[0x5a; 300]).await;
+        let _ = send.finish();
+    });
+    let silent = doq_with(config(), |_, send, _, _| async move {
+        std::future::pending::<()>().await;
+        drop(send);
+    });
+    let reset = doq_with(config(), |_, mut send, _, _| async move {
+        let _ = send.reset(1_u8.into());
+    });
+    let empty = doq_with(config(), |_, mut send, _, _| async move {
+        let _ = send.finish();
+    });
+    let others = doq_with(config(), |_, mut send, mut query, _| async move {
+        query[13] ^= 1;
+        reply_over_quic(&mut send, &answer(&query, 66)).await;
+    });
+    for (what, bad) in [
+        ("closed", closed),
+        ("garbage", garbage),
+        ("silent", silent),
+        ("reset", reset),
+        ("empty", empty),
+        ("others", others),
+    ] {
+        let (group, _good) = beside_a_good_one(&pki, &bad, Quic).await;
+        for n in 0..4 {
+            let reply = group.ask(&format!("n{n}.test")).await.unwrap_or_else(|failure| panic!("{what}: {failure}"));
+            assert_eq!(address(&reply).octets()[3], GOOD, "{what}");
+        }
+        assert!(bad.connections() > 0, "{what}: it was asked");
+    }
+}
+
+#[tokio::test]
+async fn a_quic_connection_lost_without_a_word_costs_a_moment_and_no_query() {
+    let pki = Pki::new();
+    // The first connection answers once; then nothing comes over it any more.
+    let has_answered = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let fake = doq_with(pki.server().server_config(&[b"doq"]), move |_, mut send, query, count| {
+        let is_dead = count == 0 && has_answered.swap(true, std::sync::atomic::Ordering::Relaxed);
+        async move {
+            if is_dead {
+                return std::future::pending().await;
+            }
+            reply_over_quic(&mut send, &answer(&query, 7)).await;
+        }
+    });
+    let group = Group1::new(vec![upstream(Quic, fake.address, options(&pki))]);
+    for n in 0..5 {
+        assert_eq!(group.address(&format!("n{n}.test")).await.octets()[3], 7);
+    }
+    assert_eq!(fake.connections(), 2);
+    assert_eq!(group.stats.get(Counter::UpstreamErrors), 0);
+    group.upstreams.network_changed(truename::config::PlaceId::default());
+    assert_eq!(group.address("after.test").await.octets()[3], 7);
+    assert_eq!(fake.connections(), 3);
 }
 
 #[tokio::test]
@@ -222,6 +292,34 @@ async fn a_stopped_server_costs_no_query_and_is_used_again_when_it_goes_on() {
         }
         kill(process, Signal::SIGCONT).unwrap();
         answered_by(&group, "after", 7).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_server_that_stops_for_a_moment_costs_no_query() {
+    let pki = Pki::new();
+    let identity = pki.server();
+    for transport in [Tls, Https] {
+        let Some(server) = Server::unbound(&identity) else { return };
+        let place = if transport == Tls { server.dot } else { server.doh };
+        let group = Arc::new(Group1::new(vec![upstream(transport, place, options(&pki))]));
+        group.address("before.test").await;
+        let process = Pid::from_raw(server.pid());
+        kill(process, Signal::SIGSTOP).unwrap();
+        let asking: Vec<_> = (0..10)
+            .map(|n| {
+                let group = Arc::clone(&group);
+                tokio::spawn(async move { group.address(&format!("n{n}.test")).await })
+            })
+            .collect();
+        // Long enough that the connection falls under suspicion, short enough for the budget of a question.
+        tokio::time::sleep(Duration::from_millis(2200)).await;
+        assert!(asking.iter().all(|question| !question.is_finished()), "nobody is there to answer");
+        kill(process, Signal::SIGCONT).unwrap();
+        for question in asking {
+            question.await.unwrap();
+        }
+        assert_eq!(group.stats.get(Counter::UpstreamTimeouts), 0, "{transport}");
     }
 }
 

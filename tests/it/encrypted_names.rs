@@ -1,14 +1,16 @@
 //! Servers known by name only: who is asked for the name, what happens when nobody can tell, and a start before there is a
 //! network (issue 4, outcome 4).
 
+use crate::control::stats_socket;
 use crate::support::client;
 use crate::support::daemon::Daemon;
 use crate::support::encrypted::{ADDRESS, Identity, NAME, Pki, Program, Server, free_ports, installed};
 use crate::support::eventually;
 use crate::support::fake::{Fake as Plain, Habit};
+use crate::support::http::get;
 use crate::support::machine::Machine;
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use truename::dns::{Name, Rcode};
@@ -69,10 +71,16 @@ fn a_name_is_found_by_bootstrap_then_by_servers_of_other_groups_and_never_by_our
 fn when_nobody_can_tell_it_is_said_and_no_question_comes_back_to_us() {
     let pki = Pki::new();
     let [nobody] = free_ports();
-    let others = format!("[upstream.system]\nservers = [\"127.0.0.1:{nobody}\"]\n");
-    let daemon = Daemon::start(&by_name(&pki, 853, "", &others));
-    assert_eq!(client::ask(daemon.address, "www.example.org").rcode(), Rcode::SERVFAIL);
-    assert!(daemon.events("query").iter().all(|line| !line.to_string().contains(NAME)), "{}", daemon.log());
+    // We ourselves stand among those who could be asked: as a bootstrap resolver, and as a server of another group.
+    let [port] = free_ports();
+    let us = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let others = format!("[upstream.system]\nservers = [\"127.0.0.1:{nobody}\", \"{us}\", \"tcp://{us}\"]\n");
+    let config = by_name(&pki, 853, &format!("bootstrap = [\"{us}\"]"), &others);
+    let daemon = Daemon::start_with(&config, &[], &[&us.to_string()]);
+    eventually("the sockets are there", || daemon.events("control socket").len() == 2);
+    assert_eq!(client::ask(us, "www.example.org").rcode(), Rcode::SERVFAIL);
+    let report = get(&stats_socket(&daemon), "/stats?section=queries").json();
+    assert_eq!(report["queries"]["total"], 1, "{}", daemon.log());
 }
 
 #[test]

@@ -171,7 +171,13 @@ fn ladder(pki: &Pki, what: &str, rules: &str, lasts: Duration) {
     // No server here speaks QUIC: HTTPS is the highest rung that can answer.
     let again = until(&machine, &mut asked, |_| went_over_to(&daemon, "https"));
     let open = median((0..10).map(|_| ask(&machine, &mut asked).1).collect());
-    figure(&format!("ladder, {what}: first {first:.0?}, later {later:.1?}, https after {again:.1?}, then {open:.1?}"));
+    // The ports are closed under the connections that are open: no question goes unanswered.
+    firewall(&machine, rules);
+    let closed = median((0..10).map(|_| ask(&machine, &mut asked).1).collect());
+    figure(&format!(
+        "ladder, {what}: first {first:.0?}, later {later:.1?}, https after {again:.1?}, then {open:.1?}, closed again \
+         {closed:.1?}"
+    ));
     daemon.assert_no_panic();
 }
 

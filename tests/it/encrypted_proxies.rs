@@ -16,8 +16,17 @@ fn proxy(port: u16, login: Option<(&str, &str)>) -> ProxyServer {
     ProxyServer { host: UpstreamHost::Address(Ipv4Addr::LOCALHOST.into(), 0), port, login }
 }
 
-/// Asks a server over DoT and DoH through a proxy.
-async fn answers_through(pki: &Pki, server: &Server, proxy: Proxy) {
+/// Asks a server over DoT and DoH, and another one over plain TCP, through a proxy.
+async fn answers_through(pki: &Pki, server: &Server, plain: &Plain, proxy: Proxy) {
+    let group = Group1::new(vec![upstream(
+        Tcp,
+        plain.address,
+        UpstreamOptions { proxy: proxy.clone(), ..UpstreamOptions::default() },
+    )]);
+    for n in 0..3 {
+        assert_eq!(group.address(&format!("n{n}.test")).await, ADDRESS, "tcp by {proxy:?}");
+    }
+    assert!(plain.asked().iter().all(|asked| asked.tcp), "nothing goes past the proxy");
     for (transport, place) in [(Tls, server.dot), (Https, server.doh)] {
         let group =
             Group1::new(vec![upstream(transport, place, UpstreamOptions { proxy: proxy.clone(), ..options(pki) })]);
@@ -35,7 +44,7 @@ async fn refusal(pki: &Pki, server: &Server, proxy: Proxy) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn socks5_carries_dot_and_doh_with_and_without_a_user() {
+async fn socks5_carries_dot_doh_and_tcp_with_and_without_a_user() {
     let pki = Pki::new();
     let (Some(server), Some(path)) =
         (Server::unbound(&pki.server()), installed("microsocks", &["/usr/bin/microsocks"]))
@@ -46,8 +55,9 @@ async fn socks5_carries_dot_and_doh_with_and_without_a_user() {
     let _open = Program::start(Command::new(path).args(["-i", "127.0.0.1", "-p", &open.to_string()]), open);
     let arguments = ["-i", "127.0.0.1", "-p", &closed.to_string(), "-u", "anna", "-P", "s3cret"].map(str::to_owned);
     let _closed = Program::start(Command::new(path).args(arguments), closed);
-    answers_through(&pki, &server, Proxy::Socks5(proxy(open, None))).await;
-    answers_through(&pki, &server, Proxy::Socks5(proxy(closed, Some(("anna", "s3cret"))))).await;
+    let plain = Plain::start(Habit::Address(ADDRESS, 300));
+    answers_through(&pki, &server, &plain, Proxy::Socks5(proxy(open, None))).await;
+    answers_through(&pki, &server, &plain, Proxy::Socks5(proxy(closed, Some(("anna", "s3cret"))))).await;
     for login in [None, Some(("anna", "wrong"))] {
         let said = refusal(&pki, &server, Proxy::Socks5(proxy(closed, login))).await;
         assert!(said.contains("proxy 127.0.0.1"), "{said}");
@@ -55,24 +65,25 @@ async fn socks5_carries_dot_and_doh_with_and_without_a_user() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connect_carries_dot_and_doh_with_and_without_a_user() {
+async fn connect_carries_dot_doh_and_tcp_with_and_without_a_user() {
     let pki = Pki::new();
     let (Some(server), Some(path)) = (Server::unbound(&pki.server()), installed("tinyproxy", &["/usr/bin/tinyproxy"]))
     else {
         return;
     };
+    let plain = Plain::start(Habit::Address(ADDRESS, 300));
     let ports: [u16; 2] = free_ports();
     let start = |port: u16, more: &str| {
         let file = pki.folder.path().join(format!("tinyproxy-{port}.conf"));
-        let ends = format!("ConnectPort {}\nConnectPort {}\n", server.dot.port(), server.doh.port());
+        let ends = [server.dot, server.doh, plain.address].map(|end| format!("ConnectPort {}\n", end.port())).concat();
         let config = format!("Port {port}\nListen 127.0.0.1\nMaxClients 20\nTimeout 60\n{ends}{more}");
         std::fs::write(&file, config).unwrap();
         Program::start(Command::new(path).arg("-d").arg("-c").arg(file), port)
     };
     let _open = start(ports[0], "");
     let _closed = start(ports[1], "BasicAuth anna s3cret\n");
-    answers_through(&pki, &server, Proxy::Http(proxy(ports[0], None))).await;
-    answers_through(&pki, &server, Proxy::Http(proxy(ports[1], Some(("anna", "s3cret"))))).await;
+    answers_through(&pki, &server, &plain, Proxy::Http(proxy(ports[0], None))).await;
+    answers_through(&pki, &server, &plain, Proxy::Http(proxy(ports[1], Some(("anna", "s3cret"))))).await;
     for login in [None, Some(("anna", "wrong"))] {
         let said = refusal(&pki, &server, Proxy::Http(proxy(ports[1], login))).await;
         assert!(said.contains("proxy 127.0.0.1") && said.contains("HTTP status 40"), "{said}");

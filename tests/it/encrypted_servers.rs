@@ -115,7 +115,7 @@ async fn doq_checks_certificates_and_protocol_too() {
     let no_doq = Quic::start(&pki.server(), b"h3");
     let group = Group1::new(vec![upstream(DoQ, no_doq.address, options(&pki))]);
     let said = group.ask("www.test").await.unwrap_err().summary;
-    assert!(said.contains("ALPN"), "{said}");
+    assert!(said.contains("ALPN") && said.contains(NAME), "{said}");
     let identity = pki.server();
     let good = Quic::start(&identity, b"doq");
     let pinned = UpstreamOptions { pins: vec![identity.pin()], server_name: None, ..options(&pki) };

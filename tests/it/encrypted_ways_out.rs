@@ -144,7 +144,7 @@ fn proxies_of_the_environment_carry_connections_and_exceptions_go_without() {
 }
 
 #[test]
-fn dante_carries_dot_and_doh_for_who_knows_the_password() {
+fn dante_carries_dot_doh_and_tcp_for_who_knows_the_password() {
     let pki = Pki::new();
     let Some(program) = installed("danted", &["/usr/sbin/danted"]) else { return };
     let Some(machine) = Machine::make(&[]) else { return };
@@ -167,7 +167,7 @@ fn dante_carries_dot_and_doh_for_who_knows_the_password() {
     let _dante = Ended(dante.spawn().unwrap());
     let listens = || machine.run("cat /proc/net/tcp").contains("0100007F:0438 00000000:0000 0A");
     eventually("dante listens", listens);
-    for server in beyond() {
+    for server in beyond().into_iter().chain([format!("tcp://{SERVER}")]) {
         for (login, answers) in [("anna:s3cret@", true), ("anna:wrong@", false), ("", false)] {
             let config = config(&pki, &server, &format!("proxy = \"socks5://{login}127.0.0.1:1080\""));
             let daemon = machine.daemon(&config, &[US]);

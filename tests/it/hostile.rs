@@ -72,6 +72,16 @@ fn snapshot_seeds_hold() {
     replay("snapshot");
 }
 
+#[test]
+fn list_seeds_hold() {
+    replay("list");
+}
+
+#[test]
+fn control_seeds_hold() {
+    replay("control");
+}
+
 /// An upstream at whose name `panic.example` the code that asks it panics; every other name has no address.
 #[derive(Debug)]
 struct Panicking;

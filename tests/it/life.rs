@@ -41,8 +41,13 @@ fn what_no_upstream_answers_gets_servfail_at_the_end() {
     let address = daemon.address;
     let in_flight = std::thread::spawn(move || ask(address, "never.example.org"));
     eventually("the question is at the upstream", || fake.count("never.example.org") > 0);
-    daemon.signal(Signal::SIGTERM);
-    assert_eq!(daemon.wait().code(), Some(0));
+    let (status, took) = timed(|| {
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait()
+    });
+    assert_eq!(status.code(), Some(0));
+    // 0.8 s are for the upstream, 0.2 s for all the rest; the machine may be busy.
+    assert!(took < Duration::from_secs(3), "{took:?}");
     let response = in_flight.join().unwrap();
     assert_eq!((response.rcode(), response.ede()), (Rcode::SERVFAIL, Some(14)));
 }

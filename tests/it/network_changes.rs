@@ -7,7 +7,9 @@ use crate::support::daemon::Daemon;
 use crate::support::encrypted::{ADDRESS, NAME, Pki, installed};
 use crate::support::far::{FAR, Far, NEAR, SERVER};
 use crate::support::machine::Machine;
-use crate::support::tls_fake::{self, Fake, answer, answer_all, body, read_query, respond, write_message};
+use crate::support::tls_fake::{
+    self, Fake, answer, answer_all, body, doq_with, read_query, reply_over_quic, respond, write_message,
+};
 use crate::support::{eventually, timed};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +43,17 @@ fn at(scheme: &str, address: SocketAddr) -> String {
 
 /// A server whose open connections are dead when the switch is on; those opened later live.
 async fn mortal(pki: &Pki, alpn: &'static [u8], dead: Arc<AtomicUsize>) -> Fake {
+    if alpn == b"doq" {
+        return doq_with(pki.server().server_config(&[alpn]), move |_, mut send, query, count| {
+            let is_dead = count < dead.load(Ordering::Relaxed);
+            async move {
+                if is_dead {
+                    return std::future::pending().await;
+                }
+                reply_over_quic(&mut send, &answer(&query, 7)).await;
+            }
+        });
+    }
     Fake::tls(pki.server().server_config(&[alpn]), move |mut stream, count| {
         let dead = Arc::clone(&dead);
         async move {
@@ -81,7 +94,7 @@ async fn asked(daemon: &Arc<Daemon>, name: &str) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_sleep_the_first_question_goes_over_a_fresh_connection_too() {
     let pki = Pki::new();
-    for (scheme, alpn) in [("tls", b"dot".as_slice()), ("https", b"h2")] {
+    for (scheme, alpn) in [("tls", b"dot".as_slice()), ("https", b"h2"), ("quic", b"doq")] {
         let dead = Arc::new(AtomicUsize::new(0));
         let fake = mortal(&pki, alpn, Arc::clone(&dead)).await;
         let clocks = Clocks::new();

@@ -148,6 +148,7 @@ fn broken(state: &mut u64) -> Vec<u8> {
 
 #[test]
 fn cached_names_are_answered_under_a_flood_of_garbage() {
+    const PACKETS: u32 = 10_000;
     let fake = Fake::address([192, 0, 2, 1]);
     let daemon = Daemon::start(&forward_to(&[fake.address]));
     ask(daemon.address, "cached.example.org");
@@ -155,10 +156,14 @@ fn cached_names_are_answered_under_a_flood_of_garbage() {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect(daemon.address).unwrap();
     let mut state = 0x2545_f491_4f6c_dd1d;
+    let before_cpu = daemon.cpu();
     let asked = ask_cached_during(daemon.address, || {
-        paced(5000, 10_000, |_| drop(socket.send(&broken(&mut state))));
+        paced(5000, PACKETS, |_| drop(socket.send(&broken(&mut state))));
     });
+    let spent = daemon.cpu() - before_cpu;
     assert!(asked > 1, "{asked}");
+    // Half a millisecond each, the cached questions beside them included: this may be a build without optimization.
+    assert!(spent < Duration::from_micros(500) * PACKETS, "{spent:?} of CPU for {PACKETS} malformed packets");
     daemon.assert_no_panic();
     let after = daemon.rss_kib();
     assert!(after < before + (4 << 10), "grew from {before} to {after} KiB");

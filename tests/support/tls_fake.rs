@@ -89,6 +89,21 @@ impl Fake {
 
 /// A DoQ server that answers everything with 192.0.2.`last`; counts connections.
 pub(crate) fn doq(config: Arc<rustls::ServerConfig>, last: u8) -> Fake {
+    doq_with(
+        config,
+        move |_, mut send, query, _| async move { reply_over_quic(&mut send, &answer(&query, last)).await },
+    )
+}
+
+/// A DoQ server that gives each query to `serve`: the connection, where the reply is written, the query, and which
+/// connection it is.
+pub(crate) fn doq_with<F>(
+    config: Arc<rustls::ServerConfig>,
+    serve: impl Fn(quinn::Connection, quinn::SendStream, Vec<u8>, usize) -> F + Clone + Send + Sync + 'static,
+) -> Fake
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let tls = quinn::crypto::rustls::QuicServerConfig::try_from(config).unwrap();
     let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
     let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
@@ -96,22 +111,28 @@ pub(crate) fn doq(config: Arc<rustls::ServerConfig>, last: u8) -> Fake {
     let counted = Arc::clone(&connections);
     tokio::spawn(async move {
         while let Some(incoming) = endpoint.accept().await {
-            counted.fetch_add(1, Ordering::Relaxed);
+            let (count, serve) = (counted.fetch_add(1, Ordering::Relaxed), serve.clone());
             tokio::spawn(async move {
                 let Ok(connection) = incoming.await else { return };
-                while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+                while let Ok((send, mut receive)) = connection.accept_bi().await {
+                    let (serve, connection) = (serve.clone(), connection.clone());
                     tokio::spawn(async move {
-                        let frame = receive.read_to_end(65_537).await.unwrap();
-                        let message = answer(&frame[2..], last);
-                        let frame = [&u16::try_from(message.len()).unwrap().to_be_bytes()[..], &message].concat();
-                        send.write_all(&frame).await.unwrap();
-                        send.finish().unwrap();
+                        // A client that needs the reply no more goes away.
+                        let Ok(frame) = receive.read_to_end(65_537).await else { return };
+                        serve(connection, send, frame[2..].to_vec(), count).await;
                     });
                 }
             });
         }
     });
     Fake { address, connections }
+}
+
+/// Writes one message to a stream of its own and ends it; a client that has gone does not matter.
+pub(crate) async fn reply_over_quic(send: &mut quinn::SendStream, message: &[u8]) {
+    let frame = [&u16::try_from(message.len()).unwrap().to_be_bytes()[..], message].concat();
+    let _ = send.write_all(&frame).await;
+    let _ = send.finish();
 }
 
 /// Reads one query of a stream; `None` at its end.

@@ -55,7 +55,8 @@ impl fmt::Debug for Https {
 impl Https {
     pub(super) async fn open(stream: TlsStream<TcpStream>, target: &Target) -> Result<Self, Fault> {
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(Fault::told("the server speaks TLS but does not offer HTTP/2 (ALPN)"));
+            let name = target.server_name();
+            return Err(Fault::told(format!("{name} speaks TLS but does not offer HTTP/2 (ALPN)")));
         }
         let uri = uri(target)?;
         let (sender, connection) = h2::client::Builder::new()

@@ -114,6 +114,9 @@ async fn dialled(target: &Target) -> Result<(TcpStream, Duration), Fault> {
 async fn secured(target: &Target) -> Result<(TlsStream<TcpStream>, Duration), Fault> {
     let (config, name) = (target.tls().await?, tls::server_name(target.server_name())?);
     let (stream, rtt) = dialled(target).await?;
-    let stream = TlsConnector::from(config).connect(name, stream).await.map_err(tls::fault)?;
+    let stream = TlsConnector::from(config)
+        .connect(name, stream)
+        .await
+        .map_err(|error| tls::fault(error, &target.server_name()))?;
     Ok((stream, rtt))
 }

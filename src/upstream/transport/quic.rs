@@ -93,9 +93,13 @@ async fn connect_to(address: SocketAddr, config: quinn::ClientConfig, target: &T
     let connecting = endpoint
         .connect_with(config, address, &target.server_name())
         .map_err(|error| Fault::told(format!("QUIC: {error}")))?;
+    let opened = |error: ConnectionError| match is_without_protocol(&error) {
+        true => Fault::told(format!("{} speaks QUIC but not this protocol (ALPN)", target.server_name())),
+        false => fault(&error),
+    };
     tokio::select! {
         connection = connecting => {
-            let connection = connection.map_err(|error| fault(&error))?;
+            let connection = connection.map_err(opened)?;
             Ok(Connected { endpoint, connection, socket: Arc::clone(&socket) })
         }
         error = socket.refusal() => Err(error.into()),
@@ -153,17 +157,23 @@ async fn exchange(connection: quinn::Connection, query: Vec<u8>) -> Result<Asked
 /// What rustls puts before the words of our own check.
 const CERTIFICATE: &str = "invalid peer certificate: ";
 
-/// What is said of a server without our protocol.
-const NO_PROTOCOL: &str = "the server speaks QUIC but not this protocol (ALPN)";
 /// TLS alert no_application_protocol (RFC 7301 section 3.2).
 const ALERT_NO_PROTOCOL: u8 = 120;
 
-pub(super) fn fault(error: &ConnectionError) -> Fault {
+/// Tells whether a handshake failed because the server does not know our protocol.
+fn is_without_protocol(error: &ConnectionError) -> bool {
     let no_protocol = quinn::TransportErrorCode::crypto(ALERT_NO_PROTOCOL);
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is about other things")]
+    match error {
+        ConnectionError::TransportError(error) => error.code == no_protocol,
+        ConnectionError::ConnectionClosed(close) => close.error_code == no_protocol,
+        _ => false,
+    }
+}
+
+pub(super) fn fault(error: &ConnectionError) -> Fault {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is told as quinn tells it")]
     match error {
-        ConnectionError::TransportError(error) if error.code == no_protocol => Fault::told(NO_PROTOCOL),
-        ConnectionError::ConnectionClosed(close) if close.error_code == no_protocol => Fault::told(NO_PROTOCOL),
         ConnectionError::TransportError(error) if !error.reason.is_empty() => {
             let reason = error.reason.strip_prefix(CERTIFICATE).unwrap_or(&error.reason);
             Fault::told(reason.chars().filter(|c| !c.is_control()).collect::<String>())

@@ -24,7 +24,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Sessions kept for taking up again, for each server: one connection at a time needs one, and servers give two or more.
-const MAX_SESSIONS: usize = 4;
+/// rustls keeps eight of a server, or none.
+const MAX_SESSIONS: usize = 8;
 /// Names of a wrong certificate that are told.
 const MAX_NAMES_TOLD: usize = 4;
 /// Octets of one of them.
@@ -175,7 +176,7 @@ impl Verifier {
 
     /// Checks the key of the server's own certificate. Those above it are sent by the server as well, needed or not, so
     /// that a pin on one of them would prove nothing.
-    fn check_pin(&self, certificate: &CertificateDer<'_>) -> Result<(), String> {
+    fn check_pin(&self, certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), String> {
         if self.pins.is_empty() {
             return Ok(());
         }
@@ -185,7 +186,8 @@ impl Verifier {
             return Ok(());
         }
         let (found, count) = (BASE64.encode(digest.as_ref()), self.pins.len());
-        Err(format!("wrong pin: its key has {found}, which is none of the {count} in `pins`"))
+        let name = name.to_str();
+        Err(format!("certificate for {name} has the wrong pin: its key has {found}, none of the {count} in `pins`"))
     }
 
     /// Takes what the certificate said for true when its key has signed; one that does not fit the clock ends here.
@@ -221,7 +223,7 @@ impl ServerCertVerifier for Verifier {
         SHOWN.set(None);
         let check = |now| {
             let checked = self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
-            self.check_pin(end_entity).map_err(refusal)?;
+            self.check_pin(end_entity, server_name).map_err(refusal)?;
             Ok(checked)
         };
         let show = |misfit| {
@@ -348,20 +350,20 @@ pub(super) fn names(presented: &[String]) -> String {
     }
 }
 
-/// Says why a handshake failed.
-pub(super) fn fault(error: io::Error) -> Fault {
+/// Says why a handshake with a server failed.
+pub(super) fn fault(error: io::Error, name: &str) -> Fault {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => Fault::told(told(error)),
+        Some(error) => Fault::told(told(error, name)),
         None => error.into(),
     }
 }
 
-fn told(error: &rustls::Error) -> String {
+fn told(error: &rustls::Error, name: &str) -> String {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is told as rustls tells it")]
     match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => inner.to_string(),
         rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
-            "the server speaks TLS but not this protocol (ALPN)".to_owned()
+            format!("{name} speaks TLS but not this protocol (ALPN)")
         }
         other => format!("TLS: {other}"),
     }
