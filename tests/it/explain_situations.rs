@@ -47,7 +47,7 @@ fn an_answer_from_the_cache() {
     let daemon = start(&forward_to(&[fake.address]));
     ask(daemon.address, "www.example.org");
     let text = told(&daemon, &[&fake], &["www.example.org"]);
-    assert!(text.contains("cache hit"), "{text}");
+    assert!(text.contains("cache  hit"), "{text}");
     insta::assert_snapshot!(ageless(&text));
 }
 
