@@ -1,6 +1,5 @@
 //! Who has said what about one question, kept side by side: as replies that can be served, and as evidence.
 
-use super::proofs::Proving;
 use crate::config::{GroupId, UpstreamTransport};
 use crate::dns::address::{self, AddressKind};
 use crate::dns::wire::Message;
@@ -15,6 +14,10 @@ use crate::upstream::{Failure, Held, Reply};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+
+/// Ends, with an error, when a proof has been kept or given up.
+pub(super) type Proving = watch::Receiver<()>;
 
 /// A reply with what may be done with its addresses.
 pub(in crate::pipeline) type Found = (Reply, AddressPolicy);

@@ -4,7 +4,7 @@
 //! A proof goes on when its question has its answer: what it brings is known to the next one, and mends what was kept of this.
 
 use super::asking::{Asking, Subject, Whom};
-use super::parties::Parties;
+use super::parties::{Parties, Proving};
 use super::{Judgement, Policy, judge, told};
 use crate::clock::Tick;
 use crate::config::GroupId;
@@ -46,9 +46,6 @@ pub(super) struct UnderWay {
     turns: Arc<Semaphore>,
     all: Mutex<HashMap<(Name, IpAddr), Proving>>,
 }
-
-/// Ends, with an error, when a proof has been kept or given up.
-pub(super) type Proving = watch::Receiver<()>;
 
 impl Default for UnderWay {
     fn default() -> Self {
