@@ -155,6 +155,7 @@ uninstall_all() {
     stop
     if [ -n "$purge" ]; then
         rm -rf "$root/etc/truename" "$root/var/lib/truename" "$root/var/lib/truename-takeover" "$root/var/log/truename"
+        rm -f "$root/run/truename-up.lock" "$root/run/truename-takeover.lock"
     fi
     # The other way round, so that a folder is empty when its turn comes. One that somebody else uses by now stays.
     sort -r "$list" >"$scratch.files"

@@ -67,8 +67,9 @@ fn carry_out(known: &Known, arguments: &UpArguments, wanted: Option<Method>) -> 
         let done = takeover::check(&machine, wanted).map_err(failed).and_then(|()| {
             units::take_over(&machine, wanted, trial, &program.to_string_lossy()).map_err(|error| unit_failed(&error))
         });
-        if done.is_err() {
-            // What was started for this alone; that it could not be stopped matters less than why nothing came of it.
+        if done.is_err() && matches!(takeover::recorded(&machine), Ok(None)) {
+            // What was started for this alone; that it could not be stopped matters less than why nothing came of it. Where names
+            // could not be given back they still lead to the daemon, and it goes on.
             drop(before.restore());
         }
         return done;

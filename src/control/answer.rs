@@ -113,7 +113,9 @@ async fn act<D: Daemon>(served: &Served<D>, asker: Asker, request: Request<Incom
         let Asker { pid, uid, .. } = asker;
         let uid = uid.filter(|uid| *uid != OVERFLOW_UID);
         let target = parameters.named(&endpoint.path.replace("{name}", &name));
-        tracing::info!(method = %endpoint.method, path = %target.escape_debug(), pid, uid, "asked over the control socket");
+        tracing::info!(method = %endpoint.method, path = endpoint.path, pid, uid, "asked over the control socket");
+        // A name may be in it.
+        tracing::debug!(path = %target.escape_debug(), "asked over the control socket, in full");
     }
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let reply = match endpoint.action {
@@ -324,7 +326,9 @@ fn stats(daemon: &impl Daemon, parameters: &Parameters) -> Result<Reply, Problem
             }
         }
     }
-    Ok(Reply::json(&chosen).tagged_by(&(tag, sections)))
+    // What goes on by itself makes a tag of its own each time.
+    let process = sections.split(',').any(|section| section == "process").then_some(&report.process);
+    Ok(Reply::json(&chosen).tagged_by(&(tag, sections, process)))
 }
 
 /// Returns what the tag of a report is made of: it says whether something has happened, not whether time has passed or the report

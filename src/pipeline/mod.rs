@@ -433,7 +433,8 @@ impl Pipeline {
                 return answer;
             };
             foreign |= !hop.answer.origin.is_local();
-            if foreign && work.begun.is_none() {
+            // A name that nobody guards, or that is private, is shown to nobody for a certificate.
+            if foreign && work.guard == GuardMode::Enforce && work.begun.is_none() {
                 work.begun = Some(here.qname.clone());
             }
             guarded |= hop.guarded;

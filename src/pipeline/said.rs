@@ -151,7 +151,10 @@ impl Records {
             self.count -= oldest.count;
             self.bytes -= oldest.octets.len();
             oldest.octets.clear();
-            self.spare = oldest.octets;
+            // One that held a record of the longest replies is given back.
+            if oldest.octets.capacity() <= 2 * CHUNK_BYTES {
+                self.spare = oldest.octets;
+            }
         }
     }
 
@@ -167,6 +170,7 @@ impl Records {
             }
             *chunk = left;
         }
+        self.chunks.retain(|chunk| chunk.count > 0);
         self.count = self.chunks.iter().map(|chunk| chunk.count).sum();
         self.bytes = self.chunks.iter().map(|chunk| chunk.octets.len()).sum();
     }

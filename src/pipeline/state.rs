@@ -229,9 +229,12 @@ impl State {
     }
 
     /// Returns the groups that may be asked for public names, without the one whose replies are believed, those `heard` from,
-    /// and those of which nothing answers. A group that only private routes lead to is not among them.
-    pub(super) fn other_groups(&self, view: ViewId, heard: &[GroupId]) -> Vec<GroupId> {
-        let routes = self.routes.routes().iter().chain(self.routes.built_in()).filter(|route| !route.private);
+    /// and those of which nothing answers. A group that only private routes or those of other views lead to is not among them;
+    /// names that are to be asked over encrypted connections or not at all go to groups with such a floor only.
+    pub(super) fn other_groups(&self, view: ViewId, way: &Way, heard: &[GroupId]) -> Vec<GroupId> {
+        let all_routes = self.routes.routes().iter().chain(self.routes.built_in());
+        let routes = all_routes.filter(|route| !route.private && route.is_for(view));
+        let keeps_floor = self.config.group(way.group).has_floor() && way.on_failure != OnFailure::Default;
         let first = [self.config.default_for(view).upstream];
         let mut all: Vec<GroupId> = Vec::new();
         for id in first.into_iter().chain(routes.map(|route| route.group)).chain([self.system_group()]) {
@@ -244,6 +247,7 @@ impl State {
         }
         let references = self.config.guard.references;
         all.retain(|id| *id != references && !heard.contains(id) && !self.upstreams.group_is_down(*id));
+        all.retain(|id| !keeps_floor || self.config.group(*id).has_floor());
         all
     }
 

@@ -389,10 +389,10 @@ fn the_log_says_who_changed_what() {
     let daemon = start(ZONE);
     let control = control_socket(&daemon);
     for (method, target, said) in [
-        ("POST", "/upstreams/no%1b[2Jbody%2Fx/probe", "/upstreams/no\\u{1b}[2Jbody/x/probe"),
-        ("POST", "/incidents/in-7/ack", "/incidents/in-7/ack"),
-        ("DELETE", "/cache?match=*.example.org", "/cache?match=*.example.org"),
-        ("POST", "/pause?for=1m", "/pause?for=1m"),
+        ("POST", "/upstreams/no%1b[2Jbody%2Fx/probe", "/upstreams/{name}/probe"),
+        ("POST", "/incidents/in-7/ack", "/incidents/{name}/ack"),
+        ("DELETE", "/cache?match=*.example.org", "/cache"),
+        ("POST", "/pause?for=1m", "/pause"),
     ] {
         ask_http(&control, method, target, "", "");
         let logged = || daemon.events("asked over the control socket");
@@ -401,7 +401,8 @@ fn the_log_says_who_changed_what() {
         assert_eq!((&line["method"], &line["pid"]), (&json!(method), &json!(std::process::id())), "{line:#}");
         assert_eq!(line["uid"], nix::unistd::Uid::effective().as_raw());
     }
-    assert!(!daemon.log().contains('\u{1b}'));
+    // Whose names are looked up or flushed is nobody's business who reads the log.
+    assert!(!daemon.log().contains('\u{1b}') && !daemon.log().contains("example.org"));
 }
 
 #[test]

@@ -83,13 +83,12 @@ fn a_deb_is_installed_answers_is_upgraded_without_a_lost_question_and_leaves_no_
     let Some(machine) = machine(&packages) else { return };
     let (files, names) = (machine.sh(TRACE), machine.resolv_conf());
     machine.sh("dpkg -i /new/1/*.deb 2>&1");
-    // It answers, and nobody asks it yet.
-    assert_eq!(machine.sh("dig +short @127.0.0.1 localhost"), "127.0.0.1\n", "{}", machine.journal());
+    // Nothing is started before it is asked for: another resolver may have the port.
     assert_eq!(machine.resolv_conf(), names);
     for unit in ["truename.socket", "truename-stats.socket", "truename-control.socket", "truename.service"] {
         assert_eq!(
-            machine.sh(&format!("systemctl is-enabled {unit}; systemctl is-active {unit}")),
-            "enabled\nactive\n"
+            machine.sh(&format!("systemctl is-enabled {unit}; systemctl is-active {unit}; true")),
+            "disabled\ninactive\n"
         );
     }
     assert_eq!(
@@ -97,7 +96,13 @@ fn a_deb_is_installed_answers_is_upgraded_without_a_lost_question_and_leaves_no_
         "root root 755\nroot root 644\n"
     );
     machine.configure(ZONE);
-    machine.sh("systemctl reload truename.service && truename up --yes");
+    machine.sh("truename up --yes");
+    for unit in ["truename.socket", "truename-stats.socket", "truename-control.socket", "truename.service"] {
+        assert_eq!(
+            machine.sh(&format!("systemctl is-enabled {unit}; systemctl is-active {unit}")),
+            "enabled\nactive\n"
+        );
+    }
     assert_eq!(
         (machine.told("lab.example"), machine.told("www.office.example")),
         ("10.0.0.1".into(), "10.99.0.1".into())
@@ -157,6 +162,8 @@ fn an_rpm_is_installed_answers_is_upgraded_without_a_lost_question_and_gives_nam
          cat provides && printf '%%description\\nbase\\n%%files\\n') > base.spec && \
          rpmbuild -bb --define '_rpmdir /root/rpms' base.spec >/dev/null 2>&1 && rpm -i rpms/*/base*.rpm",
     );
+    // Folders that another package has where such packages are usual.
+    machine.sh("mkdir -p /usr/share/licenses /usr/share/fish/vendor_completions.d /usr/share/zsh/site-functions");
     let (files, names) = (machine.sh(TRACE), machine.resolv_conf());
     machine.sh("rpm -i /new/1/*.rpm 2>&1");
     assert_eq!(machine.sh("rpm -V truename"), "", "every file is as it was packaged");
@@ -170,7 +177,9 @@ fn an_rpm_is_installed_answers_is_upgraded_without_a_lost_question_and_gives_nam
     let process = machine.sh("systemctl show --value -p MainPID truename.service");
     let events = "100) rpm -U /new/2/*.rpm >/rpm.log 2>&1;; 250) rpm -U --oldpackage /new/1/*.rpm >>/rpm.log 2>&1;;";
     assert_eq!(machine.asked(400, events), "400", "{}{}", machine.sh("cat /rpm.log"), machine.journal());
-    assert_eq!(machine.sh("cat /rpm.log; rpm -q truename"), "truename-0.1.0-1.x86_64\n");
+    // Debian's rpm says each time that it is not the usual way here.
+    let said = machine.sh("grep -v ^rpm: /rpm.log; rpm -q truename 2>/dev/null");
+    assert_eq!(said, "truename-0.1.0-1.x86_64\n");
     assert_ne!(machine.sh("systemctl show --value -p MainPID truename.service"), process, "it was restarted");
     assert_eq!(machine.told("lab.example"), "10.0.0.1");
 

@@ -280,6 +280,16 @@ impl Cache {
         self.note_change();
     }
 
+    /// Removes an answer that nothing confirms; one that nobody disputes stays.
+    pub fn forget_disputed(&self, key: &KeyBuf) {
+        let mut shard = self.shard(key);
+        if shard.peek_mut(key).is_some_and(|head| head.is_disputed()) {
+            shard.remove(key);
+            drop(shard);
+            self.note_change();
+        }
+    }
+
     /// Has `hook` called at the first change, and at the first after each [`Cache::take_changes`]. Only the first hook
     /// is kept.
     pub fn on_change(&self, hook: impl Fn() + Send + Sync + 'static) {

@@ -277,7 +277,8 @@ impl Memory {
     /// Returns what an address has shown for a name, while that counts.
     pub fn proof(&mut self, place: PlaceId, qname: &Name, address: IpAddr, now: Tick) -> Option<&Proved> {
         let proved = self.proofs.get(&(place, qname.to_lower(), address))?;
-        let life = if proved.proof == Proof::Unreachable { UNPROVED_LIFE } else { PROOF_LIFE };
+        // A portal that takes every connection shows a wrong certificate for all names, until somebody has logged in.
+        let life = if proved.proof == Proof::Valid { PROOF_LIFE } else { UNPROVED_LIFE };
         (now.since(proved.at) < life).then_some(proved)
     }
 
@@ -454,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_address_has_shown_is_kept_for_a_day_and_that_it_has_shown_nothing_for_ten_minutes() {
+    fn a_proof_is_kept_for_a_day_and_what_is_none_for_ten_minutes() {
         let mut memory = Memory::default();
         let (start, www) = (at(Duration::ZERO), name("WWW.example.org"));
         let address = |n: u16| {
@@ -462,17 +463,20 @@ mod tests {
             IpAddr::from([198, 51, high, low])
         };
         let proved = |proof| Proved { proof, told: "".into(), at: start };
-        memory.proved(HERE, &www, address(1), proved(Proof::OtherName));
+        memory.proved(HERE, &www, address(1), proved(Proof::Valid));
         memory.proved(HERE, &www, address(2), proved(Proof::Unreachable));
+        memory.proved(HERE, &www, address(3), proved(Proof::OtherName));
         let mut shown = |place, n, after| {
             let proved = memory.proof(place, &name("www.EXAMPLE.org"), address(n), at(after));
             proved.map(|proved| proved.proof)
         };
         let second = Duration::from_secs(1);
-        assert_eq!(shown(HERE, 1, PROOF_LIFE - second), Some(Proof::OtherName));
+        assert_eq!(shown(HERE, 1, PROOF_LIFE - second), Some(Proof::Valid));
         assert_eq!((shown(HERE, 1, PROOF_LIFE), shown(THERE, 1, Duration::ZERO)), (None, None));
         assert_eq!(shown(HERE, 2, UNPROVED_LIFE - second), Some(Proof::Unreachable));
         assert_eq!(shown(HERE, 2, UNPROVED_LIFE), None);
+        assert_eq!(shown(HERE, 3, UNPROVED_LIFE - second), Some(Proof::OtherName));
+        assert_eq!(shown(HERE, 3, UNPROVED_LIFE), None);
         for n in 0..1100 {
             memory.proved(HERE, &www, address(n), proved(Proof::Valid));
         }

@@ -235,9 +235,12 @@ fn a_certificate_settles_what_looking_cannot() {
         (Proof::Unreachable, Verdict::Undecidable),
         (Proof::LocalRoot, Verdict::Undecidable),
     ] {
-        disputed.proofs = vec![(address, proof)];
+        disputed.proofs = vec![(address, proof), (TRUE.parse().unwrap(), Proof::Valid)];
         assert_eq!(decided(&policy(true), &disputed).verdict, verdict, "{proof:?}");
     }
+    // Nobody has looked at the name's own servers: they may have none to show.
+    disputed.proofs = vec![(address, Proof::OtherName)];
+    assert_eq!(decided(&policy(true), &disputed).verdict, Verdict::Undecidable);
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Pipeline {
         parties: &mut Parties,
         work: &mut Work<'_>,
     ) {
-        let groups = work.state.other_groups(work.view, &parties.heard());
+        let groups = work.state.other_groups(work.view, way, &parties.heard());
         let subject = Subject::of(question, way, work);
         let mut asking: FuturesUnordered<Asking> =
             groups.into_iter().take(MAX_OTHERS).map(|group| self.asking(&subject, Whom::Other(group))).collect();
@@ -249,7 +249,7 @@ impl Pipeline {
                     }
                 }
                 (Serve::Unconfirmed(_), Serve::Nothing) => {
-                    state.cache.forget(&KeyBuf::of(PLACE, subject.view, question));
+                    state.cache.forget_disputed(&KeyBuf::of(PLACE, subject.view, question));
                 }
                 _ => {}
             }

@@ -140,7 +140,7 @@ pub fn take_over(
     put(&path, &text, 0o644)?;
     let begun = begin(trial.is_some());
     if begun.is_err() {
-        drop(forget());
+        drop(forget(machine));
         // It would try again by itself.
         drop(run("systemctl", &["stop", TAKEOVER]));
         drop(fs::remove_file(&path));
@@ -210,7 +210,7 @@ pub fn keep(machine: &Machine) -> Result<(), UnitError> {
 pub fn give_back(machine: &Machine) -> Result<(), UnitError> {
     end_trial();
     let stopped = must("systemctl", &["stop", TAKEOVER]);
-    forget()?;
+    forget(machine)?;
     match fs::remove_file(machine.at(WISH)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         Ok(()) | Err(_) => {}
@@ -219,11 +219,15 @@ pub fn give_back(machine: &Machine) -> Result<(), UnitError> {
     Ok(())
 }
 
-/// Has no boot begin it again.
-fn forget() -> io::Result<()> {
+/// Has no boot begin it again. What gives names back at a boot stays as long as there is something to give back.
+fn forget(machine: &Machine) -> io::Result<()> {
     // It complains of what was never enabled.
     drop(run("systemctl", &["disable", "--runtime", "--quiet", TAKEOVER]));
-    must("systemctl", &["disable", "--quiet", TAKEOVER, RESCUE]).map(drop)
+    must("systemctl", &["disable", "--quiet", TAKEOVER])?;
+    if matches!(super::recorded(machine), Ok(None)) {
+        must("systemctl", &["disable", "--quiet", RESCUE])?;
+    }
+    Ok(())
 }
 
 fn end_trial() {

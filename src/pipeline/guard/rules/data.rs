@@ -38,9 +38,11 @@ pub fn against(case: &Case<'_>, signs: &mut Vec<Sign>) {
     }
     let shows = |proofs: &[Proof], address| case.evidence.proof(address).is_some_and(|proof| proofs.contains(&proof));
     let wrong = |address| shows(&[Proof::OtherName, Proof::Untrusted], address);
-    // Where the name's own servers show no certificate of it either, there is none to be shown.
-    let has_none = case.truth.data().flat_map(Reply::addresses).any(wrong);
-    if addresses().any(wrong) && !has_none {
+    // Beside trusted data it says something only where the name's own servers are known to show a better one.
+    let has_truth = case.truth.data().next().is_some();
+    let is_better =
+        case.truth.data().flat_map(Reply::addresses).any(|address| shows(&[Proof::Valid, Proof::LocalRoot], address));
+    if addresses().any(wrong) && (is_better || !has_truth) {
         signs.push(Sign::WrongCertificate);
     } else if addresses().any(|address| shows(&[Proof::LocalRoot], address)) {
         signs.push(Sign::LocalRoot);
@@ -117,11 +119,15 @@ fn have_shown(case: &Case<'_>, reply: &Reply, good: &[Proof]) -> bool {
     addresses.peek().is_some() && addresses.all(is_good)
 }
 
-/// Tells whether an address may be one of the own network. Loopback and 0.0.0.0 are what block lists give, not where a network
-/// keeps its servers.
+/// Tells whether an address may be one of the own network. Loopback and 0.0.0.0 are what block lists give, and link-local ones have
+/// what a cloud tells its machines; neither is where a network keeps its servers.
 #[must_use]
 pub fn is_inside(at: IpAddr) -> bool {
-    address::is_private(at) && address::kind(at) != AddressKind::OwnMachine
+    let is_link_local = match at.to_canonical() {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    address::is_private(at) && !is_link_local && address::kind(at) != AddressKind::OwnMachine
 }
 
 /// Tells whether every address is a NAT64 one of an IPv4 address that the name has (RFC 6147 section 5.1.7), behind a prefix
