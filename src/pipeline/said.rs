@@ -238,6 +238,14 @@ mod tests {
             assert_eq!(records.get(ViewId(0), &question(n)).as_ref(), Some(&longest));
         }
         assert!(records.bytes <= MAX_BYTES);
+        // What they took is given back, and so is what was flushed.
+        for n in 0..2 * MAX_RECORDS {
+            records.keep(ViewId(0), &question(n), &record(100));
+        }
+        let all = records.chunks.iter().map(|chunk| chunk.octets.capacity()).sum::<usize>();
+        assert!(all + records.spare.capacity() <= 2 * MAX_BYTES, "{all}");
+        records.forget(|_| true);
+        assert!(records.chunks.is_empty() && (records.count, records.bytes) == (0, 0));
     }
 
     #[test]

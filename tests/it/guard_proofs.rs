@@ -403,6 +403,55 @@ async fn proofs_have_a_bound() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_to_go_out_encrypted_or_not_at_all_is_asked_of_no_other_group() {
+    let world = World::new();
+    let (isp, witness, other) = (Fake::address(FORGED), refusing(), Fake::address(FORGED));
+    // A port that nobody listens on.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = format!(
+        "[upstream.closed]\nservers = [\"tls://{gone}#dns.example\"]\nfloor = \"encrypted\"\n\
+         [[route]]\nnames = [\"floor.example.org\"]\nupstream = \"closed\"\nguard = \"enforce\"\nprivate = false\n"
+    );
+    let played = world.pipeline(&format!("{}{closed}", config(&isp, &witness, &other, "1s")));
+    assert_eq!(played.ask("www.floor.example.org").await.rcode(), Rcode::SERVFAIL);
+    assert!(isp.asked().is_empty() && other.asked().is_empty(), "{:?} {:?}", isp.asked(), other.asked());
+    // Beside it, a name without such a floor is asked of others.
+    played.ask(NAME).await;
+    assert!(!other.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_group_that_only_another_views_routes_lead_to_is_not_asked() {
+    let world = World::new();
+    let (isp, witness, other, kids) = (Fake::address(FORGED), refusing(), refusing(), Fake::address(TRUE));
+    let view = format!(
+        "[upstream.kids]\nservers = [\"{}\"]\n[[view]]\nname = \"kids\"\nclients = [\"192.0.2.0/24\"]\n\
+         [[route]]\nnames = [\"kids.test\"]\nupstream = \"kids\"\nprivate = false\nviews = [\"kids\"]\n",
+        kids.address
+    );
+    let played = world.pipeline(&format!("{}{view}", config(&isp, &witness, &other, "1s")));
+    played.ask(NAME).await;
+    assert!(!other.asked().is_empty() && kids.asked().is_empty(), "{:?}", kids.asked());
+}
+
+#[tokio::test]
+async fn a_private_name_that_leads_to_a_guarded_one_is_shown_to_nobody() {
+    let mut world = World::new();
+    // Whoever is asked under another name shows a certificate that is not of it.
+    let _true = world.true_server(FORGED, NAME).await;
+    let (isp, witness, other) = (Fake::address(FORGED), refusing(), refusing());
+    let corp = Fake::start(Habit::Alias(NAME, FORGED.into()));
+    let private = format!(
+        "[upstream.corp]\nservers = [\"{}\"]\n[[route]]\nnames = [\"corp.test\"]\nupstream = \"corp\"\nprivate = true\n",
+        corp.address
+    );
+    let played = world.pipeline(&format!("{}{private}", config(&isp, &witness, &other, "1s")));
+    assert_eq!(addresses(&played.ask("git.corp.test").await), [FORGED]);
+    played.counted(Counter::GuardProofsValid, 1).await;
+    assert_eq!(played.count(Counter::GuardProofsWrong), 0);
+}
+
+#[tokio::test]
 async fn of_one_question_so_many_addresses_and_groups_are_looked_at() {
     // `src/pipeline/judge/proofs.rs`.
     const MAX_ADDRESSES: u64 = 8;

@@ -79,10 +79,14 @@ fn a_disputed_answer_does_not_take_the_place_of_a_fresh_undisputed_one() {
     };
     let is_disputed = |seconds| cache.get(&key("www.example.org"), cache.epoch(), at(seconds)).unwrap().is_disputed;
     assert!(put(0, true).stored && is_disputed(0));
+    cache.forget_disputed(&key("www.example.org"));
+    assert_eq!(cache.len(), 0, "nobody confirmed it");
+    assert!(put(0, true).stored);
     assert!(put(1, true).stored, "one that is as doubtful is replaced");
     assert!(put(2, false).stored && !is_disputed(2));
     assert_eq!(put(3, true), Inserted { better_stays: true, ..Inserted::default() });
-    assert!(!is_disputed(3));
+    cache.forget_disputed(&key("www.example.org"));
+    assert!(!is_disputed(3), "it stays");
     assert!(put(32, true).stored && is_disputed(32), "its time was over");
     assert!(put(33, false).stored);
     cache.next_epoch();

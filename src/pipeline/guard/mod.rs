@@ -240,7 +240,9 @@ fn deny(case: &Case<'_>) -> Assessment {
 fn assess_alone(case: &Case<'_>) -> Assessment {
     // A SOA says that the end is meant (RFC 2308 section 2.2): it is a denial behind an alias, and broken is nothing.
     if case.reply.chain_ends() && !case.reply.soa {
-        return Assessment::plain(Verdict::BrokenChain, Sign::ChainEnds);
+        let mut signs = vec![Sign::ChainEnds];
+        wire::hard(case, &mut signs);
+        return Assessment { verdict: Verdict::BrokenChain, ..Assessment::weighed(signs) };
     }
     if data::is_proved(case) {
         return Assessment::plain(Verdict::BenignDivergent, Sign::Proved);
@@ -344,11 +346,12 @@ fn choose(
     best.or_else(|| unfinished(assessed)).map_or(Serve::Nothing, Serve::Unconfirmed)
 }
 
-/// Returns aliases without an end, and without anything that says that this was meant: whoever goes by them asks for the end
-/// by itself.
+/// Returns aliases without an end, against which no more speaks than may against data: whoever goes by them asks for the end by
+/// itself.
 fn unfinished(assessed: &[Assessed<'_>]) -> Option<ReplyAt> {
     let is_open = |(_, _, reply, of): &&Assessed<'_>| {
-        reply.content == Content::Empty && of.verdict == Verdict::BrokenChain && of.signs == [Sign::ChainEnds]
+        let is_open = of.verdict == Verdict::BrokenChain && of.signs.contains(&Sign::ChainEnds);
+        is_open && reply.content == Content::Empty && of.score < POISONED_FROM
     };
     let open = assessed.iter().filter(is_open);
     open.min_by(|(_, _, one, _), (_, _, other, _)| one.chain.cmp(&other.chain)).map(|(at, ..)| *at)

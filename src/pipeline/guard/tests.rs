@@ -320,6 +320,10 @@ fn aliases_without_an_end_are_gone_by_when_nobody_trusted_answers() {
     let alone = decided(&policy(true), &evidence(plain(vec![bare.clone()]), Vec::new()));
     assert_eq!((alone.verdict, alone.keep_at_most), (Verdict::BrokenChain, Some(UNDECIDED_TTL)));
     assert!(matches!(alone.serve, Serve::Unconfirmed(_)));
+    // One that says by its flags that it is no resolver's is no better for having no address.
+    let mut forged = bare.clone();
+    (forged.marks.authoritative, forged.marks.recursion) = (Some(true), Some(false));
+    assert_eq!(decided(&policy(true), &evidence(plain(vec![forged]), Vec::new())).serve, Serve::Nothing);
     let truth = vec![trusted(1, data(&["A 93.184.216.34"]))];
     assert_eq!(served_side(&decided(&policy(true), &evidence(plain(vec![bare]), truth))), Some(Side::Trusted));
     let mut denied = reply(Rcode::NXDOMAIN, &["CNAME edge.example.net"], 300);
