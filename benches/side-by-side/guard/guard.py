@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ SERVER_CPU, OTHER_CPU = "0", "1"
 BLOCK = 200
 WINDOW = 64
 PATIENCE_S = 5
+TRUE, FORGED = "93.184.216.34", "31.13.94.10"
 CACHED = 20_000
 
 OFF = 'names = ["example.org"]\nupstream = "plain"\nprivate = false\nguard = "off"'
@@ -126,10 +128,9 @@ def wait_until_up(address):
     sys.exit(f"{address} does not answer")
 
 
-def clean_path(daemons, questions):
-    """Asks all daemons in turns; returns the times of each."""
+def clean_path(daemons, questions, number):
+    """Asks all daemons in turns, for names from a number on; returns the times of each."""
     times = {kind: [] for kind in daemons}
-    number = 0
     while min(map(len, times.values())) < questions:
         for kind, (sock, _) in daemons.items():
             for _ in range(BLOCK):
@@ -148,6 +149,47 @@ def cached(sock, questions):
             left, outstanding = left - 1, outstanding + 1
         sock.recv(4096)
         outstanding -= 1
+
+
+def answer_in_races(address, replies, delay_s):
+    """Answers every question with these addresses, one reply each, from a thread of its own."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((address, 53))
+
+    def serve():
+        while True:
+            message, client = sock.recvfrom(4096)
+            end = 12
+            while message[end]:
+                end += 1 + message[end]
+            question = message[12: end + 5]
+            time.sleep(delay_s)
+            for given in replies:
+                head = message[:2] + struct.pack(">HHHHH", 0x8180, 1, 1, 0, 0)
+                record = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 300, 4) + socket.inet_aton(given)
+                sock.sendto(head + question + record, client)
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def races(address, count):
+    """Asks for new names that a forged reply is first for; returns how many were answered with what."""
+    sock, seen = asker(address), {}
+    for first in range(0, count, WINDOW):
+        numbers = range(first, min(first + WINDOW, count))
+        for number in numbers:
+            sock.send(query(number, f"race{number}.example.org"))
+        for _ in numbers:
+            reply = sock.recv(4096)
+            given = socket.inet_ntoa(reply[-4:]) if reply[6:8] == b"\0\1" and not reply[11] else f"rcode {reply[3] & 15}"
+            if reply[10:12] != b"\0\0":
+                # An OPT record behind the answer.
+                at = 12
+                while reply[at]:
+                    at += 1 + reply[at]
+                given = socket.inet_ntoa(reply[at + 17: at + 21]) if reply[6:8] == b"\0\1" else given
+            seen[given] = seen.get(given, 0) + 1
+    return seen
 
 
 def instructions(folder, address, pid):
@@ -175,6 +217,17 @@ def inside(arguments):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         try:
+            if arguments.races:
+                answer_in_races(PLAIN, [FORGED, TRUE], 0)
+                answer_in_races(BELIEVED, [TRUE], 0.0005)
+                own = folder / "races"
+                env = {**os.environ, "RUNTIME_DIRECTORY": str(own / "run"), "STATE_DIRECTORY": str(own / "run")}
+                start(truename(own, arguments.binary, "127.30.0.1", BESIDE), SERVER_CPU, env=env)
+                wait_until_up("127.30.0.1")
+                seen = races("127.30.0.1", arguments.races)
+                print(f"{arguments.races} races that the forged reply wins: {seen.get(TRUE, 0)} true, {seen.get(FORGED, 0)} forged, others: "
+                      f"{ {given: count for given, count in seen.items() if given not in (TRUE, FORGED)} }")
+                return
             for address in (PLAIN, BELIEVED):
                 start(unbound(folder, address), OTHER_CPU)
                 wait_until_up(address)
@@ -193,9 +246,9 @@ def inside(arguments):
                 daemons[kind] = (asker(address), own / "run")
             if arguments.callgrind:
                 return
-            clean_path(daemons, BLOCK * 5)
+            clean_path(daemons, BLOCK * 5, 0)
             before = {kind: counters(run) for kind, (_, run) in daemons.items()}
-            times = clean_path(daemons, arguments.questions)
+            times = clean_path(daemons, arguments.questions, 1_000_000)
             # What is judged behind answers has its turn.
             time.sleep(2)
             print(f"{'guard':16} {'p50 µs':>8} {'p90 µs':>8} {'queries':>8} {'judged':>8}")
@@ -217,6 +270,7 @@ def inside(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("binary")
+    parser.add_argument("--races", type=int, default=0, metavar="COUNT", help="how often the true answer is served, of so many questions whose first reply is forged; nothing else")
     parser.add_argument("--questions", type=int, default=10_000, help="of each daemon")
     parser.add_argument("--callgrind", action="store_true", help="count instructions of cached answers, and nothing else")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -228,6 +282,7 @@ def main():
     if arguments.inside:
         return inside(arguments)
     again = [sys.executable, __file__, arguments.binary, "--inside", "--questions", str(arguments.questions)]
+    again += ["--races", str(arguments.races)]
     again += ["--callgrind"] if arguments.callgrind else []
     sys.exit(subprocess.run(["unshare", "--user", "--map-root-user", "--net", *again]).returncode)
 
