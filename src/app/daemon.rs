@@ -268,6 +268,7 @@ impl Daemon<'_> {
     /// Takes note of the network there is: what failed before may not fail here, and there may be other resolvers.
     fn look_around(&mut self, why: &str) {
         self.pipeline.state().cache.network_changed(self.clock.now());
+        self.pipeline.network_changed();
         self.follow_machine(why);
     }
 

@@ -524,6 +524,11 @@ impl Pipeline {
         {
             self.watch(question, &way, judged, work);
         }
+        if way.guard == GuardMode::Sample
+            && let Ok(judged) = &judged
+        {
+            self.sample(question, &way, judged, work);
+        }
         let Judged { reply, policy, keep_at_most, why } = match judged {
             Ok(judged) => judged,
             Err(Unusable::Failed(failure)) => {

@@ -40,6 +40,7 @@ mod golden_commands;
 mod guard_eval;
 mod guard_evidence;
 mod guard_live;
+mod guard_probes;
 mod guard_proofs;
 mod hostile_names;
 mod interop;

@@ -100,7 +100,7 @@ impl<'a> Far<'a> {
     }
 
     /// Returns a command that runs a program there.
-    fn enter(&self, program: &str) -> Command {
+    pub(crate) fn enter(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.holder.id().to_string(), "--user", "--preserve-credentials", "--net", "--"]);
         command.arg(program).stdin(Stdio::null());
