@@ -1,4 +1,4 @@
-//! Everything that can be done to the control sockets, beside questions of which none may be lost (issue 5, bad input).
+//! Everything that can be done to the control sockets, beside questions of which none may be lost.
 
 use crate::control::{control_socket, start, stats_socket};
 use crate::support::client::query;

@@ -1,5 +1,5 @@
 //! The guard in the real daemon, on real sockets: what liars on the path and behind it do, what clients get, and what is
-//! recorded about it (issue 6).
+//! recorded about it.
 
 use crate::control::{control_socket, stats_socket};
 use crate::support::client::{ask, ask_type};

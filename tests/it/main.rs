@@ -56,6 +56,7 @@ mod probing;
 mod promises_document;
 mod promises_load;
 mod promises_privacy;
+mod promises_upstreams;
 mod queries;
 mod query_log;
 mod shortage;

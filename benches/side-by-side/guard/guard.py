@@ -7,13 +7,15 @@ import re
 import shutil
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import lab
 
 # Two networks (/16), so that the upstreams are of two operators.
 PLAIN, BELIEVED = "127.21.0.1", "127.22.0.1"
@@ -31,23 +33,10 @@ KINDS = {"off": OFF, "off, again": OFF, "believed group": BY_ITSELF, "beside it"
 
 
 def unbound(folder, address):
-    path = folder / f"unbound-{address}.conf"
-    path.write_text(f"""
-server:
-  interface: {address}
-  port: 53
-  do-daemonize: no
-  chroot: ""
-  username: ""
-  pidfile: ""
-  directory: {folder}
-  use-syslog: no
-  num-threads: 1
-  access-control: 0.0.0.0/0 allow
+    return lab.unbound(folder / f"unbound-{address}.conf", address, """\
   local-zone: "example.org." redirect
   local-data: "example.org. 3600 IN A 93.184.216.34"
 """)
-    return ["unbound", "-d", "-c", str(path)]
 
 
 def truename(folder, binary, address, route):
@@ -77,11 +66,6 @@ format = "json"
     return [binary, "run", "--config", str(folder / "truename.toml")]
 
 
-def query(number, name):
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-    return struct.pack(">HHHHHH", number & 0xffff, 0x0100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
-
-
 def asker(address):
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.connect((address, 53))
@@ -91,7 +75,7 @@ def asker(address):
 
 def ask(sock, number, name):
     """Asks once; returns how long it took."""
-    wire = query(number, name)
+    wire = lab.query(number, name)
     start = time.perf_counter()
     sock.send(wire)
     while True:
@@ -120,7 +104,7 @@ def wait_until_up(address):
     end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
-            sock.send(query(1, "up.example.org"))
+            sock.send(lab.query(1, "up.example.org"))
             sock.recv(4096)
             return
         except OSError:
@@ -141,7 +125,7 @@ def clean_path(daemons, questions, number):
 
 def cached(sock, questions):
     """Asks for one cached name, a window of questions outstanding."""
-    wire = query(7, "cached.example.org")
+    wire = lab.query(7, "cached.example.org")
     left, outstanding = questions, 0
     while left or outstanding:
         while left and outstanding < WINDOW:
