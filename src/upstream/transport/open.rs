@@ -11,7 +11,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// A plain connection with nothing pending is closed after this (RFC 7766 section 6.2.3 asks for a few seconds).
@@ -114,9 +113,6 @@ async fn dialled(target: &Target) -> Result<(TcpStream, Duration), Fault> {
 async fn secured(target: &Target) -> Result<(TlsStream<TcpStream>, Duration), Fault> {
     let (config, name) = (target.tls().await?, tls::server_name(target.server_name())?);
     let (stream, rtt) = dialled(target).await?;
-    let stream = TlsConnector::from(config)
-        .connect(name, stream)
-        .await
-        .map_err(|error| tls::fault(error, &target.server_name()))?;
-    Ok((stream, rtt))
+    let shaken = tls::shake_hands(config, name, stream).await;
+    Ok((shaken.map_err(|error| tls::fault(error, &target.server_name()))?, rtt))
 }
