@@ -295,6 +295,30 @@ fn a_flow_whose_state_is_dropped_on_the_way_costs_no_answer() {
         let (Some(_unbound), Some(_)) = (far.unbound(&identity), installed("nft", &["/usr/sbin/nft"])) else { return };
         far.plug_in(0);
         let daemon = machine.daemon(&config(&pki, std::slice::from_ref(server)), &[US]);
+#[test]
+fn a_change_that_falls_into_a_moment_without_file_descriptors_is_found_after_it() {
+    let pki = Pki::new();
+    let identity = pki.server();
+    let Some(machine) = Machine::make(&[]) else { return };
+    let far = Far::make(&machine);
+    let Some(_unbound) = far.unbound(&identity) else { return };
+    far.plug_in(0);
+    let daemon = machine.daemon(&config(&pki, &[ways()[0].clone()]), &[US]);
+    answered(&machine, "a.example.org");
+    // What is open stays open, and nothing more can be.
+    daemon.limit_files(3);
+    machine.run("ip link set near1 up; ip address add 10.78.0.2/24 dev near1");
+    machine.run(&format!("ip route replace {SERVER} via {}", FAR[1]));
+    let missed = || daemon.events("the kernel cannot be asked for the ways to upstreams; it is asked again").len();
+    eventually("it is missed, and once more", || missed() >= 2);
+    assert!(daemon.events(CHANGED).is_empty(), "nothing is known of it");
+    daemon.limit_files(1024);
+    eventually("it is found, without another one", || daemon.events(CHANGED).len() == 1);
+    let routes = daemon.events(CHANGED)[0]["routes"].as_u64().unwrap();
+    assert!(routes > 0, "{}", daemon.log());
+    answered(&machine, "b.example.org");
+}
+
         answered(&machine, "a.example.org");
         let ports = established(&daemon);
         assert_eq!(ports.len(), 1, "{server}: {ports:?}");
