@@ -387,3 +387,20 @@ fn told(error: &rustls::Error, name: &str) -> String {
         other => format!("TLS: {other}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bundled_roots_are_believed_and_each_is_there_once() {
+        let roots = Roots::default().get();
+        assert!(webpki_roots::TLS_SERVER_ROOTS.len() > 100, "those of the public internet");
+        for bundled in webpki_roots::TLS_SERVER_ROOTS {
+            let is_it = |root: &&rustls::pki_types::TrustAnchor<'_>| {
+                root.subject == bundled.subject && root.subject_public_key_info == bundled.subject_public_key_info
+            };
+            assert_eq!(roots.roots.iter().filter(is_it).count(), 1, "{:?}", bundled.subject);
+        }
+    }
+}
