@@ -41,7 +41,7 @@ pub struct Explain {
 /// # Errors
 /// When the configuration cannot be used.
 pub fn explain_ourselves(config: Option<&Path>, what: Explain) -> Result<Value, RunError> {
-    let loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
+    let loaded = build::read(config).map_err(RunError::Config)?;
     let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
     runtime()?.block_on(async {
         let state = build::state(loaded, &clock, &stats, None);

@@ -304,9 +304,15 @@ impl Upstreams {
         self.0.groups.set_system(system);
     }
 
-    /// Tells which addresses we listen on: servers among them are never asked.
+    /// Tells which addresses we listen on, with the ports that clients use: servers among them are never asked.
     pub fn set_own_addresses(&self, own: &[SocketAddr]) {
         self.0.groups.set_own(own);
+    }
+
+    /// Returns the addresses we listen on, as far as that has been told.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<SocketAddr> {
+        self.0.groups.own()
     }
 
     /// Tells which names are private. Servers of such a name are looked for with private servers only, and so are all those

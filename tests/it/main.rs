@@ -21,6 +21,7 @@ mod commands;
 mod control;
 mod control_hostile;
 mod control_load;
+mod doq_server;
 mod encrypted_bounds;
 mod encrypted_certificates;
 mod encrypted_faults;
