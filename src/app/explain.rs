@@ -61,9 +61,8 @@ pub(super) async fn explain(pipeline: &Pipeline, what: Explain) -> Value {
         pipeline.answer(&query, &mut trace).await
     };
     let elapsed = started.elapsed();
-    let source = if answer.origin == Origin::Own { "truename itself".to_owned() } else { answer.origin.to_string() };
     let Explain { qname, qtype, .. } = what;
-    let asked = Asked { qname, qtype, answer, source, elapsed, trace };
+    let asked = Asked { qname, qtype, answer, server: None, elapsed, trace };
     let mut document = once::as_json(&asked);
     let stage = |stage: Stage| {
         let step = asked.trace.steps().iter().find(|step| step.stage == stage);

@@ -4,9 +4,11 @@
 //! [`ask_upstream`] build as much of it as a command needs, in process and without listeners.
 
 mod build;
+mod comparing;
 mod daemon;
 mod demo;
 mod explain;
+mod findings;
 mod incidents;
 mod inside;
 mod life;

@@ -1,7 +1,8 @@
 //! From a request to a response.
 
 use super::STATS_SCHEMA;
-use super::daemon::{Daemon, Explain, Matching, Outcome};
+use super::bundle::{self, Names};
+use super::daemon::{Daemon, Explain, Matching, Outcome, Question};
 use super::endpoints::{self, Action, ENDPOINTS, Endpoint, Way};
 use super::follow::{self, Following, Form, MAX_FOLLOWERS};
 use super::metrics::{self, Dialect};
@@ -10,6 +11,7 @@ use super::queries::{Filter, Line, Teller};
 use super::reply::{Body, Problem, Reply};
 use super::report::Stats;
 use super::request::{self, Parameters};
+use crate::clock;
 use crate::config::{schema, units};
 use crate::dns::{Name, Rtype};
 use crate::stats::Stats as Counters;
@@ -148,8 +150,20 @@ async fn act<D: Daemon>(served: &Served<D>, asker: Asker, request: Request<Incom
         Action::Lists => Reply::json(&json!({ "lists": daemon.lists() })),
         Action::Views => Reply::json(&json!({ "views": views(daemon.views(), asker.way) })),
         Action::Query => {
-            let qname = parse_name(parameters.require("name")?)?;
-            Reply::json(&daemon.query(qname, parse_type(parameters.get("type").unwrap_or("A"))?).await)
+            let question = Question {
+                qname: parse_name(parameters.require("name")?)?,
+                qtype: parse_type(parameters.get("type").unwrap_or("A"))?,
+                upstream: parameters.get("upstream").map(str::to_owned),
+                compare: is_set(&parameters, "compare")?,
+            };
+            Reply::json(&daemon.query(question).await?)
+        }
+        Action::Bundle => {
+            let names = if is_set(&parameters, "names")? { Names::Shown } else { Names::Hidden };
+            let (daemon, stats) = (Arc::clone(&served.daemon), Arc::clone(&served.stats));
+            let packed = served.read(move || bundle::bundle(&*daemon, &stats, names, clock::wall())).await?;
+            let failed = |error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "packing-failed", format!("{error}"));
+            Reply::file("application/x-tar", "truename-bundle.tar", packed.map_err(failed)?)
         }
         Action::Explain => {
             let client = parameters.get("client").map(parse_address).transpose()?;

@@ -19,6 +19,7 @@ mod classes_replies;
 mod classes_resources;
 mod commands;
 mod control;
+mod control_documents;
 mod control_hostile;
 mod control_load;
 mod doq_server;

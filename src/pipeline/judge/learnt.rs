@@ -13,7 +13,8 @@ use crate::pipeline::guard::incident::{Book, Finding, Incident, IncidentId, Reco
 use crate::pipeline::guard::memory::{Memory, Proved};
 use crate::pipeline::guard::probed::Probed;
 use crate::pipeline::guard::reply::Content;
-use crate::pipeline::guard::verdict::{Decision, Given};
+use crate::pipeline::guard::tally::Found;
+use crate::pipeline::guard::verdict::{Decision, Given, Verdict};
 use crate::pipeline::keep::PLACE;
 use crate::pipeline::said::Shown;
 use crate::stats::{Counter, Stats};
@@ -236,6 +237,13 @@ impl Pipeline {
         self.forget_old_incidents();
         let tables = self.learnt.tables();
         (tables.book.open_count(), tables.book.iter().next_back().map(Incident::id_text))
+    }
+
+    /// Returns what was found against upstreams since the start: the label of each, of what kind, and how often.
+    #[must_use]
+    pub fn found(&self) -> Vec<(String, Verdict, Found)> {
+        let tables = self.learnt.tables();
+        tables.book.tally().iter().map(|(upstream, verdict, found)| (upstream.to_owned(), verdict, found)).collect()
     }
 
     /// Marks one as taken note of; returns whether it exists.
