@@ -251,7 +251,8 @@ fn read_named(config: &Config, machine: &Found, kept: Kept) -> Named {
     });
     let routes = kept.routes.unwrap_or_else(|| {
         let private = |group: GroupId| group_is_private(config.group(group), &machine.servers);
-        let (routes, problems) = Routes::load(config, &private, &machine.search);
+        let (mut routes, problems) = Routes::load(config, &private, &machine.search);
+        routes.read_at = Some(clock::wall());
         diagnostics.extend(problems);
         // What routes take from each other by the names written is reported with the configuration; a route that only
         // has lists shows here.

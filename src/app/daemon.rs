@@ -3,7 +3,7 @@
 
 use super::build::{self, Concerned, Loaded};
 use super::incidents::Incidents;
-use super::inside::{self, Inside, Wanted, What};
+use super::inside::{self, Inside};
 use super::life::Life;
 use super::logging::{self, Logging};
 use super::network;
@@ -12,6 +12,7 @@ use super::probing::Probes;
 use super::query_log::QueryLog;
 use super::snapshot::Snapshot;
 use super::sockets;
+use super::wanted::{Wanted, Wanting, What};
 use super::watch::Watch;
 use super::watchdog::Watchdog;
 use super::{Options, RunError};
@@ -30,7 +31,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
 
 /// How long questions in flight may go on after SIGTERM (docs/promises.md 2: the rest gets SERVFAIL, exit within 1 s).
 const DRAIN: Duration = Duration::from_millis(800);
@@ -68,7 +68,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let mut incidents = Incidents::start(&pipeline);
     let life = Arc::new(Life::new(options.config.as_deref(), &clock));
     let places = pipeline.state().config.stats.clone();
-    let (wanting, mut wanted) = mpsc::channel(inside::MAX_WAITING);
+    let (wanting, mut wanted) = Wanting::new();
     let unix = inherited.take_unix();
     // Before anybody is answered, so that nothing is missing in it.
     let mut query_log = QueryLog::start(&pipeline.state().config.log, &clock, &stats);
@@ -81,7 +81,7 @@ async fn serve(options: &Options) -> Result<(), RunError> {
         pipeline: for_inside,
         life: for_life,
         in_flight,
-        wanted: wanting,
+        wanting,
         probes: Probes::default(),
         names: Watched::default(),
     };
@@ -276,6 +276,7 @@ impl Daemon<'_> {
     /// Takes note of the network there is: what failed before may not fail here, and there may be other resolvers.
     fn look_around(&mut self, why: &str) {
         self.pipeline.state().cache.network_changed(self.clock.now());
+        self.pipeline.network_changed();
         self.follow_machine(why);
     }
 

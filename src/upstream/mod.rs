@@ -28,6 +28,7 @@
 
 mod attempts;
 mod awake;
+mod decoy;
 mod exchange;
 mod finding;
 mod group;
@@ -54,6 +55,7 @@ mod tests;
 pub use finding::groups_in_use;
 pub use health::{Mishap, Standing, Sums};
 pub use hold::{Held, Hold};
+pub use place::Stay;
 pub use probe::{Probe, Probed};
 pub use prove::ProofMap;
 pub use servers::{ServerInfo, ServerStatus};
@@ -338,6 +340,18 @@ impl Upstreams {
         is_other
     }
 
+    /// Returns which network the machine is on; number 0 when it cannot be told from others.
+    #[must_use]
+    pub fn place(&self) -> PlaceId {
+        self.0.groups.here().place()
+    }
+
+    /// Returns what tells the time since the last change of the network from that before.
+    #[must_use]
+    pub fn stay(&self) -> Stay {
+        self.0.groups.here().stay()
+    }
+
     /// Waits until a question has shown that the machine had slept, and returns for how long. All that
     /// [`Upstreams::network_changed`] does is done by then. Cancel safe; for one caller.
     pub async fn slept(&self) -> Duration {
@@ -414,6 +428,12 @@ impl Upstreams {
     /// which nothing is sent. Takes 1.2 s at most. Must run inside a tokio runtime.
     pub async fn prove(&self, name: &Name, address: IpAddr) -> Proven {
         prove::prove(&self.0, name, address).await
+    }
+
+    /// Asks a question of an address at which no resolver is, and tells whether it was answered. Takes 0.4 s at most. Must run
+    /// inside a tokio runtime.
+    pub async fn decoy(&self, address: SocketAddr, question: &QuestionKey) -> bool {
+        decoy::decoy(&self.0, address, question).await
     }
 
     /// Tells whether a server can have a certificate of a name at all.

@@ -371,8 +371,13 @@ async fn a_single_server_that_stops_for_a_moment_costs_no_query() {
                 tokio::spawn(async move { group.address(&format!("n{n}.test")).await })
             })
             .collect();
-        // Long enough that the connection falls under suspicion, short enough for the budget of a question.
-        tokio::time::sleep(Duration::from_millis(2200)).await;
+        // Long before the questions' time is over.
+        let is_suspect = async {
+            while group.stats.get(Counter::UpstreamSuspects) == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), is_suspect).await.expect("the connection falls under suspicion");
         assert!(asking.iter().all(|question| !question.is_finished()), "nobody is there to answer");
         server.go_on();
         for question in asking {

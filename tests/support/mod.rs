@@ -3,6 +3,7 @@
 pub(crate) mod booted;
 pub(crate) mod client;
 pub(crate) mod clocks;
+pub(crate) mod columns;
 pub(crate) mod daemon;
 pub(crate) mod doq_server;
 pub(crate) mod encrypted;

@@ -271,9 +271,15 @@ impl Network {
 
     /// Takes note of what is there; false when there was more than is read at once.
     fn read(&mut self) -> bool {
+        let kernel = self.kernel.get_ref().as_raw_fd();
+        self.read_by(|buffer| recvfrom::<NetlinkAddr>(kernel, buffer))
+    }
+
+    /// The same, of whatever is received.
+    fn read_by(&mut self, mut receive: impl FnMut(&mut [u8]) -> nix::Result<(usize, Option<NetlinkAddr>)>) -> bool {
         let mut buffer = vec![0; RECEIVE_BYTES];
         for _ in 0..MAX_READ {
-            match recvfrom::<NetlinkAddr>(self.kernel.get_ref().as_raw_fd(), &mut buffer) {
+            match receive(&mut buffer) {
                 // Only the kernel is believed.
                 Ok((len, Some(from))) if from.pid() == 0 => {
                     self.known.note(buffer.get(..len).unwrap_or_default(), &mut self.noted);
@@ -317,3 +323,6 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
     v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
 }
+
+#[cfg(test)]
+mod tests;
