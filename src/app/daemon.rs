@@ -3,7 +3,7 @@
 
 use super::build::{self, Concerned, Loaded};
 use super::incidents::Incidents;
-use super::inside::{self, Inside, Wanted, What};
+use super::inside::{self, Inside};
 use super::life::Life;
 use super::logging::{self, Logging};
 use super::network;
@@ -12,6 +12,7 @@ use super::probing::Probes;
 use super::query_log::QueryLog;
 use super::snapshot::Snapshot;
 use super::sockets;
+use super::wanted::{Wanted, Wanting, What};
 use super::watch::Watch;
 use super::watchdog::Watchdog;
 use super::{Options, RunError};
@@ -30,7 +31,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
 
 /// How long questions in flight may go on after SIGTERM (docs/promises.md 2: the rest gets SERVFAIL, exit within 1 s).
 const DRAIN: Duration = Duration::from_millis(800);
@@ -50,10 +50,13 @@ pub fn run(options: &Options) -> Result<(), RunError> {
 async fn serve(options: &Options) -> Result<(), RunError> {
     // A default file that is gone at a reload is an error: the defaults would take the place of what it said.
     let options = &Options { config: build::config_path(options.config.as_deref()), ..options.clone() };
-    let loaded = build::read(options.config.as_deref(), &options.listen, &[]).map_err(RunError::Config)?;
-    let of_worker = loaded.config.stats.recent_queries.div_ceil(loaded.config.server.workers.max(1));
+    let draft = build::draft(options.config.as_deref(), &options.listen).map_err(RunError::Config)?;
+    let of_worker = draft.config.stats.recent_queries.div_ceil(draft.config.server.workers.max(1));
     let (clock, stats) = (Clock::default(), Arc::new(Stats::remembering(of_worker)));
-    let logging = logging::start(&loaded.config.log, &clock, &stats);
+    let logging = logging::start(&draft.config.log, &clock, &stats);
+    let mut inherited = Inherited::take();
+    let own = inherited.addresses_under(&draft.config.server);
+    let loaded = draft.read(own, &[]).map_err(RunError::Config)?;
     let mut signals = Signals::new().map_err(|source| RunError::System { what: "cannot catch signals", source })?;
     log_warnings(&loaded);
     files::raise_limit(build::WANTED_FILES);
@@ -63,21 +66,22 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
     // Before anybody can ask: there is no moment at which they are not there.
     let mut incidents = Incidents::start(&pipeline);
-    let mut inherited = Inherited::take();
     let life = Arc::new(Life::new(options.config.as_deref(), &clock));
     let places = pipeline.state().config.stats.clone();
-    let (wanting, mut wanted) = mpsc::channel(inside::MAX_WAITING);
+    let (wanting, mut wanted) = Wanting::new();
     let unix = inherited.take_unix();
     // Before anybody is answered, so that nothing is missing in it.
     let mut query_log = QueryLog::start(&pipeline.state().config.log, &clock, &stats);
     let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), inherited, &holder_of)?;
+    // Ports that were left to the system are known from here on.
+    pipeline.state().upstreams.set_own_addresses(&running.own_addresses());
     let in_flight = running.in_flight();
     let (for_inside, for_life) = (Arc::clone(&pipeline), Arc::clone(&life));
     let inside = || Inside {
         pipeline: for_inside,
         life: for_life,
         in_flight,
-        wanted: wanting,
+        wanting,
         probes: Probes::default(),
         names: Watched::default(),
     };
@@ -203,7 +207,11 @@ impl Daemon<'_> {
     fn reload(&mut self, why: &str) -> Outcome {
         service::reloading();
         let known = self.pipeline.state();
-        let loaded = build::read(self.options.config.as_deref(), &self.options.listen, &known.system);
+        let draft = build::draft(self.options.config.as_deref(), &self.options.listen);
+        let loaded = draft.and_then(|draft| {
+            let own = self.running.addresses_under(&draft.config.server);
+            draft.read(own, &known.system)
+        });
         let outcome = self.put_in_force(loaded, why);
         if outcome.ok {
             self.life.read_again();
@@ -268,6 +276,7 @@ impl Daemon<'_> {
     /// Takes note of the network there is: what failed before may not fail here, and there may be other resolvers.
     fn look_around(&mut self, why: &str) {
         self.pipeline.state().cache.network_changed(self.clock.now());
+        self.pipeline.network_changed();
         self.follow_machine(why);
     }
 
@@ -317,6 +326,7 @@ impl Daemon<'_> {
                 diagnostics.push(self.not_before_the_next_start(key));
             }
         }
+        let loaded = Loaded { own: self.running.own_addresses(), ..loaded };
         let state = build::state(loaded, &self.clock, stats, Some(&known));
         self.logging.reconfigure(&state.config.log);
         self.pipeline.replace(state);

@@ -6,6 +6,7 @@ use super::findings::{changes_json, incident_json, packet_json};
 use super::life::{Life, written};
 use super::once::{self, Asked};
 use super::probing::{Probes, unknown};
+use super::wanted::{Wanting, What};
 use crate::clock::{self, Tick};
 use crate::config::{self, ListFormat, OnFailure, ViewId, diagnostic, load};
 use crate::control::report::{self, Counts, Guard, Latency};
@@ -22,33 +23,10 @@ use crate::pipeline::{Pipeline, State};
 use crate::stats::{Answers, Counter, Source, Stats};
 use crate::system::{kernel, process, release, takeover};
 use crate::upstream::{Mishap, ServerStatus, Standing, WrongClock};
-use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-
-/// Reloads and the like that wait for their turn; each is asked for by a connection, of which there are as many.
-pub(super) const MAX_WAITING: usize = 64;
-
-/// Something that the daemon's own loop is to do, and who waits for its outcome.
-#[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) what: What,
-    pub(super) outcome: oneshot::Sender<Outcome>,
-}
-
-/// What the daemon's own loop does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
-    /// Read everything again.
-    Reload,
-    /// Turn routes off for so long.
-    Pause(Duration),
-    /// Turn them on again.
-    Resume,
-}
 
 /// A daemon from the side of the control sockets.
 #[derive(Debug)]
@@ -56,20 +34,13 @@ pub(super) struct Inside {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) life: Arc<Life>,
     pub(super) in_flight: InFlight,
-    pub(super) wanted: mpsc::Sender<Wanted>,
+    pub(super) wanting: Wanting,
     pub(super) probes: Probes,
     /// How it is with the names of this machine.
     pub(super) names: takeover::Watched,
 }
 
 impl Inside {
-    async fn have_done(&self, what: What) -> Result<Outcome, Problem> {
-        let (outcome, done) = oneshot::channel();
-        let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is stopping");
-        self.wanted.send(Wanted { what, outcome }).await.map_err(|_| gone())?;
-        done.await.map_err(|_| gone())
-    }
-
     fn sums(&self, stats: &Stats, now: Tick) -> report::Stats {
         let state = self.pipeline.state();
         let answers = stats.answers();
@@ -269,15 +240,15 @@ impl Daemon for Inside {
     }
 
     async fn reload(&self) -> Result<Outcome, Problem> {
-        self.have_done(What::Reload).await
+        self.wanting.have_done(What::Reload).await
     }
 
     async fn pause(&self, length: Duration) -> Result<Outcome, Problem> {
-        self.have_done(What::Pause(length)).await
+        self.wanting.have_done(What::Pause(length)).await
     }
 
     async fn resume(&self) -> Result<Outcome, Problem> {
-        self.have_done(What::Resume).await
+        self.wanting.have_done(What::Resume).await
     }
 
     async fn check(&self, text: String) -> Outcome {

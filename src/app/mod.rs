@@ -23,6 +23,7 @@ mod snapshot;
 mod sockets;
 mod state_dir;
 mod upstreams;
+mod wanted;
 mod watch;
 mod watchdog;
 mod writing;

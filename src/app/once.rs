@@ -53,7 +53,7 @@ impl Asked {
 /// # Errors
 /// When the configuration cannot be used.
 pub fn ask_ourselves(config: Option<&Path>, qname: &Name, qtype: Rtype, traced: bool) -> Result<Asked, RunError> {
-    let loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
+    let loaded = build::read(config).map_err(RunError::Config)?;
     let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
     runtime()?.block_on(async {
         let state = build::state(loaded, &clock, &stats, None);
@@ -91,7 +91,7 @@ pub fn ask_upstream(config: Option<&Path>, whom: &Whom, qname: &Name, qtype: Rty
                 (upstreams, GroupId(0))
             }
             Whom::Label(label) => {
-                let mut loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
+                let mut loaded = build::read(config).map_err(RunError::Config)?;
                 let (config, group) = labelled(&loaded.config, &loaded.system, label)?;
                 loaded.config = Arc::new(config);
                 (build::state(loaded, &clock, &stats, None).upstreams, group)

@@ -66,7 +66,9 @@ impl Probes {
             let (member, question) = (&members[at], &question);
             async move {
                 let probe = Probe { group: member.at, server: &member.server, rung: &rung, question, count: 1 };
-                let probed = timeout_at(deadline, state.upstreams.probe(probe)).await.ok();
+                // A time limit that is over lets what it limits begin.
+                let is_time = Instant::now() < deadline;
+                let probed = if is_time { timeout_at(deadline, state.upstreams.probe(probe)).await.ok() } else { None };
                 (at, rung_json(&rung, probed.as_ref()))
             }
         };

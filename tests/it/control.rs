@@ -1,4 +1,4 @@
-//! The control sockets: who may ask what, and that what they say is so (issue 5).
+//! The control sockets: who may ask what, and that what they say is so.
 
 use crate::support::client::{
     PATIENCE, ask, ask_type, connect, exchange_from, plain_query, query, read_frame, write_frame,

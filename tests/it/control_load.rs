@@ -1,5 +1,4 @@
-//! Everything that can be done to the control sockets and the listener for Prometheus, beside questions of which none may be
-//! lost (issue 5, bad input).
+//! Everything that can be done to the control sockets and the listener for Prometheus, beside questions of which none may be lost.
 
 use crate::control::{Ends, control_socket, start, stats_socket};
 use crate::support::client::{PATIENCE, ask, query};

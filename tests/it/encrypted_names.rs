@@ -1,5 +1,5 @@
 //! Servers known by name only: who is asked for the name, what happens when nobody can tell, and a start before there is a
-//! network (issue 4, outcome 4).
+//! network.
 
 use crate::control::stats_socket;
 use crate::support::client;

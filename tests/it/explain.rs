@@ -1,4 +1,4 @@
-//! `truename explain`: what it says of the situations people ask about (issue 6, outcome 5).
+//! `truename explain`: what it says of the situations people ask about.
 
 use crate::control::{control_socket, start};
 use crate::support::client::ask;

@@ -1,4 +1,4 @@
-//! What commands print, whole: through a pipe and on a terminal of 80 columns (issue 5). Figures that no two runs share are
+//! What commands print, whole: through a pipe and on a terminal of 80 columns. Figures that no two runs share are
 //! masked; `INSTA_UPDATE=always` writes the files in `snapshots/`, which are read like code.
 
 use crate::control::{control_socket, start, stats_socket, strict_schema, strictly, validator};

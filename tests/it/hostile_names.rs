@@ -1,4 +1,4 @@
-//! Names that somebody chose to harm whoever reads them, through everything that shows names (issue 5, bad input).
+//! Names that somebody chose to harm whoever reads them, through everything that shows names.
 
 use crate::control::{control_socket, start, stats_socket};
 use crate::guard_live::{TRUE, guarded, incidents};

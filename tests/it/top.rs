@@ -1,4 +1,4 @@
-//! `truename top` on a real terminal (issue 5).
+//! `truename top` on a real terminal.
 
 use crate::control::{control_socket, start, stats_socket};
 use crate::hostile_names::{HOSTILE, ask_all};

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod clocks;
 pub(crate) mod columns;
 pub(crate) mod daemon;
+pub(crate) mod doq_server;
 pub(crate) mod encrypted;
 pub(crate) mod fake;
 pub(crate) mod far;

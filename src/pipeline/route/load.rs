@@ -65,7 +65,11 @@ impl Routes {
         let views = (0..=u16::MAX).take(config.views.len() + 1).map(ViewId);
         let defaults = views.map(|view| Default::new(config, view)).collect();
         let built_in_routes = built_in_routes.into();
-        let guard_meaning = fingerprint(|state| hash_group(config, config.guard.references, state));
+        let guard_meaning = fingerprint(|state| {
+            hash_group(config, config.guard.references, state);
+            config.guard.forged.members().hash(state);
+            config.guard.lawful.iter().for_each(|pattern| (&pattern.name, pattern.scope).hash(state));
+        });
         let routes = routes.into();
         let routes = Self {
             index,
