@@ -7,9 +7,8 @@
 //!
 //! [`judge`] is a function of its arguments: it reads no clock, keeps no state and starts nothing, so a recorded case
 //! replayed through it (`replay.rs`) takes exactly the way a live one does. What is learnt over many questions is kept in
-//! `memory.rs`, what probes have shown in `probed.rs`, what was found against somebody in `incident.rs` (how often, in `tally.rs`),
-//! what answers were and became in `changes.rs`: tables that are
-//! told the time.
+//! `memory.rs`, what probes have shown in `probed.rs`, what was found against somebody in `incident.rs` (how often, in `tally.rs`), what
+//! answers were and became in `changes.rs`: tables that are told the time.
 //!
 //! Safety comes from what is served, not from the name of the verdict: when replies differ and nothing explains it, the
 //! client gets the trusted one, whether or not anybody is accused; but for NAT64 addresses, which the trusted one cannot
