@@ -60,6 +60,7 @@ mod query_log;
 mod shortage;
 mod systemd;
 mod takeover;
+mod takeover_follows;
 mod top;
 mod user_docs;
 mod user_files;
