@@ -4,8 +4,8 @@
 
 use super::{DEFAULT_PATH, requirements};
 use crate::clock::{self, Clock};
+use crate::config::{self, Text, advice, effective, load, load_keeping, load_kept};
 use crate::config::{Config, Diagnostic, Group, GroupId, ListFile, OnConflict, Severity, ViewId};
-use crate::config::{advice, effective, load};
 use crate::dns::Name;
 use crate::dns::address::is_private;
 use crate::pipeline::cache::Cache;
@@ -59,6 +59,8 @@ pub(super) struct Loaded {
     pub(super) hosts_conflicts: usize,
     /// Warnings.
     pub(super) warnings: Vec<Diagnostic>,
+    /// The texts of the configuration, for a copy of it.
+    pub(super) texts: Vec<Text>,
 }
 
 /// Returns the file to read: the one named, else the default one when it is there. One that cannot be looked at counts
@@ -104,7 +106,40 @@ pub(super) fn read(
     listen: &[SocketAddr],
     system: &[SocketAddr],
 ) -> Result<Loaded, Vec<Diagnostic>> {
-    let loaded = load(config_path(named).as_deref());
+    put_together(load(config_path(named).as_deref()), listen, system)
+}
+
+/// Does the same and returns the texts, unless they are longer than `most` octets.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_keeping(
+    named: Option<&Path>,
+    listen: &[SocketAddr],
+    system: &[SocketAddr],
+    most: usize,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let loaded = config_path(named).map_or_else(|| load(None), |path| load_keeping(&path, most));
+    put_together(loaded, listen, system)
+}
+
+/// Reads texts that were kept in place of the files of the configuration. What these name is read as ever.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_kept(texts: Vec<Text>, listen: &[SocketAddr]) -> Result<Loaded, Vec<Diagnostic>> {
+    put_together(load_kept(texts), listen, &[])
+}
+
+/// Puts to work what was loaded of a configuration.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn put_together(
+    loaded: config::Loaded,
+    listen: &[SocketAddr],
+    system: &[SocketAddr],
+) -> Result<Loaded, Vec<Diagnostic>> {
     let mut diagnostics = loaded.diagnostics;
     let Some(mut config) = loaded.config else { return Err(diagnostics) };
     if !listen.is_empty() {
@@ -117,7 +152,8 @@ pub(super) fn read(
     // The daemon finds out by itself what it may; advice is for who reads it at leisure.
     diagnostics.retain(|problem| problem.severity != Severity::Advice);
     let named = Named { diagnostics, ..named };
-    named.loaded(Arc::new(config), found.servers, found.notes)
+    let put = named.loaded(Arc::new(config), found.servers, found.notes)?;
+    Ok(Loaded { texts: loaded.texts, ..put })
 }
 
 /// What changed files concern.
@@ -211,7 +247,8 @@ impl Named {
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Err(diagnostics);
         }
-        Ok(Loaded { config, zones, routes, system, notes, hosts_conflicts, warnings: diagnostics })
+        let texts = Vec::new();
+        Ok(Loaded { config, zones, routes, system, notes, hosts_conflicts, warnings: diagnostics, texts })
     }
 }
 

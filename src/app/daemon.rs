@@ -4,6 +4,7 @@
 use super::build::{self, Concerned, Loaded};
 use super::incidents::Incidents;
 use super::inside::{self, Inside, Wanted, What};
+use super::last_good::{Instead, LastGood};
 use super::life::Life;
 use super::logging::{self, Logging};
 use super::network;
@@ -50,12 +51,19 @@ pub fn run(options: &Options) -> Result<(), RunError> {
 async fn serve(options: &Options) -> Result<(), RunError> {
     // A default file that is gone at a reload is an error: the defaults would take the place of what it said.
     let options = &Options { config: build::config_path(options.config.as_deref()), ..options.clone() };
-    let loaded = build::read(options.config.as_deref(), &options.listen, &[]).map_err(RunError::Config)?;
+    let last_good = LastGood::new();
+    let (mut loaded, instead) = read(options, &last_good)?;
     let of_worker = loaded.config.stats.recent_queries.div_ceil(loaded.config.server.workers.max(1));
     let (clock, stats) = (Clock::default(), Arc::new(Stats::remembering(of_worker)));
     let logging = logging::start(&loaded.config.log, &clock, &stats);
     let mut signals = Signals::new().map_err(|source| RunError::System { what: "cannot catch signals", source })?;
+    if let Some(Instead { problems, why, .. }) = &instead {
+        problems.iter().for_each(log_diagnostic);
+        tracing::error!(why, "the configuration cannot be used; its last good copy is");
+        stats.count(Counter::ReloadsFailed);
+    }
     log_warnings(&loaded);
+    let texts = std::mem::take(&mut loaded.texts);
     files::raise_limit(build::WANTED_FILES);
     let state = build::state(loaded, &clock, &stats, None);
     let server = state.config.server.clone();
@@ -65,6 +73,10 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let mut incidents = Incidents::start(&pipeline);
     let mut inherited = Inherited::take();
     let life = Arc::new(Life::new(options.config.as_deref(), &clock));
+    let has_copy = instead.is_some();
+    if let Some(Instead { main, why, .. }) = instead {
+        life.began_with_copy(&main, why);
+    }
     let places = pipeline.state().config.stats.clone();
     let (wanting, mut wanted) = mpsc::channel(inside::MAX_WAITING);
     let unix = inherited.take_unix();
@@ -86,8 +98,18 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let mut network = network::Watched::begin(&pipeline.state());
     let mut snapshot = Snapshot::start(&pipeline);
     let watchdog = Watchdog::new(server.workers, running.addresses());
-    let mut daemon =
-        Daemon { options, pipeline, clock, running, logging: &logging, watchdog: &watchdog, life, pause: None };
+    let mut daemon = Daemon {
+        options,
+        pipeline,
+        clock,
+        running,
+        logging: &logging,
+        watchdog: &watchdog,
+        life,
+        last_good,
+        pause: None,
+    };
+    daemon.last_good.keep(options.config.as_deref().filter(|_| !has_copy), texts);
     let mut reports = pin!(logging.report_each_minute());
     let mut beats = pin!(watchdog.beat(service::watchdog()));
     service::ready(&daemon.status());
@@ -154,6 +176,18 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Reads the configuration, or its last good copy.
+fn read(options: &Options, last_good: &LastGood) -> Result<(Loaded, Option<Instead>), RunError> {
+    let path = options.config.as_deref();
+    match build::read_keeping(path, &options.listen, &[], last_good.most()) {
+        Ok(loaded) => Ok((loaded, None)),
+        Err(problems) => {
+            let (loaded, instead) = last_good.instead(path, &options.listen, problems).map_err(RunError::Config)?;
+            Ok((loaded, Some(instead)))
+        }
+    }
+}
+
 /// What a running daemon consists of.
 struct Daemon<'a> {
     options: &'a Options,
@@ -163,6 +197,7 @@ struct Daemon<'a> {
     logging: &'a Logging,
     watchdog: &'a Watchdog,
     life: Arc<Life>,
+    last_good: LastGood,
     pause: Option<Pause>,
 }
 
@@ -203,10 +238,14 @@ impl Daemon<'_> {
     fn reload(&mut self, why: &str) -> Outcome {
         service::reloading();
         let known = self.pipeline.state();
-        let loaded = build::read(self.options.config.as_deref(), &self.options.listen, &known.system);
+        let most = self.last_good.most();
+        let mut loaded = build::read_keeping(self.options.config.as_deref(), &self.options.listen, &known.system, most);
+        let texts = loaded.as_mut().map(|loaded| std::mem::take(&mut loaded.texts)).unwrap_or_default();
         let outcome = self.put_in_force(loaded, why);
         if outcome.ok {
             self.life.read_again();
+            service::ready(&self.status());
+            self.last_good.keep(self.options.config.as_deref(), texts);
             // What the files say is in force, all of it.
             self.pause = None;
             self.life.paused(None);
@@ -219,7 +258,8 @@ impl Daemon<'_> {
         let state = self.pipeline.state();
         let addresses: Vec<String> = self.running.addresses().iter().map(|at| at.actual.to_string()).collect();
         let (zones, routes, groups) = (state.config.zones.len(), state.config.routes.len(), state.config.groups.len());
-        format!("Serving {}: {zones} zones, {routes} routes, {groups} upstream groups", addresses.join(", "))
+        let copy = self.life.copy().map(|why| format!("Configuration refused ({why}); ")).unwrap_or_default();
+        format!("{copy}Serving {}: {zones} zones, {routes} routes, {groups} upstream groups", addresses.join(", "))
     }
 
     /// Reads again what changed files concern.
