@@ -60,6 +60,8 @@ mod query_log;
 mod shortage;
 mod systemd;
 mod takeover;
+mod takeover_again;
+mod takeover_doh;
 mod takeover_follows;
 mod top;
 mod user_docs;
