@@ -4,6 +4,7 @@
 //! slept for a night must not serve yesterday's answers. Deadlines of I/O use tokio's `Instant`, which stands still
 //! during sleep, so that nothing times out merely because the lid was closed.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -108,6 +109,25 @@ impl SleepWatch {
         let is_first = self.known_ms.compare_exchange(known_ms, apart_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         Some(slept).filter(|slept| is_first && *slept >= MIN_SLEEP)
     }
+}
+
+thread_local! {
+    /// See [`timers_begin`].
+    static TIMERS_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Says when the runtime of this thread was made, from which its timers are counted: taken before that, by less than a
+/// millisecond.
+pub fn timers_begin(at: Instant) {
+    TIMERS_BEGAN.set(Some(at));
+}
+
+/// Returns when the timers of this thread began; where nobody has said so, when somebody first asked.
+#[must_use]
+pub fn timers_began() -> Instant {
+    let began = TIMERS_BEGAN.get().unwrap_or_else(Instant::now);
+    TIMERS_BEGAN.set(Some(began));
+    began
 }
 
 /// Reads the wall clock, for display and file dates only.

@@ -39,13 +39,7 @@ pub(crate) fn config() -> Config {
         zones: Vec::new(),
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
-        guard: truename::config::Guard {
-            references: GroupId(0),
-            budget: Duration::ZERO,
-            hold_on: false,
-            proofs: false,
-            persist: false,
-        },
+        guard: truename::config::Guard::NONE,
         cache: Cache {
             max_entries: 50_000,
             max_bytes: 32 << 20,

@@ -1,9 +1,8 @@
 //! The bytes of a hosts file: every line that a plain reader understands is answered, and nothing else.
 
-use super::rig;
+use super::rig::{self, Scene};
 use std::cell::OnceCell;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use truename::config::{Config, ViewId};
 use truename::dns::{Name, Rtype};
 use truename::pipeline::zone::{Context, Outcome, Zones};
@@ -13,15 +12,8 @@ const MAX_LOOKUPS: usize = 200;
 /// Problems that say how many lines are left out; every other one quotes its word.
 const COUNTS: [&str; 3] = ["too-many-hosts", "too-many-addresses", "hosts-more-problems"];
 
-/// A configuration of one hosts file, and the folder it lies in.
-struct Scene {
-    config: Config,
-    path: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
 thread_local! {
-    static SCENE: OnceCell<Scene> = const { OnceCell::new() };
+    static SCENE: OnceCell<Scene<Config>> = const { OnceCell::new() };
 }
 
 /// No name has a route.
@@ -37,17 +29,15 @@ impl Context for NoRoutes {
     }
 }
 
-fn scene() -> Scene {
-    let folder = rig::folder();
-    let path = folder.path().join("hosts");
-    let config = rig::config(&format!("[hosts]\nfiles = [{:?}]\n", path.display().to_string()));
-    Scene { config, path, _folder: folder }
+/// One hosts file.
+fn scene() -> Scene<Config> {
+    Scene::new("hosts", |path| rig::config(&format!("[hosts]\nfiles = [{:?}]\n", path.display().to_string())))
 }
 
 pub fn run(data: &[u8]) {
     SCENE.with(|cell| {
         let scene = cell.get_or_init(scene);
-        std::fs::write(&scene.path, data).expect("a file in our folder");
+        scene.write(data);
         let (zones, diagnostics) = Zones::load(&scene.config, 0);
         assert!(diagnostics.iter().all(|problem| !problem.is_error()), "a hosts file never stops truename");
         let Ok(text) = std::str::from_utf8(data) else {

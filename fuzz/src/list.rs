@@ -3,10 +3,10 @@
 //!
 //! The first octet chooses the format; the rest is the file.
 
-use super::rig;
+use super::rig::{self, Scene};
 use std::cell::OnceCell;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use truename::config::{Config, Diagnostic, ViewId};
 use truename::dns::Name;
 use truename::pipeline::route::{RouteId, Routes};
@@ -24,28 +24,20 @@ pub const DNSMASQ: u8 = 2;
 /// What has a route only when the file says so.
 const CANARY: &str = "canary.example.org";
 
-/// A configuration of one list file for each format, and the folder it lies in.
-struct Scene {
-    configs: [Config; 3],
-    path: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
 thread_local! {
-    static SCENE: OnceCell<Scene> = const { OnceCell::new() };
+    static SCENE: OnceCell<Scene<[Config; 3]>> = const { OnceCell::new() };
 }
 
-fn scene() -> Scene {
-    let folder = rig::folder();
-    let path = folder.path().join("list");
-    let configs = FORMATS.map(|format| {
+/// One list file, in each format.
+fn scene() -> Scene<[Config; 3]> {
+    let config = |path: &Path, format: &str| {
         rig::config(&format!(
             "[upstream.system]\nservers = [\"9.9.9.9\"]\n[upstream.office]\nservers = [\"10.0.0.53\"]\n\
              [[route]]\nupstream = \"office\"\nnames_from = [{{ path = {:?}, format = \"{format}\" }}]\n",
             path.display().to_string()
         ))
-    });
-    Scene { configs, path, _folder: folder }
+    };
+    Scene::new("list", |path| FORMATS.map(|format| config(path, format)))
 }
 
 pub fn run(data: &[u8]) {
@@ -53,8 +45,8 @@ pub fn run(data: &[u8]) {
     let format = usize::from(how) % FORMATS.len();
     SCENE.with(|cell| {
         let scene = cell.get_or_init(scene);
-        std::fs::write(&scene.path, data).expect("a file in our folder");
-        let (routes, problems) = Routes::load(&scene.configs[format], &|_| false, &[]);
+        scene.write(data);
+        let (routes, problems) = Routes::load(&scene.config[format], &|_| false, &[]);
         check_problems(&problems, data);
         let Ok(text) = std::str::from_utf8(data) else {
             let is_told = problems.iter().any(|problem| problem.code == "list-not-text" || problem.code == MORE);

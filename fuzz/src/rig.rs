@@ -1,7 +1,7 @@
 //! truename in one thread: a pipeline over a network and a clock in memory.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -90,6 +90,27 @@ fn runtime() -> Runtime {
 pub fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a temporary folder")
+}
+
+/// A configuration about one file, and the folder that it lies in.
+pub struct Scene<C> {
+    pub config: C,
+    pub path: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl<C> Scene<C> {
+    /// Makes the configuration of a file that is still to be written.
+    pub fn new(file: &str, config: impl FnOnce(&Path) -> C) -> Self {
+        let folder = folder();
+        let path = folder.path().join(file);
+        Self { config: config(&path), path, _folder: folder }
+    }
+
+    /// Writes the file.
+    pub fn write(&self, data: &[u8]) {
+        std::fs::write(&self.path, data).expect("a file in our folder");
+    }
 }
 
 /// Tells whether a text names files that a fuzzer must not open: devices and the kernel's.

@@ -1,10 +1,9 @@
 //! The bytes of a master file: what loads without an error prints, and what was printed loads to the same records.
 
 use super::hosts::NoRoutes;
-use super::rig;
+use super::rig::{self, Scene};
 use std::cell::OnceCell;
-use std::path::PathBuf;
-use truename::config::{Config, Diagnostic, ViewId, Zone};
+use truename::config::{Config, Diagnostic, ViewId};
 use truename::dns::answer::Answer;
 use truename::dns::encode::MessageBuilder;
 use truename::dns::wire::Section;
@@ -19,25 +18,18 @@ const MAX_LOOKUPS: usize = 100;
 /// Octets of a text: a `$GENERATE` of few octets makes 65,536 records, so several would only be slow.
 const MAX_BYTES: usize = 16 << 10;
 
-/// A configuration of one zone file, and the folder it lies in.
-struct Scene {
-    config: Config,
-    path: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
 thread_local! {
-    static SCENE: OnceCell<Scene> = const { OnceCell::new() };
+    static SCENE: OnceCell<Scene<Config>> = const { OnceCell::new() };
 }
 
-fn scene() -> Scene {
-    let folder = rig::folder();
-    let path = folder.path().join("zone");
-    let mut config =
-        rig::config("[hosts]\nfiles = []\n[[zone]]\nname = \"lab.example\"\nreverse = true\nrecords = []\n");
-    let zone = Zone { file: Some(path.clone()), ..config.zones[0].clone() };
-    config.zones = vec![zone];
-    Scene { config, path, _folder: folder }
+/// One zone file.
+fn scene() -> Scene<Config> {
+    Scene::new("zone", |path| {
+        let mut config =
+            rig::config("[hosts]\nfiles = []\n[[zone]]\nname = \"lab.example\"\nreverse = true\nrecords = []\n");
+        config.zones[0].file = Some(path.to_owned());
+        config
+    })
 }
 
 pub fn run(data: &[u8]) {
@@ -65,8 +57,8 @@ pub fn run(data: &[u8]) {
     });
 }
 
-fn load(scene: &Scene, text: &[u8]) -> (Zones, Vec<Diagnostic>) {
-    std::fs::write(&scene.path, text).expect("a file in our folder");
+fn load(scene: &Scene<Config>, text: &[u8]) -> (Zones, Vec<Diagnostic>) {
+    scene.write(text);
     Zones::load(&scene.config, 0)
 }
 
@@ -77,7 +69,7 @@ fn generates_much(data: &[u8]) -> bool {
     many > 1 || (many == 1 && long)
 }
 
-fn check_places(scene: &Scene, text: &str, diagnostics: &[Diagnostic]) {
+fn check_places(scene: &Scene<Config>, text: &str, diagnostics: &[Diagnostic]) {
     let lines: Vec<&str> = text.split('\n').collect();
     for problem in diagnostics.iter().filter(|problem| *problem.at.file == *scene.path) {
         if problem.at.line == 0 {

@@ -4,7 +4,7 @@
 
 use super::{DEFAULT_PATH, requirements};
 use crate::clock::{self, Clock};
-use crate::config::{self, Text, advice, effective, load, load_keeping, load_kept};
+use crate::config::{self, Text, advice, effective, load, load_keeping};
 use crate::config::{Config, Diagnostic, Group, GroupId, ListFile, OnConflict, Severity, ViewId};
 use crate::dns::Name;
 use crate::dns::address::is_private;
@@ -53,6 +53,8 @@ pub(super) struct Loaded {
     pub(super) zones: Arc<Zones>,
     pub(super) routes: Arc<Routes>,
     pub(super) system: Vec<SocketAddr>,
+    /// The addresses we are to listen on, or do.
+    pub(super) own: Vec<SocketAddr>,
     /// What was strange about this machine's resolvers.
     pub(super) notes: Vec<String>,
     /// Hosts lines for public names.
@@ -96,64 +98,76 @@ pub fn effective(named: Option<&Path>) -> Result<String, super::RunError> {
     loaded.config.map(|config| effective::effective(&config)).ok_or(super::RunError::Config(loaded.diagnostics))
 }
 
-/// Reads a configuration for use. `system` are the machine's resolvers known before: when resolv.conf, or the list
-/// behind a stub, names only us, they stay in use, so that pointing a machine at a running truename cuts nobody off.
+/// Reads a configuration for use in this process alone, whoever listens on its addresses.
 ///
 /// # Errors
 /// Every problem of all files, when one of them is an error.
-pub(super) fn read(
-    named: Option<&Path>,
-    listen: &[SocketAddr],
-    system: &[SocketAddr],
-) -> Result<Loaded, Vec<Diagnostic>> {
-    put_together(load(config_path(named).as_deref()), listen, system)
+pub(super) fn read(named: Option<&Path>) -> Result<Loaded, Vec<Diagnostic>> {
+    let draft = draft(named, &[])?;
+    let own = draft.config.server.listen.clone();
+    draft.read(own, &[])
 }
 
-/// Does the same and returns the texts, unless they are longer than `most` octets.
+/// A configuration that can be used, before the files it names have been read.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) config: Config,
+    diagnostics: Vec<Diagnostic>,
+    texts: Vec<Text>,
+}
+
+/// Reads a configuration by itself; with `listen` in place of its addresses, when there are any.
 ///
 /// # Errors
-/// As [`read`].
-pub(super) fn read_keeping(
+/// Its problems, when one of them is an error.
+pub(super) fn draft(named: Option<&Path>, listen: &[SocketAddr]) -> Result<Draft, Vec<Diagnostic>> {
+    Draft::of(load(config_path(named).as_deref()), listen)
+}
+
+/// Does the same and keeps the texts, unless they are longer than `most` octets.
+///
+/// # Errors
+/// As [`draft`].
+pub(super) fn draft_keeping(
     named: Option<&Path>,
     listen: &[SocketAddr],
-    system: &[SocketAddr],
     most: usize,
-) -> Result<Loaded, Vec<Diagnostic>> {
-    let loaded = config_path(named).map_or_else(|| load(None), |path| load_keeping(&path, most));
-    put_together(loaded, listen, system)
+) -> Result<Draft, Vec<Diagnostic>> {
+    Draft::of(config_path(named).map_or_else(|| load(None), |path| load_keeping(&path, most)), listen)
 }
 
-/// Reads texts that were kept in place of the files of the configuration. What these name is read as ever.
-///
-/// # Errors
-/// As [`read`].
-pub(super) fn read_kept(texts: Vec<Text>, listen: &[SocketAddr]) -> Result<Loaded, Vec<Diagnostic>> {
-    put_together(load_kept(texts), listen, &[])
-}
-
-/// Puts to work what was loaded of a configuration.
-///
-/// # Errors
-/// As [`read`].
-pub(super) fn put_together(
-    loaded: config::Loaded,
-    listen: &[SocketAddr],
-    system: &[SocketAddr],
-) -> Result<Loaded, Vec<Diagnostic>> {
-    let mut diagnostics = loaded.diagnostics;
-    let Some(mut config) = loaded.config else { return Err(diagnostics) };
-    if !listen.is_empty() {
-        config.server.listen = listen.to_vec();
+impl Draft {
+    /// Makes one of what was loaded.
+    ///
+    /// # Errors
+    /// As [`draft`].
+    pub(super) fn of(loaded: config::Loaded, listen: &[SocketAddr]) -> Result<Self, Vec<Diagnostic>> {
+        let config::Loaded { config, diagnostics, texts, .. } = loaded;
+        let Some(mut config) = config else { return Err(diagnostics) };
+        if !listen.is_empty() {
+            config.server.listen = listen.to_vec();
+        }
+        Ok(Self { config, diagnostics, texts })
     }
-    let found = machine_resolvers(&config, system);
-    let named = read_named(&config, &found, Kept::default());
-    diagnostics.extend(named.diagnostics);
-    diagnostics.extend(requirements::check(&config.requirements, kernel::version()));
-    // The daemon finds out by itself what it may; advice is for who reads it at leisure.
-    diagnostics.retain(|problem| problem.severity != Severity::Advice);
-    let named = Named { diagnostics, ..named };
-    let put = named.loaded(Arc::new(config), found.servers, found.notes)?;
-    Ok(Loaded { texts: loaded.texts, ..put })
+
+    /// Reads what it names. `own` are the addresses we listen on under it. `system` are the machine's resolvers known before:
+    /// when resolv.conf, or the list behind a stub, names only us, they stay in use, so that pointing a machine at a running
+    /// truename cuts nobody off.
+    ///
+    /// # Errors
+    /// Every problem of all files, when one of them is an error.
+    pub(super) fn read(self, own: Vec<SocketAddr>, system: &[SocketAddr]) -> Result<Loaded, Vec<Diagnostic>> {
+        let Self { config, mut diagnostics, texts } = self;
+        let found = machine_resolvers(&own, system);
+        let named = read_named(&config, &found, Kept::default());
+        diagnostics.extend(named.diagnostics);
+        diagnostics.extend(requirements::check(&config.requirements, kernel::version()));
+        // The daemon finds out by itself what it may; advice is for who reads it at leisure.
+        diagnostics.retain(|problem| problem.severity != Severity::Advice);
+        let named = Named { diagnostics, ..named };
+        let loaded = named.loaded(Arc::new(config), own, found)?;
+        Ok(Loaded { texts, ..loaded })
+    }
 }
 
 /// What changed files concern.
@@ -172,8 +186,9 @@ pub(super) struct Concerned {
 /// Every problem of the files read, when one of them is an error.
 pub(super) fn refresh(state: &State, concerned: Concerned) -> Result<Loaded, Vec<Diagnostic>> {
     // The machine's resolvers decide which routes are private, and their search domains are routes.
+    let own = state.upstreams.own_addresses();
     let found = if concerned.routes {
-        machine_resolvers(&state.config, &state.system)
+        machine_resolvers(&own, &state.system)
     } else {
         Found { servers: state.system.clone(), ..Found::default() }
     };
@@ -182,7 +197,7 @@ pub(super) fn refresh(state: &State, concerned: Concerned) -> Result<Loaded, Vec
         routes: (!concerned.routes).then(|| Arc::clone(&state.routes)),
     };
     let named = read_named(&state.config, &found, kept);
-    named.loaded(Arc::clone(&state.config), found.servers, found.notes)
+    named.loaded(Arc::clone(&state.config), own, found)
 }
 
 /// Reads what the routes of another configuration need beside what is in force: its lists, this machine's resolvers.
@@ -195,11 +210,12 @@ pub(super) fn with_routes_of(
     config: Arc<Config>,
     kept: Option<Arc<Routes>>,
 ) -> Result<Loaded, Vec<Diagnostic>> {
-    let found = machine_resolvers(&config, &state.system);
+    let own = state.upstreams.own_addresses();
+    let found = machine_resolvers(&own, &state.system);
     let read = |routes| {
         let kept = Kept { zones: Some(Arc::clone(&state.zones)), routes };
         let named = read_named(&config, &found, kept);
-        named.loaded(Arc::clone(&config), found.servers.clone(), found.notes.clone())
+        named.loaded(Arc::clone(&config), own.clone(), found.clone())
     };
     read(None).or_else(|problems| kept.map_or(Err(problems), |kept| read(Some(kept))))
 }
@@ -207,13 +223,13 @@ pub(super) fn with_routes_of(
 /// Looks at this machine's resolvers; when they are others than those in force, reads what they concern. Their files are
 /// watched as well, as far as it is known where they lie.
 pub(super) fn follow_machine(state: &State) -> Option<Result<Loaded, Vec<Diagnostic>>> {
-    let found = machine_resolvers(&state.config, &state.system);
+    let found = machine_resolvers(&state.upstreams.own_addresses(), &state.system);
     (found.servers != state.system).then(|| refresh(state, Concerned { zones: false, routes: true }))
 }
 
 /// Finds this machine's resolvers; those `known` before stay in use where the files name only us.
-fn machine_resolvers(config: &Config, known: &[SocketAddr]) -> Found {
-    let mut found = resolvers::machine_resolvers(&config.server.listen);
+fn machine_resolvers(own: &[SocketAddr], known: &[SocketAddr]) -> Found {
+    let mut found = resolvers::machine_resolvers(own);
     if found.servers.is_empty() && found.names_us && !known.is_empty() {
         found.servers = known.to_vec();
         found.notes.push("the resolvers known before stay in use".to_owned());
@@ -237,18 +253,14 @@ struct Named {
 }
 
 impl Named {
-    fn loaded(
-        self,
-        config: Arc<Config>,
-        system: Vec<SocketAddr>,
-        notes: Vec<String>,
-    ) -> Result<Loaded, Vec<Diagnostic>> {
+    fn loaded(self, config: Arc<Config>, own: Vec<SocketAddr>, found: Found) -> Result<Loaded, Vec<Diagnostic>> {
         let Self { zones, routes, hosts_conflicts, diagnostics } = self;
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Err(diagnostics);
         }
+        let Found { servers: system, notes, .. } = found;
         let texts = Vec::new();
-        Ok(Loaded { config, zones, routes, system, notes, hosts_conflicts, warnings: diagnostics, texts })
+        Ok(Loaded { config, zones, routes, system, own, notes, hosts_conflicts, warnings: diagnostics, texts })
     }
 }
 
@@ -264,7 +276,8 @@ fn read_named(config: &Config, machine: &Found, kept: Kept) -> Named {
     });
     let routes = kept.routes.unwrap_or_else(|| {
         let private = |group: GroupId| group_is_private(config.group(group), &machine.servers);
-        let (routes, problems) = Routes::load(config, &private, &machine.search);
+        let (mut routes, problems) = Routes::load(config, &private, &machine.search);
+        routes.read_at = Some(clock::wall());
         diagnostics.extend(problems);
         // What routes take from each other by the names written is reported with the configuration; a route that only
         // has lists shows here.
@@ -345,7 +358,7 @@ pub(super) fn state(loaded: Loaded, clock: &Clock, stats: &Arc<Stats>, previous:
         Net::Real,
         previous.map(|previous| &previous.upstreams),
     );
-    upstreams.set_own_addresses(&config.server.listen);
+    upstreams.set_own_addresses(&loaded.own);
     upstreams.set_max_sockets(max_sockets(files::limit()));
     let state = State::new(Parts {
         config,

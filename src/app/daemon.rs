@@ -3,7 +3,7 @@
 
 use super::build::{self, Concerned, Loaded};
 use super::incidents::Incidents;
-use super::inside::{self, Inside, Wanted, What};
+use super::inside::{self, Inside};
 use super::last_good::{Instead, LastGood};
 use super::life::Life;
 use super::logging::{self, Logging};
@@ -13,6 +13,7 @@ use super::probing::Probes;
 use super::query_log::QueryLog;
 use super::snapshot::Snapshot;
 use super::sockets;
+use super::wanted::{Wanted, Wanting, What};
 use super::watch::Watch;
 use super::watchdog::Watchdog;
 use super::{Options, RunError};
@@ -31,7 +32,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
 
 /// How long questions in flight may go on after SIGTERM (docs/promises.md 2: the rest gets SERVFAIL, exit within 1 s).
 const DRAIN: Duration = Duration::from_millis(800);
@@ -51,11 +51,31 @@ pub fn run(options: &Options) -> Result<(), RunError> {
 async fn serve(options: &Options) -> Result<(), RunError> {
     // A default file that is gone at a reload is an error: the defaults would take the place of what it said.
     let options = &Options { config: build::config_path(options.config.as_deref()), ..options.clone() };
-    let last_good = LastGood::new();
-    let (mut loaded, instead) = read(options, &last_good)?;
-    let of_worker = loaded.config.stats.recent_queries.div_ceil(loaded.config.server.workers.max(1));
+    let (last_good, path) = (LastGood::new(), options.config.as_deref());
+    let (draft, mut instead) = match build::draft_keeping(path, &options.listen, last_good.most()) {
+        Ok(draft) => (draft, None),
+        Err(problems) => {
+            let (draft, copy) = last_good.instead(path, &options.listen, problems).map_err(RunError::Config)?;
+            (draft, Some(copy))
+        }
+    };
+    let of_worker = draft.config.stats.recent_queries.div_ceil(draft.config.server.workers.max(1));
     let (clock, stats) = (Clock::default(), Arc::new(Stats::remembering(of_worker)));
-    let logging = logging::start(&loaded.config.log, &clock, &stats);
+    let logging = logging::start(&draft.config.log, &clock, &stats);
+    let mut inherited = Inherited::take();
+    let own = inherited.addresses_under(&draft.config.server);
+    let mut loaded = match (draft.read(own, &[]), &instead) {
+        (Ok(loaded), _) => loaded,
+        (Err(_), Some(Instead { problems, .. })) => return Err(RunError::Config(problems.clone())),
+        // A file that it names: the configuration before may not name that one.
+        (Err(problems), None) => {
+            let (draft, copy) = last_good.instead(path, &options.listen, problems).map_err(RunError::Config)?;
+            let own = inherited.addresses_under(&draft.config.server);
+            let loaded = draft.read(own, &[]).map_err(|_| RunError::Config(copy.problems.clone()))?;
+            instead = Some(copy);
+            loaded
+        }
+    };
     let mut signals = Signals::new().map_err(|source| RunError::System { what: "cannot catch signals", source })?;
     if let Some(Instead { problems, why, .. }) = &instead {
         problems.iter().for_each(log_diagnostic);
@@ -71,25 +91,26 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let pipeline = Arc::new(Pipeline::new(state, clock.clone(), Arc::clone(&stats)));
     // Before anybody can ask: there is no moment at which they are not there.
     let mut incidents = Incidents::start(&pipeline);
-    let mut inherited = Inherited::take();
     let life = Arc::new(Life::new(options.config.as_deref(), &clock));
     let has_copy = instead.is_some();
     if let Some(Instead { main, why, .. }) = instead {
         life.began_with_copy(&main, why);
     }
     let places = pipeline.state().config.stats.clone();
-    let (wanting, mut wanted) = mpsc::channel(inside::MAX_WAITING);
+    let (wanting, mut wanted) = Wanting::new();
     let unix = inherited.take_unix();
     // Before anybody is answered, so that nothing is missing in it.
     let mut query_log = QueryLog::start(&pipeline.state().config.log, &clock, &stats);
     let running = listen::start(&server, Arc::clone(&pipeline), Arc::clone(&stats), inherited, &holder_of)?;
+    // Ports that were left to the system are known from here on.
+    pipeline.state().upstreams.set_own_addresses(&running.own_addresses());
     let in_flight = running.in_flight();
     let (for_inside, for_life) = (Arc::clone(&pipeline), Arc::clone(&life));
     let inside = || Inside {
         pipeline: for_inside,
         life: for_life,
         in_flight,
-        wanted: wanting,
+        wanting,
         probes: Probes::default(),
         names: Watched::default(),
     };
@@ -176,18 +197,6 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Reads the configuration, or its last good copy.
-fn read(options: &Options, last_good: &LastGood) -> Result<(Loaded, Option<Instead>), RunError> {
-    let path = options.config.as_deref();
-    match build::read_keeping(path, &options.listen, &[], last_good.most()) {
-        Ok(loaded) => Ok((loaded, None)),
-        Err(problems) => {
-            let (loaded, instead) = last_good.instead(path, &options.listen, problems).map_err(RunError::Config)?;
-            Ok((loaded, Some(instead)))
-        }
-    }
-}
-
 /// What a running daemon consists of.
 struct Daemon<'a> {
     options: &'a Options,
@@ -238,8 +247,11 @@ impl Daemon<'_> {
     fn reload(&mut self, why: &str) -> Outcome {
         service::reloading();
         let known = self.pipeline.state();
-        let most = self.last_good.most();
-        let mut loaded = build::read_keeping(self.options.config.as_deref(), &self.options.listen, &known.system, most);
+        let draft = build::draft_keeping(self.options.config.as_deref(), &self.options.listen, self.last_good.most());
+        let mut loaded = draft.and_then(|draft| {
+            let own = self.running.addresses_under(&draft.config.server);
+            draft.read(own, &known.system)
+        });
         let texts = loaded.as_mut().map(|loaded| std::mem::take(&mut loaded.texts)).unwrap_or_default();
         let outcome = self.put_in_force(loaded, why);
         if outcome.ok {
@@ -308,6 +320,7 @@ impl Daemon<'_> {
     /// Takes note of the network there is: what failed before may not fail here, and there may be other resolvers.
     fn look_around(&mut self, why: &str) {
         self.pipeline.state().cache.network_changed(self.clock.now());
+        self.pipeline.network_changed();
         self.follow_machine(why);
     }
 
@@ -357,6 +370,7 @@ impl Daemon<'_> {
                 diagnostics.push(self.not_before_the_next_start(key));
             }
         }
+        let loaded = Loaded { own: self.running.own_addresses(), ..loaded };
         let state = build::state(loaded, &self.clock, stats, Some(&known));
         self.logging.reconfigure(&state.config.log);
         self.pipeline.replace(state);

@@ -3,7 +3,7 @@
 use super::once::{self, Asked, records_json};
 use super::{RunError, build, runtime};
 use crate::clock::Clock;
-use crate::config::{GuardMode, Pattern, Route, Scope};
+use crate::config::Route;
 use crate::dns::answer::Record as Resource;
 use crate::dns::trace::{Seen, Step};
 use crate::dns::wire::{Message, Section, flag};
@@ -41,7 +41,7 @@ pub struct Explain {
 /// # Errors
 /// When the configuration cannot be used.
 pub fn explain_ourselves(config: Option<&Path>, what: Explain) -> Result<Value, RunError> {
-    let loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
+    let loaded = build::read(config).map_err(RunError::Config)?;
     let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
     runtime()?.block_on(async {
         let state = build::state(loaded, &clock, &stats, None);
@@ -61,9 +61,8 @@ pub(super) async fn explain(pipeline: &Pipeline, what: Explain) -> Value {
         pipeline.answer(&query, &mut trace).await
     };
     let elapsed = started.elapsed();
-    let source = if answer.origin == Origin::Own { "truename itself".to_owned() } else { answer.origin.to_string() };
     let Explain { qname, qtype, .. } = what;
-    let asked = Asked { qname, qtype, answer, source, elapsed, trace };
+    let asked = Asked { qname, qtype, answer, server: None, elapsed, trace };
     let mut document = once::as_json(&asked);
     let stage = |stage: Stage| {
         let step = asked.trace.steps().iter().find(|step| step.stage == stage);
@@ -157,13 +156,8 @@ fn route(state: &State, query: &Query, mut said: Value) -> Value {
     said["name"] = winner.map_or("default", String::as_str).into();
     said["pattern"] = choice.pattern().into();
     said["private"] = choice.private.into();
-    said["guard"] = match choice.guard {
-        GuardMode::Off => "off",
-        GuardMode::Watch => "watch",
-        GuardMode::Enforce => "enforce",
-    }
-    .into();
-    let has = |route: &Route| route.patterns.iter().find(|pattern| takes(pattern, &qname)).map(ToString::to_string);
+    said["guard"] = choice.guard.as_str().into();
+    let has = |route: &Route| route.patterns.iter().find(|pattern| pattern.takes(&qname)).map(ToString::to_string);
     let all = state.config.routes.iter().chain(&state.config.built_in);
     let others = all.filter(|route| Some(&route.name) != winner);
     said["losing"] = others
@@ -173,14 +167,6 @@ fn route(state: &State, query: &Query, mut said: Value) -> Value {
         })
         .collect();
     said
-}
-
-fn takes(pattern: &Pattern, qname: &Name) -> bool {
-    match pattern.scope {
-        Scope::Only => pattern.name == *qname,
-        Scope::NameAndBelow => qname.is_at_or_below(&pattern.name),
-        Scope::Below => qname.is_at_or_below(&pattern.name) && pattern.name != *qname,
-    }
 }
 
 /// Shows a reply that came on the way, whether or not it was used.

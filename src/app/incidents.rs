@@ -221,7 +221,7 @@ mod tests {
     fn pipeline(folder: &Path) -> Arc<Pipeline> {
         let path = folder.join("truename.toml");
         fs::write(&path, "[hosts]\nfiles = []\n[upstream.system]\nservers = [\"127.0.0.1:1\"]\n").unwrap();
-        let loaded = build::read(Some(&path), &[], &[]).unwrap();
+        let loaded = build::read(Some(&path)).unwrap();
         let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
         let state = build::state(loaded, &clock, &stats, None);
         Arc::new(Pipeline::new(state, clock, stats))

@@ -1,52 +1,32 @@
 //! What the control sockets see of a daemon, and what they may have it do.
 
+use super::comparing::OfUpstreams;
 use super::explain;
+use super::findings::{changes_json, incident_json, packet_json};
 use super::life::{Life, written};
 use super::once::{self, Asked};
 use super::probing::{Probes, unknown};
+use super::wanted::{Wanting, What};
 use crate::clock::{self, Tick};
-use crate::config::{ListFormat, OnFailure, ViewId, diagnostic, load};
+use crate::config::{self, ListFormat, OnFailure, ViewId, diagnostic, load};
 use crate::control::report::{self, Counts, Guard, Latency};
 use crate::control::{self, Daemon, Matching, Outcome, Problem};
-use crate::dns::answer::Record;
-use crate::dns::wire::{Message, Section, flag};
-use crate::dns::{Name, Origin, Query, Rtype, Tag, Trace};
+use crate::dns::wire::Section;
+use crate::dns::{Name, Query, Tag, Trace};
 use crate::listen::InFlight;
 use crate::pipeline::cache::Flush;
-use crate::pipeline::guard::incident::{Incident, IncidentId, Packet, WallTime};
-use crate::pipeline::guard::verdict::Sign;
+use crate::pipeline::guard::incident::IncidentId;
+use crate::pipeline::guard::tally::Found;
+use crate::pipeline::guard::verdict::{Sign, Verdict};
+use crate::pipeline::route::{ListInfo, RouteInfo};
 use crate::pipeline::{Pipeline, State};
 use crate::stats::{Answers, Counter, Source, Stats};
-use crate::system::{process, takeover};
+use crate::system::{kernel, process, release, takeover};
 use crate::upstream::{Mishap, ServerStatus, Standing, WrongClock};
-use data_encoding::HEXLOWER;
-use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot};
+use std::time::Duration;
 use tokio::time::Instant;
-
-/// Reloads and the like that wait for their turn; each is asked for by a connection, of which there are as many.
-pub(super) const MAX_WAITING: usize = 64;
-
-/// Something that the daemon's own loop is to do, and who waits for its outcome.
-#[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) what: What,
-    pub(super) outcome: oneshot::Sender<Outcome>,
-}
-
-/// What the daemon's own loop does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
-    /// Read everything again.
-    Reload,
-    /// Turn routes off for so long.
-    Pause(Duration),
-    /// Turn them on again.
-    Resume,
-}
 
 /// A daemon from the side of the control sockets.
 #[derive(Debug)]
@@ -54,20 +34,13 @@ pub(super) struct Inside {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) life: Arc<Life>,
     pub(super) in_flight: InFlight,
-    pub(super) wanted: mpsc::Sender<Wanted>,
+    pub(super) wanting: Wanting,
     pub(super) probes: Probes,
     /// How it is with the names of this machine.
     pub(super) names: takeover::Watched,
 }
 
 impl Inside {
-    async fn have_done(&self, what: What) -> Result<Outcome, Problem> {
-        let (outcome, done) = oneshot::channel();
-        let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is stopping");
-        self.wanted.send(Wanted { what, outcome }).await.map_err(|_| gone())?;
-        done.await.map_err(|_| gone())
-    }
-
     fn sums(&self, stats: &Stats, now: Tick) -> report::Stats {
         let state = self.pipeline.state();
         let answers = stats.answers();
@@ -76,6 +49,7 @@ impl Inside {
             latencies.insert(source.as_str().to_owned(), Latency::from(answers.latency(source).clone()));
         }
         latencies.insert("all".to_owned(), Latency::from(answers.latency_of_all()));
+        let found = self.pipeline.found();
         let (started, not_ready) = (self.life.started(), self.ready().err());
         report::Stats {
             schema: report::SCHEMA.to_owned(),
@@ -102,9 +76,9 @@ impl Inside {
             },
             cache: cache(&state, stats, &answers),
             latency_seconds: latencies,
-            upstreams: upstreams(&state, now),
+            upstreams: upstreams(&state, &found, now),
             wrong_clock: state.upstreams.wrong_clock().map(|clock| wrong_clock(&clock)),
-            guard: guard(&self.pipeline, stats),
+            guard: guard(&self.pipeline, stats, &found),
             zones: zones(&state, &answers),
             routes: routes(&state, &answers),
             views: views(&state, &answers),
@@ -137,19 +111,22 @@ impl Daemon for Inside {
 
     fn lists(&self) -> Value {
         let state = self.pipeline.state();
-        let of_route = |route: &crate::config::Route| {
-            let name = route.name.clone();
-            let list = move |list: &crate::config::ListFile| {
+        let read_at = state.routes.read_at.map(written);
+        let of_route = |(route, read): (&config::Route, &RouteInfo)| {
+            let list = |(list, info): (&config::ListFile, &ListInfo)| {
                 let format = match list.format {
                     ListFormat::Domains => "domains",
                     ListFormat::Hosts => "hosts",
                     ListFormat::Dnsmasq => "dnsmasq",
                 };
-                json!({ "path": list.path.display().to_string(), "format": format, "route": name })
+                json!({
+                    "path": list.path.display().to_string(), "format": format, "route": route.name,
+                    "entries": info.entries, "modified_at": info.modified.map(written), "read_at": read_at,
+                })
             };
-            route.lists.iter().map(list).collect::<Vec<_>>()
+            route.lists.iter().zip(&read.lists).map(list).collect::<Vec<_>>()
         };
-        state.config.routes.iter().flat_map(of_route).collect()
+        state.config.routes.iter().zip(state.routes.routes()).flat_map(of_route).collect()
     }
 
     fn views(&self) -> Value {
@@ -162,13 +139,34 @@ impl Daemon for Inside {
         written.chain([json!({ "name": "default", "clients": [], "listen": [] })]).collect()
     }
 
-    async fn query(&self, qname: Name, qtype: Rtype) -> Value {
+    fn machine(&self) -> Value {
+        json!({ "system": release::name(), "kernel": kernel::release(), "architecture": std::env::consts::ARCH })
+    }
+
+    fn configuration(&self) -> String {
+        config::effective::effective(&self.pipeline.state().config)
+    }
+
+    async fn query(&self, question: control::Question) -> Result<Value, Problem> {
+        let control::Question { qname, qtype, upstream, compare } = question;
+        let upstream = upstream.as_deref();
+        let state = self.pipeline.state();
+        if upstream.is_some() && !compare {
+            let mut document = json!({ "qname": qname.to_string(), "qtype": qtype.to_string() });
+            let asked = OfUpstreams { qname: &qname, qtype, upstream, ours: None };
+            add(&mut document, asked.ask(&state, &self.probes).await?);
+            return Ok(document);
+        }
         let started = Instant::now();
         let mut trace = Trace::on();
         let answer = self.pipeline.answer(&Query::local(qname.clone(), qtype), &mut trace).await;
-        let source =
-            if answer.origin == Origin::Own { "truename itself".to_owned() } else { answer.origin.to_string() };
-        once::as_json(&Asked { qname, qtype, answer, source, elapsed: started.elapsed(), trace })
+        let ours = Asked { qname, qtype, answer, server: None, elapsed: started.elapsed(), trace };
+        let mut document = once::as_json(&ours);
+        if compare {
+            let asked = OfUpstreams { qname: &ours.qname, qtype, upstream, ours: Some(&ours) };
+            add(&mut document, asked.ask(&state, &self.probes).await?);
+        }
+        Ok(document)
     }
 
     async fn explain(&self, question: control::Explain) -> Value {
@@ -211,7 +209,7 @@ impl Daemon for Inside {
                     "view": state.config.view_name(entry.view),
                     "dnssec_ok": entry.dnssec_ok,
                     "checking_disabled": entry.checking_disabled,
-                    "source": entry.stored.as_str(),
+                    "source": Source::new(entry.stored, entry.answer.rcode()).as_str(),
                     "rcode": entry.answer.rcode().to_string(),
                     "ttl_left_seconds": entry.left_s,
                     "age_seconds": entry.age.as_secs(),
@@ -242,15 +240,15 @@ impl Daemon for Inside {
     }
 
     async fn reload(&self) -> Result<Outcome, Problem> {
-        self.have_done(What::Reload).await
+        self.wanting.have_done(What::Reload).await
     }
 
     async fn pause(&self, length: Duration) -> Result<Outcome, Problem> {
-        self.have_done(What::Pause(length)).await
+        self.wanting.have_done(What::Pause(length)).await
     }
 
     async fn resume(&self) -> Result<Outcome, Problem> {
-        self.have_done(What::Resume).await
+        self.wanting.have_done(What::Resume).await
     }
 
     async fn check(&self, text: String) -> Outcome {
@@ -268,6 +266,13 @@ impl Daemon for Inside {
             },
             Err(error) => Outcome { ok: false, generation, diagnostics: json!([]), error: Some(error.to_string()) },
         }
+    }
+}
+
+/// Adds the fields of a document to another one.
+fn add(document: &mut Value, more: Value) {
+    if let (Value::Object(document), Value::Object(more)) = (document, more) {
+        document.extend(more);
     }
 }
 
@@ -327,9 +332,18 @@ fn cache(state: &State, stats: &Stats, answers: &Answers) -> report::Cache {
     }
 }
 
-fn upstreams(state: &State, now: Tick) -> Vec<report::Upstream> {
+/// What was found against upstreams, by their labels.
+type AllFound = [(String, Verdict, Found)];
+
+fn upstreams(state: &State, found: &AllFound, now: Tick) -> Vec<report::Upstream> {
     let default = &state.config.group(state.config.default.upstream).name;
-    state.upstreams.status().iter().map(|status| upstream(status, *default == status.group, now)).collect()
+    let one = |status: &ServerStatus| {
+        let against = found.iter().filter(|(label, ..)| *label == *status.info.label);
+        let none = report::FAULTS.map(|kind| (kind.to_owned(), 0));
+        let bad = none.into_iter().chain(against.map(|(_, kind, found)| (kind.as_str().to_owned(), found.answers)));
+        report::Upstream { bad_answers_total: bad.collect(), ..upstream(status, *default == status.group, now) }
+    };
+    state.upstreams.status().iter().map(one).collect()
 }
 
 fn upstream(status: &ServerStatus, of_default: bool, now: Tick) -> report::Upstream {
@@ -368,6 +382,7 @@ fn upstream(status: &ServerStatus, of_default: bool, now: Tick) -> report::Upstr
         latency_seconds: Latency::from(status.rtts.clone()),
         last_error,
         of_default,
+        ..report::Upstream::default()
     }
 }
 
@@ -377,61 +392,7 @@ pub(super) fn wrong_clock(clock: &WrongClock) -> report::WrongClock {
     report::WrongClock { here, certificate, text: clock.to_string() }
 }
 
-/// Shows how answers of guarded names have changed, the latest first.
-pub(super) fn changes_json(pipeline: &Pipeline, name: Option<&Name>) -> Vec<Value> {
-    let wanted = name.map(|name| name.to_lower().to_string());
-    let changes = pipeline.changes();
-    let of_name = changes.iter().rev().filter(|change| wanted.as_ref().is_none_or(|name| change.name == *name));
-    of_name
-        .map(|change| {
-            json!({
-                "at": written(UNIX_EPOCH + Duration::from_secs(change.at)),
-                "name": change.name, "type": change.rtype,
-                "was": change.was, "was_from": change.was_from,
-                "became": change.became, "became_from": change.became_from,
-            })
-        })
-        .collect()
-}
-
-fn incident_json(incident: &Incident) -> Value {
-    let at = |at: WallTime| written(UNIX_EPOCH + Duration::from_secs(at.0));
-    json!({
-        "id": incident.id_text(),
-        "verdict": incident.verdict.as_str(),
-        "upstream": &*incident.upstream,
-        "name": incident.qname.to_string(),
-        "types": incident.qtypes.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "first_seen": at(incident.first_seen),
-        "last_seen": at(incident.last_seen),
-        "count": incident.count,
-        "score": incident.score,
-        "served": incident.served.as_str(),
-        "proofs": incident.proofs,
-        "acknowledged": incident.acknowledged,
-    })
-}
-
-/// Shows a packet as it came, and what it says as far as it can be read.
-fn packet_json(packet: &Packet) -> Value {
-    let mut shown = json!({ "from": &*packet.from, "hex": HEXLOWER.encode(&packet.bytes) });
-    if let Ok(message) = Message::parse(&packet.bytes) {
-        let records = |section| {
-            let read = message.section(section).filter_map(|at| Record::from_message(&message, &at).ok());
-            once::records_json(&read.collect::<Vec<_>>())
-        };
-        let flags = [(flag::AA, "aa"), (flag::RA, "ra"), (flag::AD, "ad"), (flag::TC, "tc")];
-        let set: Vec<&str> = flags.into_iter().filter_map(|(bit, name)| message.has(bit).then_some(name)).collect();
-        shown["rcode"] = message.extended_rcode().to_string().into();
-        shown["flags"] = set.into();
-        shown["edns"] = message.edns().ok().flatten().is_some().into();
-        shown["answer"] = records(Section::Answer);
-        shown["authority"] = records(Section::Authority);
-    }
-    shown
-}
-
-fn guard(pipeline: &Pipeline, stats: &Stats) -> Guard {
+fn guard(pipeline: &Pipeline, stats: &Stats, found: &AllFound) -> Guard {
     let verdicts = [
         ("consistent", Counter::GuardConsistent),
         ("benign_divergent", Counter::GuardBenignDivergent),
@@ -448,6 +409,14 @@ fn guard(pipeline: &Pipeline, stats: &Stats) -> Guard {
         checks_total: verdicts.iter().map(|(_, count)| count).sum(),
         verdicts_total: counts(verdicts.into()),
         incidents_open: as_u64(open),
+        incidents_total: found
+            .iter()
+            .map(|(upstream, kind, found)| report::IncidentCount {
+                kind: kind.as_str().to_owned(),
+                upstream: upstream.clone(),
+                count: found.incidents,
+            })
+            .collect(),
         last_incident_id: last,
     }
 }
@@ -468,7 +437,7 @@ fn zones(state: &State, answers: &Answers) -> Vec<report::Zone> {
 }
 
 fn routes(state: &State, answers: &Answers) -> Vec<report::Route> {
-    let route = |(at, (route, tag)): (usize, (&crate::pipeline::route::RouteInfo, &Tag))| report::Route {
+    let route = |(at, (route, tag)): (usize, (&RouteInfo, &Tag))| report::Route {
         id: format!("route.{at}"),
         name: route.name.clone(),
         upstream: state.config.group(route.group).name.clone(),

@@ -5,10 +5,10 @@
 //! what the configuration and its included files hold, secrets in them as well, and only the daemon's user can read it. Files that a
 //! configuration names (zones, hosts, lists) are not in it.
 
-use super::build::{self, Loaded};
+use super::build::Draft;
 use super::state_dir::{of_manager, replace};
 use crate::clock;
-use crate::config::{Diagnostic, Text};
+use crate::config::{Diagnostic, Text, load_kept};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -75,17 +75,17 @@ impl LastGood {
         path: Option<&Path>,
         listen: &[SocketAddr],
         problems: Vec<Diagnostic>,
-    ) -> Result<(Loaded, Instead), Vec<Diagnostic>> {
+    ) -> Result<(Draft, Instead), Vec<Diagnostic>> {
         let saved =
             self.folder.as_deref().and_then(read).filter(|saved| saved.files.first().map(|file| &*file.path) == path);
         let Some(Saved { saved_at, files }) = saved else { return Err(problems) };
         let main = files.first().map(|file| file.text.clone()).unwrap_or_default();
-        match build::read_kept(files, listen) {
-            Ok(loaded) => {
+        match Draft::of(load_kept(files), listen) {
+            Ok(draft) => {
                 let first = problems.iter().find(|problem| problem.is_error()).map(|problem| problem.at.to_string());
                 let first = first.unwrap_or_default();
                 let why = format!("errors at the start, the first at {first}; what was good at {saved_at} is in force");
-                Ok((loaded, Instead { problems, main, why }))
+                Ok((draft, Instead { problems, main, why }))
             }
             Err(_) => Err(problems),
         }
@@ -148,18 +148,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (state, main) = (folder.path().join("state"), folder.path().join("truename.toml"));
         let last_good = LastGood::below(Some(state.clone()));
-        let read_main = || build::read_keeping(Some(&main), &[], &[], last_good.most());
-        let instead = || last_good.instead(Some(&main), &[], read_main().unwrap_err());
+        let read_main = || crate::config::load_keeping(&main, last_good.most());
+        let instead = || last_good.instead(Some(&main), &[], read_main().diagnostics);
         fs::write(&main, "[cache]\nmax_entries = 7\n").unwrap();
-        let texts = read_main().unwrap().texts;
+        let texts = read_main().texts;
         assert_eq!(texts, [text(&main, "[cache]\nmax_entries = 7\n")]);
         fs::write(&main, "[cache]\nmax_entries = -7\n").unwrap();
         assert!(instead().is_err(), "there is none");
         write(&state, texts.clone()).unwrap();
-        let (loaded, found) = instead().unwrap();
-        assert_eq!((loaded.config.cache.max_entries, found.main.as_str()), (7, "[cache]\nmax_entries = 7\n"));
+        let (draft, found) = instead().unwrap();
+        assert_eq!((draft.config.cache.max_entries, found.main.as_str()), (7, "[cache]\nmax_entries = 7\n"));
         assert!(found.why.contains("truename.toml:2:15; what was good at "), "{}", found.why);
-        assert!(!found.problems.is_empty() && loaded.texts.is_empty());
+        assert!(!found.problems.is_empty());
         assert_eq!(fs::metadata(state.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
         // What is there is not written again; another file has no part in it.
         let saved = fs::read(state.join(FILE)).unwrap();

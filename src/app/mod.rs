@@ -4,9 +4,11 @@
 //! [`ask_upstream`] build as much of it as a command needs, in process and without listeners.
 
 mod build;
+mod comparing;
 mod daemon;
 mod demo;
 mod explain;
+mod findings;
 mod incidents;
 mod inside;
 mod last_good;
@@ -23,6 +25,7 @@ mod sockets;
 mod state_dir;
 mod up_file;
 mod upstreams;
+mod wanted;
 mod watch;
 mod watchdog;
 mod writing;

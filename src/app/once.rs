@@ -10,7 +10,7 @@ use crate::dns::wire::{Message, Section, flag};
 use crate::dns::{Answer, Name, Origin, Query, QuestionKey, Record, Rtype, Trace};
 use crate::pipeline::zone::presentation;
 use crate::pipeline::{BUDGET, Pipeline};
-use crate::stats::Stats;
+use crate::stats::{Source, Stats};
 use crate::system::resolvers::machine_resolvers;
 use crate::upstream::{Ask, Net, Upstreams};
 use serde_json::{Value, json};
@@ -32,12 +32,20 @@ pub struct Asked {
     pub qtype: Rtype,
     /// What was answered.
     pub answer: Answer,
-    /// Who answered, for people.
-    pub source: String,
+    /// The server that was asked in place of ourselves, and how, for people.
+    pub server: Option<String>,
     /// How long it took.
     pub elapsed: Duration,
     /// The stages' lines, when they were asked for.
     pub trace: Trace,
+}
+
+impl Asked {
+    /// Tells where the answer came from, as `/stats` counts it.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        Source::new(self.answer.origin, self.answer.rcode())
+    }
 }
 
 /// Answers a question by a configuration, as the daemon would with an empty cache.
@@ -45,7 +53,7 @@ pub struct Asked {
 /// # Errors
 /// When the configuration cannot be used.
 pub fn ask_ourselves(config: Option<&Path>, qname: &Name, qtype: Rtype, traced: bool) -> Result<Asked, RunError> {
-    let loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
+    let loaded = build::read(config).map_err(RunError::Config)?;
     let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
     runtime()?.block_on(async {
         let state = build::state(loaded, &clock, &stats, None);
@@ -53,9 +61,7 @@ pub fn ask_ourselves(config: Option<&Path>, qname: &Name, qtype: Rtype, traced: 
         let mut trace = if traced { Trace::on() } else { Trace::off() };
         let started = Instant::now();
         let answer = pipeline.answer(&Query::local(qname.clone(), qtype), &mut trace).await;
-        let itself = answer.origin == Origin::Own;
-        let source = if itself { "truename itself".to_owned() } else { answer.origin.to_string() };
-        Ok(Asked { qname: qname.clone(), qtype, answer, source, elapsed: started.elapsed(), trace })
+        Ok(Asked { qname: qname.clone(), qtype, answer, server: None, elapsed: started.elapsed(), trace })
     })
 }
 
@@ -85,7 +91,7 @@ pub fn ask_upstream(config: Option<&Path>, whom: &Whom, qname: &Name, qtype: Rty
                 (upstreams, GroupId(0))
             }
             Whom::Label(label) => {
-                let mut loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
+                let mut loaded = build::read(config).map_err(RunError::Config)?;
                 let (config, group) = labelled(&loaded.config, &loaded.system, label)?;
                 loaded.config = Arc::new(config);
                 (build::state(loaded, &clock, &stats, None).upstreams, group)
@@ -101,10 +107,11 @@ pub fn ask_upstream(config: Option<&Path>, whom: &Whom, qname: &Name, qtype: Rty
                 .ok_or(RunError::NoAnswer(format!("no answer: {}", failure.summary.trim_start_matches('@'))))?,
         };
         let server = reply.server.trim_start_matches('@');
-        let source = format!("{server} over {}", reply.transport);
+        let asked = format!("{server} over {}", reply.transport);
         let answer =
             as_answer(&reply.message).ok_or_else(|| RunError::NoAnswer(format!("{server} sent a malformed reply")))?;
-        Ok(Asked { qname: qname.clone(), qtype, answer, source, elapsed: started.elapsed(), trace: Trace::off() })
+        let elapsed = started.elapsed();
+        Ok(Asked { qname: qname.clone(), qtype, answer, server: Some(asked), elapsed, trace: Trace::off() })
     })
 }
 
@@ -176,7 +183,7 @@ pub fn as_json(asked: &Asked) -> Value {
     let view = asked.answer.view();
     json!({
         "qname": asked.qname.to_string(), "qtype": asked.qtype.to_string(),
-        "rcode": asked.answer.rcode().to_string(), "source": asked.source,
+        "rcode": asked.answer.rcode().to_string(), "source": asked.source().as_str(), "server": asked.server,
         "elapsed_seconds": asked.elapsed.as_secs_f64(),
         "authoritative": view.has(flag::AA), "authentic": view.has(flag::AD), "truncated": view.has(flag::TC),
         "ede": asked.answer.ede.as_ref().map(|ede| json!({ "code": ede.code, "text": ede.text })),

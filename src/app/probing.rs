@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 /// Probes under way at once; who looks into a fault needs one.
@@ -36,23 +36,22 @@ impl Default for Probes {
 }
 
 impl Probes {
+    /// Takes one of the places there are.
+    pub(super) fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.0.try_acquire().map_err(|_| {
+            let detail = format!("{MAX_PROBES} probes are under way; try again when one of them has ended");
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-probes", detail)
+        })
+    }
+
     /// Asks a server (`GROUP/NAME`), or all of a group, over each rung, and says what came of it.
     pub(super) async fn probe(&self, state: &State, label: &str) -> Result<Value, Problem> {
         let names = [label.to_owned()];
         let members = chosen(&state.config, &state.system, &names, |_| true).map_err(|_| unknown(state))?;
-        let _place = self.0.try_acquire().map_err(|_| {
-            let detail = format!("{MAX_PROBES} probes are under way; try again when one of them has ended");
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-probes", detail)
-        })?;
+        let _place = self.place()?;
         let qname = Name::parse(ASKED).map_err(|error| Problem::bad_request("bad-name", error.to_string()))?;
         let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
-        let own: Vec<String> = state
-            .upstreams
-            .status()
-            .iter()
-            .filter(|status| status.own)
-            .map(|status| status.info.label.to_string())
-            .collect();
+        let own = own(state);
         let rungs = |member: &Member| {
             let asked = if own.contains(&member.server.label) { &[] } else { &*member.server.rungs };
             asked.to_vec()
@@ -67,7 +66,9 @@ impl Probes {
             let (member, question) = (&members[at], &question);
             async move {
                 let probe = Probe { group: member.at, server: &member.server, rung: &rung, question, count: 1 };
-                let probed = timeout_at(deadline, state.upstreams.probe(probe)).await.ok();
+                // A time limit that is over lets what it limits begin.
+                let is_time = Instant::now() < deadline;
+                let probed = if is_time { timeout_at(deadline, state.upstreams.probe(probe)).await.ok() } else { None };
                 (at, rung_json(&rung, probed.as_ref()))
             }
         };
@@ -81,6 +82,12 @@ impl Probes {
             members.iter().zip(said).map(|(member, rungs)| member_json(member, rungs, &own)).collect();
         Ok(json!({ "asked": { "name": ASKED, "type": "A" }, "upstreams": upstreams }))
     }
+}
+
+/// Lists the servers that are addresses of our own.
+pub(super) fn own(state: &State) -> Vec<String> {
+    let status = state.upstreams.status();
+    status.iter().filter(|status| status.own).map(|status| status.info.label.to_string()).collect()
 }
 
 /// Says that nothing is called so, and what is.

@@ -21,10 +21,6 @@ use tokio::sync::mpsc;
 /// How long the thread may take to write the last lines when the daemon ends.
 const STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Times in a row that something is taken out of the ring, 1,000 questions of each worker at most: all of the largest ring
-/// but what is written over meanwhile.
-const MAX_TAKEN: usize = 10_000;
-
 /// The thread at work, if there is one. Dropping it writes what has come until then.
 #[derive(Debug)]
 pub(super) struct QueryLog {
@@ -151,13 +147,10 @@ impl Writer {
         }
     }
 
-    /// Writes what there is, until there is something else to do: in a flood there is always more.
+    /// Writes what there is, until there is something else to do: in a flood there is always more. At the end of the daemon
+    /// nothing comes any more, so that what is remembered is the bound.
     fn write_news(&mut self, follower: &mut Follower, interrupted: impl Fn() -> bool) {
-        for _ in 0..MAX_TAKEN {
-            if interrupted() || !self.write_some(follower) {
-                return;
-            }
-        }
+        while !interrupted() && self.write_some(follower) {}
     }
 
     /// Writes what is taken at once, and tells whether there is more.

@@ -1,6 +1,6 @@
 //! What `truename up --doh` has the configuration say: a file beside the main one, read after it and taken away by `truename down`.
 
-use super::build;
+use super::build::Draft;
 use super::state_dir::{remove, replace};
 use super::upstreams::{Test, test_loaded};
 use super::{DEFAULT_PATH, RunError};
@@ -58,7 +58,11 @@ impl UpFile {
     /// When the two do not go together, or no answer comes.
     pub fn check(&self) -> Result<(), RunError> {
         let text = Text { path: self.path(), text: self.text.clone() };
-        let loaded = build::put_together(load_with(&self.main, text), &[], &[]).map_err(RunError::Config)?;
+        let loaded = Draft::of(load_with(&self.main, text), &[]).and_then(|draft| {
+            let own = draft.config.server.listen.clone();
+            draft.read(own, &[])
+        });
+        let loaded = loaded.map_err(RunError::Config)?;
         let qname = Name::parse("localhost").map_err(|error| RunError::NoAnswer(error.to_string()))?;
         let what = Test { names: vec![GROUP.to_owned()], count: QUESTIONS, qname };
         let found = test_loaded(loaded, &what, |_| {})?;
@@ -147,7 +151,7 @@ mod tests {
         fs::write(&main, "[hosts]\nfiles = []\n").unwrap();
         fs::set_permissions(&main, PermissionsExt::from_mode(0o640)).unwrap();
         let upstream = || {
-            let loaded = build::read(Some(&main), &[], &[]).unwrap();
+            let loaded = crate::app::build::read(Some(&main)).unwrap();
             let group = loaded.config.group(loaded.config.default.upstream);
             (group.name.clone(), group.servers.first().map(|server| server.label.clone()))
         };

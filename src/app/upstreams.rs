@@ -72,7 +72,7 @@ pub struct Findings {
 /// # Errors
 /// When the configuration cannot be used or does not have one of the names.
 pub fn list_upstreams(config: Option<&Path>, names: &[String]) -> Result<Vec<Member>, RunError> {
-    let loaded = build::read(config, &[], &[]).map_err(RunError::Config)?;
+    let loaded = build::read(config).map_err(RunError::Config)?;
     chosen(&loaded.config, &loaded.system, names, |_| true)
 }
 
@@ -81,7 +81,7 @@ pub fn list_upstreams(config: Option<&Path>, names: &[String]) -> Result<Vec<Mem
 /// # Errors
 /// When the configuration cannot be used or does not have one of the names.
 pub fn test_upstreams(config: Option<&Path>, what: &Test, done: impl FnMut(&Tested)) -> Result<Findings, RunError> {
-    test_loaded(build::read(config, &[], &[]).map_err(RunError::Config)?, what, done)
+    test_loaded(build::read(config).map_err(RunError::Config)?, what, done)
 }
 
 /// Does it with a configuration that was read.
@@ -94,10 +94,8 @@ pub(super) fn test_loaded(loaded: Loaded, what: &Test, mut done: impl FnMut(&Tes
     let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };
     runtime()?.block_on(async {
         let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
-        let listen = loaded.config.server.listen.clone();
         let state = build::state(loaded, &clock, &stats, None);
         let upstreams = Arc::new(state.upstreams);
-        upstreams.set_own_addresses(&listen);
         let mut waiting = members.into_iter().enumerate();
         let (mut running, mut tested) = (JoinSet::new(), Vec::new());
         loop {

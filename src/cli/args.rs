@@ -4,8 +4,8 @@ mod inside;
 mod takeover;
 
 pub(super) use inside::{
-    CacheArguments, CacheCommand, ExplainArguments, IncidentsArguments, IncidentsCommand, LogArguments,
-    MetricsArguments, MonitorArguments, PauseArguments, ReadArguments, ReloadArguments, SocketArguments,
+    BugreportArguments, CacheArguments, CacheCommand, ExplainArguments, IncidentsArguments, IncidentsCommand,
+    LogArguments, MetricsArguments, MonitorArguments, PauseArguments, ReadArguments, ReloadArguments, SocketArguments,
     StatsArguments, StatusArguments, SwitchArguments, TopArguments,
 };
 pub(super) use takeover::{DownArguments, TakeoverArguments, TakeoverCommand, UpArguments};
@@ -101,6 +101,9 @@ Exit status: 0 when it ran.")]
     /// Print the running daemon's sums for Prometheus
     #[command(after_help = inside::METRICS_HELP)]
     Metrics(MetricsArguments),
+    /// Put what the running daemon says about itself into a file, for a report about a fault
+    #[command(after_help = inside::BUGREPORT_HELP)]
+    Bugreport(BugreportArguments),
     /// Judge the running daemon for Nagios and its kin
     #[command(after_help = inside::MONITOR_HELP)]
     MonitorCheck(MonitorArguments),

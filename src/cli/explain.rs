@@ -75,7 +75,7 @@ fn ms(of: &Value) -> String {
 /// The conclusion first, then each stage in its order.
 fn shown(document: &Value) -> String {
     let (name, qtype, rcode) = (text(document, "qname"), text(document, "qtype"), text(document, "rcode"));
-    let mut out = format!("{name} {qtype}  {rcode}  from {}  {}\n", text(document, "source"), ms(document));
+    let mut out = format!("{name} {qtype}  {rcode}  source {}  {}\n", text(document, "source"), ms(document));
     if !document["ede"].is_null() {
         let _ = writeln!(out, "extended error {}: {}", document["ede"]["code"], text(&document["ede"], "text"));
     }
@@ -105,7 +105,7 @@ fn shown(document: &Value) -> String {
         let why = if route["private"] == true { "a private route: never judged" } else { "" };
         row("guard", text(route, "guard"), why);
     }
-    if document["source"] == "cache" || document["source"] == "stale" {
+    if document["source"] == "cache" || document["source"] == "cache_stale" {
         match document["recorded"]["age_seconds"].as_u64() {
             Some(age) => row("recorded", &format!("{age} s ago"), "what upstreams said when they were asked"),
             None => row("recorded", "nothing", "what upstreams said then is not known any more; --fresh asks anew"),

@@ -155,9 +155,16 @@ fn packet_text(packet: &Value) -> String {
     out
 }
 
+/// Writes a name for a span of code, which the octet that would end it cannot be part of, nor that which ends a cell: as zone
+/// files have them.
+fn in_code(name: &str) -> String {
+    name.replace('`', "\\096").replace('|', "\\124")
+}
+
 /// Writes an incident so that those who run a network can act on it.
 fn markdown(incident: &Value) -> String {
     let (verdict, name, upstream) = (text(incident, "verdict"), text(incident, "name"), text(incident, "upstream"));
+    let (name, upstream) = (in_code(name), in_code(upstream));
     let types: Vec<&str> = items(incident, "types").iter().filter_map(Value::as_str).collect();
     let mut out = format!("# {}: {} for `{name}`\n\n", text(incident, "id"), meaning(verdict));
     let _ = write!(

@@ -1,6 +1,7 @@
 //! The command line: one file per command, one definition per flag, one printer.
 
 mod args;
+mod bugreport;
 mod cache;
 mod check;
 mod config;
@@ -69,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Pause(arguments) => reload::pause(&arguments),
         Command::Resume(arguments) => reload::resume(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
+        Command::Bugreport(arguments) => bugreport::run(&arguments),
         // Its statuses are those of Nagios, whatever happens.
         Command::MonitorCheck(arguments) => return monitor::run(&arguments),
         Command::Upstreams(arguments) => upstreams::run(&arguments),

@@ -126,10 +126,10 @@ fn as_text(asked: &Asked) -> String {
         .collect();
     let flags = if flags.is_empty() { String::new() } else { format!("  {}", flags.join(" ")) };
     let mut text = format!(
-        "{} {}  {verdict}  from {}  {:.1} ms{flags}\n",
+        "{} {}  {verdict}  {}  {:.1} ms{flags}\n",
         asked.qname,
         asked.qtype,
-        asked.source,
+        whence(asked),
         asked.elapsed.as_secs_f64() * 1000.0
     );
     if let Some(ede) = &asked.answer.ede {
@@ -142,6 +142,14 @@ fn as_text(asked: &Asked) -> String {
     // The conclusion first, the evidence under it.
     let trace = render::trace(asked.trace.steps());
     if trace.is_empty() { text } else { format!("{text}\n{trace}") }
+}
+
+/// Says where an answer came from: the server that was asked, or what of ours.
+fn whence(asked: &Asked) -> String {
+    match &asked.server {
+        Some(server) => format!("from {server}"),
+        None => format!("source {}", asked.source().as_str()),
+    }
 }
 
 fn row(record: &Record) -> Vec<String> {

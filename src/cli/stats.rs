@@ -91,8 +91,8 @@ fn as_text(report: &Stats) -> String {
     }
     let (cache, process) = (&report.cache, &report.process);
     let others = [
-        ("cache entries", count(cache.entries), format!("of {}", count(cache.capacity_entries))),
-        ("cache size", octets(cache.size_bytes), format!("of {}", octets(cache.capacity_bytes))),
+        ("cache entries", count(cache.entries), count(cache.capacity_entries)),
+        ("cache size", octets(cache.size_bytes), octets(cache.capacity_bytes)),
         ("memory", octets(process.resident_memory_bytes), String::new()),
         ("open files", count(process.open_fds), String::new()),
     ];
@@ -100,9 +100,11 @@ fn as_text(report: &Stats) -> String {
     let rows: Vec<Vec<String>> = others
         .into_iter()
         .map(|(name, value, of)| vec![name.to_owned(), value, of])
-        .chain(counted.map(|(name, n)| vec![name.trim_end_matches("_total").replace('_', " "), count(*n)]))
+        .chain(
+            counted.map(|(name, n)| vec![name.trim_end_matches("_total").replace('_', " "), count(*n), String::new()]),
+        )
         .collect();
-    text + "\n" + &table(&["WHAT", "HOW MUCH"], &[1], &rows)
+    text + "\n" + &table(&["WHAT", "HOW MUCH", "OF"], &[1, 2], &rows)
 }
 
 fn by(name: &str, counts: &Counts, total: u64) -> String {

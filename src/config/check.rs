@@ -5,6 +5,7 @@
 
 mod built_in;
 mod groups;
+mod guard;
 mod routes;
 mod servers;
 mod views;
@@ -14,11 +15,9 @@ use super::diagnostic::Diagnostic;
 use super::document::{Node, Table, Value};
 use super::file::{GUARD, LOG_FORMAT, LOG_LEVEL, ON_CONFLICT, PRIVATE_ANSWERS, QUERIES_JOURNAL, SOCKET_OFF};
 use super::model::{
-    Cache, Config, DefaultRoute, GroupId, Guard, Hosts, Log, Prefetch, QuerySink, ServeStale, Server, SocketPlace,
-    Stats,
+    Cache, Config, DefaultRoute, GroupId, Hosts, Log, Prefetch, QuerySink, ServeStale, Server, SocketPlace, Stats,
 };
 use super::resolve::{Names, SYSTEM_GROUP, duplicate};
-use super::resolvers::TRUSTED_GROUP;
 use super::{get, paths};
 use crate::dns::Name;
 use std::net::SocketAddr;
@@ -49,7 +48,7 @@ pub(crate) fn check(root: &Table, diagnostics: &mut Vec<Diagnostic>) -> Config {
     let rewrites = zones::rewrites(root, &names, diagnostics);
     let (hosts, cache) = (hosts(root), cache(root, diagnostics));
     let time_servers = time_servers(root, diagnostics);
-    let (stats, guard) = (stats(root, diagnostics), guard(root, &names, diagnostics));
+    let (stats, guard) = (stats(root, diagnostics), guard::guard(root, &names, diagnostics));
     let log = log(root, &stats, diagnostics);
     Config {
         server,
@@ -126,18 +125,6 @@ fn default_route(root: &Table, names: &Names, diagnostics: &mut Vec<Diagnostic>)
         upstream: names.group(table, "upstream", diagnostics).unwrap_or(GroupId(system.unwrap_or_default())),
         private_answers: get::meaning(table, "private_answers", &PRIVATE_ANSWERS),
         guard: get::meaning(table, "guard", &GUARD),
-    }
-}
-
-fn guard(root: &Table, names: &Names, diagnostics: &mut Vec<Diagnostic>) -> Guard {
-    let table = root.always("guard");
-    let built_in = names.groups.iter().position(|group| group == TRUSTED_GROUP).and_then(|at| u16::try_from(at).ok());
-    Guard {
-        references: names.group(table, "references", diagnostics).unwrap_or(GroupId(built_in.unwrap_or_default())),
-        budget: get::duration(table, "budget"),
-        hold_on: get::boolean(table, "hold_on"),
-        proofs: get::boolean(table, "proofs"),
-        persist: get::boolean(table, "persist"),
     }
 }
 

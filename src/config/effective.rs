@@ -3,8 +3,8 @@
 //! What comes out can be read in again and means the same, but for passwords, which are hidden.
 
 use super::model::{
-    Config, Floor, Group, GuardMode, OnFailure, Pattern, PrivateAnswers, Proxy, ProxyServer, Route, Rung, Strategy,
-    Tristate, Upstream, UpstreamHost, UpstreamOptions, ViewId,
+    Config, Floor, Group, OnFailure, Pattern, PrivateAnswers, Proxy, ProxyServer, Route, Rung, Strategy, Tristate,
+    Upstream, UpstreamHost, UpstreamOptions, ViewId,
 };
 use super::server::{ServerAddress, rung};
 use super::units::format_duration;
@@ -23,7 +23,7 @@ pub fn effective(config: &Config) -> String {
     key(&mut text, "upstream", config.group(default.upstream).name.as_str());
     key(&mut text, "private_answers", private_answers(default.private_answers));
     key(&mut text, "time_servers", config.time_servers.iter().map(ToString::to_string).collect::<Vec<_>>());
-    key(&mut text, "guard", guard(default.guard));
+    key(&mut text, "guard", default.guard.as_str());
     // What they stand for is written out below.
     text.push_str("trusted_presets = []\n");
     text.push_str("\n[guard]\n");
@@ -31,7 +31,14 @@ pub fn effective(config: &Config) -> String {
     key(&mut text, "budget", format_duration(config.guard.budget));
     key(&mut text, "hold_on", config.guard.hold_on);
     key(&mut text, "proofs", config.guard.proofs);
+    let texts = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<String>>();
+    let forged = config.guard.forged.members();
+    key(&mut text, "forged_addresses", texts(&mut forged.iter().map(ToString::to_string)));
+    key(&mut text, "allow_divergent", texts(&mut config.guard.lawful.iter().map(ToString::to_string)));
+    key(&mut text, "decoys", texts(&mut config.guard.decoys.iter().map(ToString::to_string)));
     key(&mut text, "persist", config.guard.persist);
+    key(&mut text, "keep", format_duration(config.guard.keep));
+    key(&mut text, "packets", config.guard.packets);
     for each in &config.routes {
         route(&mut text, config, each);
     }
@@ -212,15 +219,7 @@ fn route(text: &mut String, config: &Config, route: &Route) {
         key(text, "private_answers", private_answers(answers));
     }
     if let Some(mode) = route.guard {
-        key(text, "guard", guard(mode));
-    }
-}
-
-fn guard(mode: GuardMode) -> &'static str {
-    match mode {
-        GuardMode::Off => "off",
-        GuardMode::Watch => "watch",
-        GuardMode::Enforce => "enforce",
+        key(text, "guard", mode.as_str());
     }
 }
 

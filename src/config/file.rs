@@ -21,6 +21,10 @@ const MAX_GUARD_BUDGET_MS: u64 = 4000;
 /// A week; no cache entry lives longer (RFC 8767 section 4 calls this the sensible cap).
 const MAX_CACHE_TTL_MS: u64 = 7 * 86_400_000;
 
+/// The shortest and the longest time for which incidents are kept.
+const MIN_INCIDENT_LIFE_MS: u64 = 3_600_000;
+const MAX_INCIDENT_LIFE_MS: u64 = 366 * 86_400_000;
+
 /// A TTL.
 const TTL: Kind = Kind::Duration { min_ms: 0, max_ms: MAX_TTL_MS, whole_seconds: true };
 
@@ -30,8 +34,10 @@ pub(crate) const PRIVATE_ANSWERS: Words<PrivateAnswers> = Words {
     meanings: &[PrivateAnswers::Auto, PrivateAnswers::Drop, PrivateAnswers::Allow],
 };
 /// `guard`.
-pub(crate) const GUARD: Words<GuardMode> =
-    Words { words: &["off", "watch", "enforce"], meanings: &[GuardMode::Off, GuardMode::Watch, GuardMode::Enforce] };
+pub(crate) const GUARD: Words<GuardMode> = Words {
+    words: &["off", "sample", "watch", "enforce"],
+    meanings: &[GuardMode::Off, GuardMode::Sample, GuardMode::Watch, GuardMode::Enforce],
+};
 /// `route.private` when it is a word.
 pub(crate) const PRIVATE: Words<Tristate> = Words { words: &["auto"], meanings: &[Tristate::Auto] };
 /// `route.on_failure`.
@@ -180,6 +186,7 @@ static DEFAULT: TableDef = TableDef {
             presence: Default("\"off\""),
             doc: "\"enforce\": replies about these names are held against one of the group that [guard] names, and only what \
                   stands goes out; \"watch\": they go out as they come, and what would not stand is counted and recorded; \
+                  \"sample\": the same for a few, one in ten seconds at most and sooner only what looks wrong by itself; \
                   \"off\": replies are believed. Never for local zones and private routes.",
         },
         Key {
@@ -252,11 +259,46 @@ static GUARD_TABLE: TableDef = TableDef {
                   believed.",
         },
         Key {
+            name: "forged_addresses",
+            kind: Kind::List(&Kind::Network),
+            presence: Default("[]"),
+            doc: "Addresses, or networks, that are known to stand in forged replies: a reply of a guarded, watched or sampled name \
+                  that has one is forged. 10,000 at most.",
+        },
+        Key {
+            name: "allow_divergent",
+            kind: PATTERNS,
+            presence: Default("[]"),
+            doc: "Names whose replies may differ from the trusted ones lawfully, as those of a CDN with servers in your own \
+                  network: that addresses differ speaks against none of them. What speaks against a reply by itself still does. \
+                  64 at most.",
+        },
+        Key {
+            name: "decoys",
+            kind: Kind::List(&Kind::Bootstrap),
+            presence: Default("[]"),
+            doc: "Addresses beyond your provider at which no resolver is, such as unused ones of your own. When replies in plain \
+                  datagrams differ about a guarded name, its question is sent to the next of them as well, one an hour at most: \
+                  if it is answered, somebody on the way answers for others. 4 at most; []: none.",
+        },
+        Key {
             name: "persist",
             kind: Kind::Boolean,
             presence: Default("true"),
             doc: "Keep incidents in the state directory over restarts: what was found against upstreams, with the names and \
                   packets concerned. Read at the start only.",
+        },
+        Key {
+            name: "keep",
+            kind: Kind::Duration { min_ms: MIN_INCIDENT_LIFE_MS, max_ms: MAX_INCIDENT_LIFE_MS, whole_seconds: true },
+            presence: Default("\"30d\""),
+            doc: "How long an incident is kept after it was last seen; of more than 512 the one seen longest ago goes.",
+        },
+        Key {
+            name: "packets",
+            kind: Kind::Boolean,
+            presence: Default("true"),
+            doc: "Keep the packets that show it with an incident, four at most.",
         },
     ],
 };

@@ -94,7 +94,7 @@ pub enum Kind {
     Interface,
     /// A proxy.
     Proxy,
-    /// A plain resolver by address.
+    /// An address for plain queries, with a port or without.
     Bootstrap,
     /// An address prefix.
     Network,
@@ -176,7 +176,7 @@ impl Kind {
             Self::Proxy => "\"none\", \"env\", or a proxy such as \"socks5://127.0.0.1:1080\" or \
                             \"http://user:password@proxy.example:3128\""
                 .to_owned(),
-            Self::Bootstrap => "the IP address of a resolver, optionally with a port, such as \"9.9.9.10\"".to_owned(),
+            Self::Bootstrap => "an IP address, optionally with a port, such as \"9.9.9.10\"".to_owned(),
             Self::Network => "a network, such as \"192.168.0.0/16\" or \"fd00::/8\", or one address".to_owned(),
             Self::Pattern => "a name pattern: \"example.org\", \"*.example.org\", \"=example.org\" or \".\"".to_owned(),
             Self::DomainName => "a domain name, such as \"lab.example\"".to_owned(),

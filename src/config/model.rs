@@ -1,5 +1,6 @@
 //! What the program sees: a checked, complete, immutable configuration. Made by `check.rs` out of `file.rs`.
 
+mod guard;
 mod upstream;
 
 use crate::dns::{Name, Rtype};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use guard::{Forged, Guard, GuardMode};
 pub use upstream::{
     ClientCertificate, Floor, Proxy, ProxyLogin, ProxyServer, Required, Requirement, Rung, Upstream, UpstreamHost,
     UpstreamOptions, UpstreamTransport,
@@ -154,32 +156,6 @@ pub struct DefaultRoute {
     pub guard: GuardMode,
 }
 
-/// Whether replies are judged before they are believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum GuardMode {
-    /// They are believed as they come.
-    Off,
-    /// They go out as they come, and are held against a trusted one behind that.
-    Watch,
-    /// They are held against a trusted one, and only what stands goes out.
-    Enforce,
-}
-
-/// `[guard]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Guard {
-    /// The group whose replies are believed.
-    pub references: GroupId,
-    /// How long a client who has an answer at hand waits for a trusted one to hold it against.
-    pub budget: Duration,
-    /// Replies in datagrams that nothing confirms are followed by listening for a second one.
-    pub hold_on: bool,
-    /// Addresses of guarded names may be proved by the certificates they show.
-    pub proofs: bool,
-    /// Incidents are kept on disk over restarts.
-    pub persist: bool,
-}
-
 /// Rebinding protection: what happens to private addresses in answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrivateAnswers {
@@ -211,6 +187,18 @@ pub struct Pattern {
     pub scope: Scope,
     /// Where it was written.
     pub at: Location,
+}
+
+impl Pattern {
+    /// Tells whether it takes a name.
+    #[must_use]
+    pub fn takes(&self, name: &Name) -> bool {
+        match self.scope {
+            Scope::Only => self.name == *name,
+            Scope::NameAndBelow => name.is_at_or_below(&self.name),
+            Scope::Below => name.is_at_or_below(&self.name) && self.name != *name,
+        }
+    }
 }
 
 /// `auto`, `true` or `false`.

@@ -36,6 +36,8 @@ pub struct BuiltInServer {
     pub country: String,
     /// The operator's own page about it, or its title.
     pub source: String,
+    /// The page was read.
+    pub is_read: bool,
     /// When that was looked up, as YYYY-MM-DD.
     pub date: String,
 }
@@ -109,13 +111,11 @@ struct FileServer {
     operator: String,
     country: String,
     source: String,
-    /// Whether the page could be read; for whoever looks after the file.
-    #[serde(rename = "page")]
-    _page: Page,
+    page: Page,
     date: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, PartialEq, Eq)]
 enum Page {
     #[serde(rename = "opened")]
     Opened,
@@ -148,6 +148,7 @@ fn built_in(group: &str, server: FileServer) -> BuiltInServer {
         operator: server.operator,
         country: server.country,
         source: server.source,
+        is_read: server.page == Page::Opened,
         date: server.date,
     }
 }
@@ -188,6 +189,10 @@ mod tests {
         let first: HashSet<_> =
             trusted.iter().map(|server| (server.upstream.transport(), server.upstream.rungs[0].port)).collect();
         assert!(first.len() >= 3, "{first:?}");
+        for server in trusted {
+            let (label, source) = (&server.upstream.label, &server.source);
+            assert!(server.is_read && source.starts_with("https://"), "{label}: {source}");
+        }
         for operator in operators {
             let mut of = trusted.iter().filter(|server| server.operator == operator);
             assert!(of.any(|server| server.upstream.host.ip().unwrap().is_ipv6()), "{operator} has IPv6");

@@ -1,7 +1,8 @@
 //! From a request to a response.
 
 use super::STATS_SCHEMA;
-use super::daemon::{Daemon, Explain, Matching, Outcome};
+use super::bundle::{self, Names};
+use super::daemon::{Daemon, Explain, Matching, Outcome, Question};
 use super::endpoints::{self, Action, ENDPOINTS, Endpoint, Way};
 use super::follow::{self, Following, Form, MAX_FOLLOWERS};
 use super::metrics::{self, Dialect};
@@ -10,6 +11,7 @@ use super::queries::{Filter, Line, Teller};
 use super::reply::{Body, Problem, Reply};
 use super::report::Stats;
 use super::request::{self, Parameters};
+use crate::clock;
 use crate::config::{schema, units};
 use crate::dns::{Name, Rtype};
 use crate::stats::Stats as Counters;
@@ -148,8 +150,20 @@ async fn act<D: Daemon>(served: &Served<D>, asker: Asker, request: Request<Incom
         Action::Lists => Reply::json(&json!({ "lists": daemon.lists() })),
         Action::Views => Reply::json(&json!({ "views": views(daemon.views(), asker.way) })),
         Action::Query => {
-            let qname = parse_name(parameters.require("name")?)?;
-            Reply::json(&daemon.query(qname, parse_type(parameters.get("type").unwrap_or("A"))?).await)
+            let question = Question {
+                qname: parse_name(parameters.require("name")?)?,
+                qtype: parse_type(parameters.get("type").unwrap_or("A"))?,
+                upstream: parameters.get("upstream").map(str::to_owned),
+                compare: is_set(&parameters, "compare")?,
+            };
+            Reply::json(&daemon.query(question).await?)
+        }
+        Action::Bundle => {
+            let names = if is_set(&parameters, "names")? { Names::Shown } else { Names::Hidden };
+            let (daemon, stats) = (Arc::clone(&served.daemon), Arc::clone(&served.stats));
+            let packed = served.read(move || bundle::bundle(&*daemon, &stats, names, clock::wall())).await?;
+            let failed = |error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "packing-failed", format!("{error}"));
+            Reply::file("application/x-tar", "truename-bundle.tar", packed.map_err(failed)?)
         }
         Action::Explain => {
             let client = parameters.get("client").map(parse_address).transpose()?;
@@ -400,4 +414,48 @@ fn limit(parameters: &Parameters) -> Result<usize, Problem> {
     let Some(text) = parameters.get("limit") else { return Ok(USUAL_LISTED) };
     let limit = text.parse().ok().filter(|limit| (1..=MAX_LISTED).contains(limit));
     limit.ok_or_else(|| Problem::bad_request("bad-limit", format!("limit is a number from 1 to {MAX_LISTED}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Mutex, mpsc};
+    use tokio::sync::mpsc::unbounded_channel;
+    use tokio::task::{JoinSet, yield_now};
+
+    #[tokio::test]
+    async fn one_goes_through_what_is_remembered_at_a_time_and_the_others_wait_for_their_turn() {
+        const READERS: usize = MAX_READERS + 3;
+        let served = Arc::new(Served::new(Arc::new(()), Arc::new(Counters::default())));
+        let [inside, most] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+        let (begun, mut beginnings) = unbounded_channel();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let mut readers = JoinSet::new();
+        for _ in 0..READERS {
+            let (served, begun, released) = (Arc::clone(&served), begun.clone(), Arc::clone(&released));
+            let [inside, most] = [&inside, &most].map(Arc::clone);
+            readers.spawn(async move {
+                let read = move || {
+                    most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    begun.send(()).unwrap();
+                    released.lock().unwrap().recv().unwrap();
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                };
+                served.read(read).await.is_ok()
+            });
+        }
+        for _ in 0..READERS {
+            beginnings.recv().await.unwrap();
+            // Whoever waits has the time to begin.
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            assert_eq!((served.readers.available_permits(), beginnings.len()), (0, 0), "another one reads beside it");
+            release.send(()).unwrap();
+        }
+        assert!(readers.join_all().await.into_iter().all(|is_read| is_read));
+        assert_eq!((most.load(Ordering::SeqCst), served.readers.available_permits()), (MAX_READERS, MAX_READERS));
+    }
 }

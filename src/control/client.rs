@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -185,7 +185,11 @@ async fn send(
 
 async fn whole(response: Response<Incoming>) -> Result<Bytes, ClientError> {
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-    Ok(body.map_err(|error| ClientError::Broken(error.to_string()))?.to_bytes())
+    let broken = |error: Box<dyn std::error::Error + Send + Sync>| match error.is::<LengthLimitError>() {
+        true => ClientError::Broken(format!("its answer is longer than {} MiB", MAX_ANSWER_BYTES >> 20)),
+        false => ClientError::Broken(error.to_string()),
+    };
+    Ok(body.map_err(broken)?.to_bytes())
 }
 
 fn problem(status: StatusCode, body: &[u8]) -> ClientError {
@@ -207,8 +211,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
-    /// Answers one request with these octets as a body without an announced length.
-    async fn answering(body: Vec<u8>) -> (tempfile::TempDir, Result<Lines, ClientError>) {
+    /// Answers one request with so many times these octets, a body without an announced length. Returns where.
+    fn serving(body: Vec<u8>, times: usize) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let listener = UnixListener::bind(&path).unwrap();
@@ -216,10 +220,35 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 4096]).await.unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await.unwrap();
-            drop(stream.write_all(&body).await);
+            for _ in 0..times {
+                if stream.write_all(&body).await.is_err() {
+                    return;
+                }
+            }
         });
+        (folder, path)
+    }
+
+    /// Asks for the lines of such an answer.
+    async fn answering(body: Vec<u8>) -> (tempfile::TempDir, Result<Lines, ClientError>) {
+        let (folder, path) = serving(body, 1);
         let lines = lines(&path, "/queries?follow=1").await;
         (folder, lines)
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_64_mib_is_read_and_a_longer_one_is_refused() {
+        const PIECE: usize = 1 << 20;
+        for (piece, is_read) in [(PIECE, true), (PIECE + 1, false)] {
+            let (_folder, path) = serving(vec![b'x'; piece], MAX_ANSWER_BYTES / PIECE);
+            match fetch(&path, &Method::GET, "/cache").await {
+                Ok(answer) => assert!(is_read && answer.len() == MAX_ANSWER_BYTES, "{} octets", answer.len()),
+                Err(error) => {
+                    assert!(!is_read, "{error}");
+                    assert_eq!(error.to_string(), "the daemon cannot be asked: its answer is longer than 64 MiB");
+                }
+            }
+        }
     }
 
     #[tokio::test]

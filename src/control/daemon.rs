@@ -29,8 +29,17 @@ pub trait Daemon: Send + Sync + 'static {
     /// Lists the views.
     fn views(&self) -> Value;
 
-    /// Answers a question as a client's would be.
-    fn query(&self, qname: Name, qtype: Rtype) -> impl Future<Output = Value>;
+    /// Tells which system this is: its name, its kernel, its architecture.
+    fn machine(&self) -> Value;
+
+    /// Writes down the groups and routes in force, as a configuration, without passwords.
+    fn configuration(&self) -> String;
+
+    /// Answers a question as a client's would be, or as upstreams do by themselves, or both.
+    ///
+    /// # Errors
+    /// When there is no upstream of that name, or too many are asked already.
+    fn query(&self, question: Question) -> impl Future<Output = Result<Value, Problem>>;
 
     /// Answers a question and says why the answer is what it is.
     fn explain(&self, question: Explain) -> impl Future<Output = Value>;
@@ -76,6 +85,19 @@ pub trait Daemon: Send + Sync + 'static {
 
     /// Looks at a configuration that is not in force.
     fn check(&self, text: String) -> impl Future<Output = Outcome>;
+}
+
+/// What is to be answered, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The name.
+    pub qname: Name,
+    /// Its type.
+    pub qtype: Rtype,
+    /// The server (`GROUP/NAME`) or group that is to be asked by itself, in place of us.
+    pub upstream: Option<String>,
+    /// Ask both, and hold what upstreams say against our answer.
+    pub compare: bool,
 }
 
 /// What is to be explained.

@@ -72,6 +72,8 @@ pub(super) enum Action {
     Queries,
     /// One question, answered and explained.
     Explain,
+    /// All that a report about a fault needs.
+    Bundle,
     /// Every incident.
     Incidents,
     /// One incident.
@@ -176,8 +178,13 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         "/query",
         Where::Control,
         Action::Query,
-        &[("name", "the name"), ("type", "its type; A without one")],
-        "Answers a question as a client's would be, and says what every stage decided.",
+        &[
+            ("name", "the name"),
+            ("type", "its type; A without one"),
+            ("upstream", "GROUP/NAME or GROUP: ask this server, or each of this group, by itself in place of us"),
+            ("compare", "1: ask both, and hold what upstreams say against our answer"),
+        ],
+        "Answers a question as a client's would be, and says what every stage decided; or asks upstreams.",
     ),
     get(
         "/queries",
@@ -197,6 +204,13 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             ("fresh", "1: ask anew, whatever is cached"),
         ],
         "Answers a question and says why the answer is what it is.",
+    ),
+    get(
+        "/debug/bundle",
+        Where::Control,
+        Action::Bundle,
+        &[("names", "1: with names that were looked up, clients, and groups and routes as they are in force")],
+        "A tar file of documents for a report about a fault; without names and clients unless they are asked for.",
     ),
     get(
         "/incidents",
@@ -313,15 +327,17 @@ pub(super) fn openapi(version: &str) -> Value {
             Where::Control => "control.sock",
         };
         let content = if endpoint.action == Action::Stats {
-            json!({ "application/json": { "schema": { "$ref": "/schema/stats" } } })
+            json!({ "application/json": { "schema": { "$ref": "/schema/stats" } }, "text/plain": {}, "text/html": {} })
         } else if endpoint.action == Action::Queries {
             json!({ "application/json": {}, "application/x-ndjson": {}, "text/event-stream": {} })
         } else if endpoint.action == Action::Metrics {
             json!({ "text/plain": {}, "application/openmetrics-text": {} })
         } else if matches!(endpoint.action, Action::StatsSchema | Action::ConfigSchema) {
             json!({ "application/schema+json": {} })
+        } else if endpoint.action == Action::Bundle {
+            json!({ "application/x-tar": {} })
         } else {
-            json!({ "application/json": {} })
+            json!({ "application/json": {}, "text/plain": {}, "text/html": {} })
         };
         let problem = json!({ "application/problem+json": {} });
         let mut operation = json!({
@@ -371,6 +387,7 @@ mod tests {
                 endpoint.action,
                 Action::Query
                     | Action::Queries
+                    | Action::Bundle
                     | Action::Explain
                     | Action::CacheList
                     | Action::CacheGet

@@ -145,3 +145,67 @@ impl Following {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Origin, Rcode, Rtype, Transport};
+    use crate::stats::{Batch, Cell, Noted};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Semaphore;
+
+    /// Somebody who follows all that is answered from here on.
+    async fn following(stats: &Arc<Stats>) -> Following {
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let (filter, form) = (Filter::default(), Form::Ndjson);
+        let (stats, follower, now) = (Arc::clone(stats), stats.follow(), Box::new(|| Tick(0)));
+        Following { stats, now, filter, form, follower, _permit: permit }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_of_nothing_is_sent_something_every_fifteen_seconds() {
+        let stats = Arc::new(Stats::remembering(1000));
+        let mut body = body(following(&stats).await, &[]);
+        let start = Instant::now();
+        for seconds in [0, 15, 30] {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "\n");
+            // Timers are of whole milliseconds.
+            let passed = start.elapsed().checked_sub(Duration::from_secs(seconds)).expect("not sooner");
+            assert!(passed < Duration::from_millis(10), "{passed:?} later");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_follower_looks_at_128_questions_and_then_others_have_their_turn() {
+        const ANSWERS: usize = 2 * LINES_PER_TURN + 44;
+        let stats = Arc::new(Stats::remembering(1000));
+        let (ledger, following) = (stats.ledger(), following(&stats).await);
+        let cell = Cell::new(Transport::Udp, Some(Rtype::A), Rcode::NOERROR, Origin::Cache);
+        let octets = [0; 12];
+        let (at, took) = (Tick(0), Duration::ZERO);
+        for _ in 0..ANSWERS {
+            let noted = &[Noted::new(cell, ([192, 0, 2, 7], 5353).into(), octets.len())];
+            ledger.publish(Batch { noted, octets: &octets, prefix_bytes: 0, upstream: "", at, took, now: at });
+        }
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&turns);
+        let others = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+            }
+        });
+        let mut body = body(following, &[]);
+        let mut lines = Vec::new();
+        while lines.iter().sum::<usize>() < ANSWERS {
+            let before = turns.load(Ordering::Relaxed);
+            let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            let count = frame.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()).count();
+            assert!(count == 0 || turns.load(Ordering::Relaxed) > before, "nobody else had a turn");
+            lines.push(count);
+        }
+        others.abort();
+        // The first says that it begins.
+        assert_eq!(lines, [0, LINES_PER_TURN, LINES_PER_TURN, 44]);
+    }
+}

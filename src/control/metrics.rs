@@ -2,8 +2,9 @@
 //!
 //! Names and labels are few and known beforehand: never a client, never a name somebody looked up.
 
-use super::report::{Latency, Stats};
+use super::report::{FAULTS, Latency, Stats};
 use crate::stats::{Counter, Histogram};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// What all names of ours begin with.
@@ -48,6 +49,7 @@ const NAMED_OTHERWISE: &[Counter] = &[
     Counter::Prefetches,
     // By upstream there.
     Counter::UpstreamErrors,
+    Counter::GuardIncidents,
 ];
 /// Counters that are states rather than sums.
 const STATES: &[Counter] = &[Counter::HostsConflicts];
@@ -69,6 +71,7 @@ pub fn render(report: &Stats, dialect: Dialect) -> String {
     }
     page.gauge("guard_incidents_open", "Findings that nobody has taken note of.");
     page.sample("", &[], report.guard.incidents_open);
+    incidents(&mut page, report);
     zones(&mut page, report);
     matches(&mut page, report);
     config(&mut page, report);
@@ -170,6 +173,32 @@ fn upstreams(page: &mut Page, report: &Stats) {
     page.histogram("upstream_request_duration_seconds", "From a query to its reply.");
     for upstream in &report.upstreams {
         page.buckets(&[("group", &upstream.group), ("upstream", &upstream.name)], &upstream.latency_seconds);
+    }
+}
+
+/// Findings by upstream. One that was asked has them from the start, at zero: of a series that begins with a finding Prometheus would not
+/// see that it has grown.
+fn incidents(page: &mut Page, report: &Stats) {
+    page.counter("upstream_bad_answers", "Answers of an upstream for guarded names that did not stand, by verdict.");
+    for upstream in report.upstreams.iter().filter(|upstream| upstream.queries_total > 0) {
+        for (kind, count) in &upstream.bad_answers_total {
+            let labels = [("group", &*upstream.group), ("upstream", &upstream.name), ("kind", kind)];
+            page.sample("_total", &labels, *count);
+        }
+    }
+    page.counter("guard_incidents", "Findings against an upstream that were new, by verdict.");
+    let parted = |label: &str| {
+        let (group, name) = label.split_once('/').unwrap_or(("", label));
+        (group.to_owned(), name.to_owned())
+    };
+    let found = report.guard.incidents_total.iter().map(|one| ((parted(&one.upstream), &*one.kind), one.count));
+    let asked = report.upstreams.iter().filter(|upstream| upstream.queries_total > 0);
+    let none =
+        asked.flat_map(|upstream| FAULTS.map(|kind| (((upstream.group.clone(), upstream.name.clone()), kind), 0)));
+    // What was found stands in place of nothing.
+    let all: BTreeMap<_, u64> = none.chain(found).collect();
+    for (((group, upstream), kind), count) in &all {
+        page.sample("_total", &[("kind", kind), ("group", group), ("upstream", upstream)], *count);
     }
 }
 
@@ -360,7 +389,7 @@ fn push_escaped(text: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::report::{Guard, Route, Upstream, Zone};
+    use crate::control::report::{Guard, IncidentCount, Route, Upstream, Zone};
     use std::time::Duration;
 
     fn large() -> Stats {
@@ -373,7 +402,9 @@ mod tests {
             group: "a\"b\\c\n".to_owned(),
             name: format!("n{n}"),
             state: "up".to_owned(),
-            errors_total: std::collections::BTreeMap::clone(&errors),
+            queries_total: 1,
+            errors_total: BTreeMap::clone(&errors),
+            bad_answers_total: FAULTS.map(|kind| (kind.to_owned(), 1)).into(),
             latency_seconds: latency.clone(),
             ..Upstream::default()
         };
@@ -385,7 +416,16 @@ mod tests {
                 .collect(),
             asked: answers.asked(),
             answered: answers.answered(),
-            guard: Guard::new(|_| 0),
+            guard: Guard {
+                // Of servers that are no more, as many as can be counted apart, and of all others.
+                incidents_total: (0..64)
+                    .map(|n| ("poisoned", format!("system/{n}"), 2))
+                    .chain(FAULTS.map(|kind| (kind, "others".to_owned(), 3)))
+                    .chain([("poisoned", "a\"b\\c\n/n0".to_owned(), 5)])
+                    .map(|(kind, upstream, count)| IncidentCount { kind: kind.to_owned(), upstream, count })
+                    .collect(),
+                ..Guard::new(|_| 0)
+            },
             upstreams: (0..8).map(upstream).collect(),
             zones: (0..20).map(|n| Zone { name: format!("z{n}."), serial: Some(1), ..Zone::default() }).collect(),
             routes: (0..50).map(|n| Route { id: format!("route.{n}"), ..Route::default() }).collect(),
@@ -415,6 +455,15 @@ mod tests {
     fn labels_are_escaped_and_the_dialects_differ_where_they_must() {
         let (old, new) = (render(&large(), Dialect::Prometheus), render(&large(), Dialect::OpenMetrics));
         assert!(old.contains(r#"truename_upstream_up{group="a\"b\\c\n",upstream="n0"} 1"#), "{old}");
+        for line in [
+            r#"truename_guard_incidents_total{kind="poisoned",group="a\"b\\c\n",upstream="n0"} 5"#,
+            r#"truename_guard_incidents_total{kind="broken_chain",group="a\"b\\c\n",upstream="n0"} 0"#,
+            r#"truename_guard_incidents_total{kind="poisoned",group="",upstream="others"} 3"#,
+            r#"truename_guard_incidents_total{kind="poisoned",group="system",upstream="7"} 2"#,
+            r#"truename_upstream_bad_answers_total{group="a\"b\\c\n",upstream="n7",kind="poisoned"} 1"#,
+        ] {
+            assert!(old.contains(&format!("\n{line}\n")), "{line}{old}");
+        }
         assert!(old.contains("# TYPE truename_cache_hits_total counter\n") && !old.contains("# EOF"));
         assert!(new.contains("# TYPE truename_cache_hits counter\n") && new.ends_with("# EOF\n"));
         assert!(new.contains("\ntruename_cache_hits_total 0\n"));

@@ -15,12 +15,14 @@
 //! serve.rs      the thread, the listeners        connections.rs  how many, which one goes
 //! endpoints.rs  what can be asked, one table     answer.rs       from a request to a response
 //! request.rs    parameters and bodies            reply.rs        documents and problems
+//! shape.rs      documents as text and pages      bundle.rs       all of it in a file, for a report
 //! report.rs     what /stats says                 metrics.rs      the same for Prometheus
 //! queries.rs    what /queries says               follow.rs       the same as it happens
 //! client.rs     for commands
 //! ```
 
 mod answer;
+mod bundle;
 pub mod client;
 mod connections;
 mod daemon;
@@ -33,9 +35,10 @@ mod reply;
 pub mod report;
 mod request;
 mod serve;
+mod shape;
 mod socket;
 
-pub use daemon::{Daemon, Explain, Matching, Outcome};
+pub use daemon::{Daemon, Explain, Matching, Outcome, Question};
 pub use endpoints::Way;
 pub use place::Door;
 pub use reply::Problem;

@@ -1,7 +1,11 @@
 //! Responses: documents, and problems as RFC 9457 has them.
 
+use super::shape::Shape;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName,
+    HeaderValue, IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -11,6 +15,9 @@ use std::convert::Infallible;
 
 /// The body of a response.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What a browser may do with a page of ours: show it.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// What problems are called: `urn:truename:problem:` and a word.
 const PROBLEM_PREFIX: &str = "urn:truename:problem:";
@@ -69,6 +76,10 @@ pub(super) struct Reply {
     body: Vec<u8>,
     /// What its tag is made of, when the body holds the time of day.
     tagged_by: Option<Vec<u8>>,
+    /// It is a document, to be had in other forms too.
+    is_document: bool,
+    /// The name of the file that it is to be kept in.
+    file: Option<&'static str>,
 }
 
 impl Reply {
@@ -76,12 +87,21 @@ impl Reply {
     pub(super) fn json(value: &impl Serialize) -> Self {
         let mut body = serde_json::to_vec_pretty(value).unwrap_or_default();
         body.push(b'\n');
-        Self { status: StatusCode::OK, content_type: "application/json", body, tagged_by: None }
+        Self { is_document: true, ..Self::octets("application/json", body) }
     }
 
     /// Makes a text.
     pub(super) fn text(content_type: &'static str, text: String) -> Self {
-        Self { status: StatusCode::OK, content_type, body: text.into_bytes(), tagged_by: None }
+        Self::octets(content_type, text.into_bytes())
+    }
+
+    /// Makes a file of this name.
+    pub(super) fn file(content_type: &'static str, file: &'static str, body: Vec<u8>) -> Self {
+        Self { file: Some(file), ..Self::octets(content_type, body) }
+    }
+
+    fn octets(content_type: &'static str, body: Vec<u8>) -> Self {
+        Self { status: StatusCode::OK, content_type, body, tagged_by: None, is_document: false, file: None }
     }
 
     /// Changes the status.
@@ -101,12 +121,28 @@ impl Reply {
         let of = self.tagged_by.as_deref().unwrap_or(&self.body);
         // Two documents with the same tag of its own may differ in the time of day (RFC 9110 section 8.8.1).
         let weak = if self.tagged_by.is_some() { "W/" } else { "" };
-        let tag = format!("{weak}\"{:08x}-{:x}\"", crc32fast::hash(of), of.len());
-        let mut response = Response::new(body(self.body));
+        let accept = || asked.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let shape = if self.is_document { Shape::choose(accept()) } else { Shape::Json };
+        let (content_type, form) = match shape {
+            Shape::Json => (self.content_type, ""),
+            Shape::Text => (shape.content_type(), "-text"),
+            Shape::Page => (shape.content_type(), "-page"),
+        };
+        let tag = format!("{weak}\"{:08x}-{:x}{form}\"", crc32fast::hash(of), of.len());
+        let mut response = Response::new(body(shape.write(self.body)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(VARY, HeaderValue::from_static("accept"));
+        if shape == Shape::Page {
+            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        }
+        let named = self.file.map(|file| HeaderValue::try_from(format!("attachment; filename=\"{file}\"")));
+        if let Some(Ok(named)) = named {
+            headers.insert(CONTENT_DISPOSITION, named);
+        }
         let known = |value: &HeaderValue| {
             let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
             // Compared weakly, as RFC 9110 section 13.1.2 asks for.

@@ -223,6 +223,9 @@ pub struct Upstream {
     pub responses_total: u64,
     /// Queries without one, by reason.
     pub errors_total: Counts,
+    /// Answers for guarded names that did not stand, by verdict.
+    #[serde(default)]
+    pub bad_answers_total: Counts,
     /// Its smoothed round-trip time.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub smoothed_rtt_seconds: Option<f64>,
@@ -282,9 +285,26 @@ pub struct Guard {
     pub verdicts_total: Counts,
     /// Findings nobody has taken note of.
     pub incidents_open: u64,
+    /// Findings since the start, by verdict and upstream.
+    #[serde(default)]
+    pub incidents_total: Vec<IncidentCount>,
     /// The youngest.
     pub last_incident_id: Option<String>,
 }
+
+/// How many incidents of a kind an upstream has had since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentCount {
+    /// The verdict.
+    pub kind: String,
+    /// The label of the upstream, `GROUP/NAME`; `others` for those that are not counted apart.
+    pub upstream: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// The verdicts that are an upstream's fault, of which incidents are made.
+pub const FAULTS: [&str; 4] = ["poisoned", "nxdomain_hijacked", "empty_vs_present", "broken_chain"];
 
 /// The verdicts there are.
 pub const VERDICTS: [&str; 8] = [

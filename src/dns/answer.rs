@@ -75,35 +75,14 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Every origin, in the order of the counters.
+    /// Every origin, in the order of the numbers that stand for them. What users are told is `stats::Source`.
     pub const ALL: [Self; 8] =
         [Self::Zone, Self::Hosts, Self::Special, Self::Rewrite, Self::Cache, Self::Stale, Self::Upstream, Self::Own];
-
-    /// Returns the word used in logs, counters and output.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Zone => "zone",
-            Self::Hosts => "hosts",
-            Self::Special => "special",
-            Self::Rewrite => "rewrite",
-            Self::Cache => "cache",
-            Self::Stale => "stale",
-            Self::Upstream => "upstream",
-            Self::Own => "own",
-        }
-    }
 
     /// Tells whether the data is ours: served at its TTL as written, never aged, exempt from the guard.
     #[must_use]
     pub fn is_local(self) -> bool {
         matches!(self, Self::Zone | Self::Hosts | Self::Special | Self::Rewrite)
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

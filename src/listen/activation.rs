@@ -4,6 +4,7 @@
 //! port 53 needs no privilege of ours.
 
 use super::bind::Bound;
+use crate::config;
 use listenfd::ListenFd;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -78,6 +79,13 @@ impl Inherited {
     /// Takes the Unix sockets out.
     pub fn take_unix(&mut self) -> InheritedUnix {
         std::mem::take(&mut self.unix)
+    }
+
+    /// Returns the addresses that will be listened on under a configuration, as far as they are known before they are bound.
+    #[must_use]
+    pub fn addresses_under(&self, config: &config::Server) -> Vec<SocketAddr> {
+        let given = self.sockets.iter().map(|bound| bound.actual);
+        given.chain(self.missing(&config.listen)).collect()
     }
 
     /// Returns which of the configured addresses are still to be bound.

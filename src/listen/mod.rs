@@ -102,6 +102,13 @@ pub struct Address {
     pub inherited: bool,
 }
 
+impl Address {
+    /// Tells whether it is listened on under another configuration too.
+    fn stays_under(&self, config: &config::Server) -> bool {
+        self.inherited || config.listen.contains(&self.configured)
+    }
+}
+
 /// Takes the inherited sockets, binds every other address of the configuration and starts the workers, threads named
 /// `dns-0`, `dns-1`, ….
 ///
@@ -195,6 +202,19 @@ impl Running {
         &self.addresses
     }
 
+    /// Returns the same with the ports that clients use: whoever asks one of them asks us.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.iter().map(|address| address.actual).collect()
+    }
+
+    /// Returns those there would be after [`Running::reconfigure`]; of what is to be bound, as it is configured.
+    #[must_use]
+    pub fn addresses_under(&self, config: &config::Server) -> Vec<SocketAddr> {
+        let kept = self.addresses.iter().filter(|address| address.stays_under(config)).map(|address| address.actual);
+        kept.chain(self.added_by(config)).collect()
+    }
+
     /// Returns how many questions are being worked on, for whoever asks as long as this runs.
     #[must_use]
     pub fn in_flight(&self) -> InFlight {
@@ -207,10 +227,8 @@ impl Running {
     /// # Errors
     /// When a new address cannot be bound; nothing has changed then.
     pub fn reconfigure(&mut self, config: &config::Server, holder: Holder<'_>) -> Result<(), BindError> {
-        let has_inherited = self.addresses.iter().any(|address| address.inherited);
-        let wanted = if has_inherited { activation::beside_inherited(&config.listen) } else { &config.listen };
-        let added: Vec<SocketAddr> = wanted.iter().copied().filter(|address| !self.listens_on(*address)).collect();
-        let bound = if has_inherited {
+        let added = self.added_by(config);
+        let bound = if self.has_inherited() {
             bind::bind_possible(&added, self.workers.len(), holder)
         } else {
             bind::bind_all(&added, self.workers.len(), holder).or_else(|error| {
@@ -219,8 +237,7 @@ impl Running {
             })?
         };
         self.limits.reconfigure(config);
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            self.addresses.iter().partition(|address| address.inherited || config.listen.contains(&address.configured));
+        let (kept, gone): (Vec<_>, Vec<_>) = self.addresses.iter().partition(|address| address.stays_under(config));
         self.addresses = kept;
         self.add(bound, false);
         for address in gone {
@@ -232,6 +249,17 @@ impl Running {
         let place = |address: &Address| config.listen.iter().position(|listed| *listed == address.configured);
         self.addresses.sort_by_key(place);
         Ok(())
+    }
+
+    fn has_inherited(&self) -> bool {
+        self.addresses.iter().any(|address| address.inherited)
+    }
+
+    /// Returns the addresses of another configuration that are to be bound.
+    fn added_by(&self, config: &config::Server) -> Vec<SocketAddr> {
+        let has_inherited = self.has_inherited();
+        let wanted = if has_inherited { activation::beside_inherited(&config.listen) } else { &config.listen };
+        wanted.iter().copied().filter(|address| !self.listens_on(*address)).collect()
     }
 
     fn listens_on(&self, configured: SocketAddr) -> bool {

@@ -31,8 +31,10 @@ const MAX_UNWRITTEN_BYTES: usize = 64 << 10;
 const LENGTH_BYTES: u8 = 2;
 /// Reads before other tasks of the thread get their turn.
 const READS_PER_TURN: usize = 4;
-/// Pauses after a failed accept: the first, and the longest after doubling.
-const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// The pause after a failed accept, the first time; it doubles.
+const FIRST_ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// The longest such pause: files may be there again at any moment.
+const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The buffers of one worker, used by its connections in turn.
 struct Scratch {
@@ -67,12 +69,11 @@ pub(super) async fn accept<A: Answerer>(
     listener: TcpListener,
     local: SocketAddr,
 ) {
-    let (first_pause, longest_pause) = ACCEPT_PAUSE;
-    let mut pause = first_pause;
+    let mut pause = FIRST_ACCEPT_PAUSE;
     loop {
         match listener.accept().await {
             Ok((stream, client)) => {
-                pause = first_pause;
+                pause = FIRST_ACCEPT_PAUSE;
                 admit(&serving, &streams, stream, Arrival { client, local, transport: Transport::Tcp });
             }
             // The client left before it was served; nothing is short.
@@ -85,7 +86,7 @@ pub(super) async fn accept<A: Answerer>(
                     serving.stats.count_at_bound(Counter::TcpEvicted);
                 }
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(longest_pause);
+                pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::serving::{Phase, Serving, Shared};
 use super::{Answerer, Worker as Handle, tcp, udp};
+use crate::clock;
 use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -9,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::Instant;
 
 /// After the grace of a drain, for the SERVFAILs to be written. Below [`super::JOIN_TIMEOUT`].
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_millis(100);
@@ -28,10 +30,12 @@ pub(super) enum Command {
 pub(super) fn start<A: Answerer>(index: usize, shared: Shared<A>) -> io::Result<Handle> {
     let (commands, receiver) = mpsc::unbounded_channel();
     let (ending, ended) = oneshot::channel();
+    let began = Instant::now();
     // Made here so that running out of file descriptors is an error of the start.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name(format!("dns-{index}")).spawn(move || {
         let _ending: oneshot::Sender<()> = ending;
+        clock::timers_begin(began);
         let local = LocalSet::new();
         let worker = Worker::new(shared);
         runtime.block_on(local.run_until(worker.run(receiver)));

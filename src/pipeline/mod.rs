@@ -484,7 +484,7 @@ impl Pipeline {
         if !is_alias {
             work.known.own_fingerprint = work.state.fingerprint_on(work.view, question, &way);
         }
-        self.forward(question, way, work).await
+        self.forward(question, &way, work).await
     }
 
     /// Stage 4: what truename knows by itself.
@@ -503,7 +503,7 @@ impl Pipeline {
     }
 
     /// Stages 5 to 8: asks the group the name is routed to, and reduces its reply to what is believed.
-    async fn forward(&self, question: &QuestionKey, way: state::Way, work: &mut Work<'_>) -> Hop {
+    async fn forward(&self, question: &QuestionKey, way: &state::Way, work: &mut Work<'_>) -> Hop {
         work.step(Stage::Route, || {
             (
                 question.qname.to_string(),
@@ -512,23 +512,29 @@ impl Pipeline {
             )
         });
         let judged = if way.guard == GuardMode::Enforce {
-            self.guarded(question, &way, work).await
+            // Boxed: the many names that are not guarded need no room for it.
+            Box::pin(self.guarded(question, way, work)).await
         } else {
             let watches = way.guard == GuardMode::Watch && work.state.config.guard.hold_on;
             work.hold = watches.then(Arc::default);
-            let asked = self.exchange(question, &way, work).await;
+            let asked = self.exchange(question, way, work).await;
             asked.map_err(Unusable::Failed).map(Judged::unlooked)
         };
         if way.guard == GuardMode::Watch
             && let Ok(judged) = &judged
         {
-            self.watch(question, &way, judged, work);
+            self.watch(question, way, judged, work);
+        }
+        if way.guard == GuardMode::Sample
+            && let Ok(judged) = &judged
+        {
+            self.sample(question, way, judged, work);
         }
         let Judged { reply, policy, keep_at_most, why } = match judged {
             Ok(judged) => judged,
             Err(Unusable::Failed(failure)) => {
                 self.note(question, Said::failed(&failure, self.clock.now()), work);
-                return Hop::end(failed(question, &failure, way.local_when_alone));
+                return Hop::end(failed(question, &failure, way.local_when_alone.clone()));
             }
             Err(Unusable::Distrusted) => {
                 let why =
@@ -566,7 +572,7 @@ impl Pipeline {
             let saw = format!("reply from {}", reply.server);
             (saw, composed.answer.rcode().to_string(), format!("{aliases}; {kept}"))
         });
-        let elsewhere = composed.aliases.iter().find(|alias| work.state.is_elsewhere(work.view, question, &way, alias));
+        let elsewhere = composed.aliases.iter().find(|alias| work.state.is_elsewhere(work.view, question, way, alias));
         if composed.loops && elsewhere.is_none() {
             return Hop::end(endless(question));
         }

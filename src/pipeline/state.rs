@@ -251,6 +251,14 @@ impl State {
         all
     }
 
+    /// Returns the groups that are asked on this way, those that stand in for others among them.
+    pub(super) fn groups_of(&self, view: ViewId, way: &Way) -> Vec<GroupId> {
+        let resort = (way.on_failure == OnFailure::Default).then(|| self.config.default_for(view).upstream);
+        let chain = |id| std::iter::successors(Some(id), |id| self.config.group(*id).fallback);
+        let most = self.config.groups.len();
+        [Some(way.group), resort].into_iter().flatten().flat_map(|id| chain(id).take(most)).collect()
+    }
+
     /// Returns what a question is counted for.
     pub(super) fn tag_of(&self, view: ViewId, question: &QuestionKey) -> Tag {
         match self.local(view, question) {

@@ -61,7 +61,9 @@ impl Source {
         }
     }
 
-    fn new(origin: Origin, rcode: Rcode) -> Self {
+    /// Tells what users are told of an answer.
+    #[must_use]
+    pub fn new(origin: Origin, rcode: Rcode) -> Self {
         match origin {
             Origin::Zone => Self::Zone,
             Origin::Hosts => Self::Hosts,

@@ -427,6 +427,33 @@ mod tests {
     }
 
     #[test]
+    fn a_follower_takes_eight_parts_of_each_worker_at_once_and_is_told_that_there_is_more() {
+        let stats = Arc::new(Stats::remembering(10_000));
+        let ledgers = [stats.ledger(), stats.ledger()];
+        let mut follower = stats.follow();
+        // Of one worker all that is taken at once, of the other one more.
+        const MOST: u64 = (MAX_CHUNKS_TAKEN * super::super::chunk::CHUNK_RECORDS) as u64;
+        for (ledger, count) in ledgers.iter().zip([MOST, MOST + 1]) {
+            let mut pen = Pen::default();
+            for n in 0..count {
+                pen.note(n, 60);
+                pen.close(ledger, n);
+            }
+        }
+        let numbers_of = |taken: &Taken, worker| -> Vec<u64> {
+            taken.answered.iter().filter(|answered| answered.id.0 == worker).map(number).collect()
+        };
+        let first = follower.take();
+        assert_eq!((first.answered.len() as u64, first.lost, first.more), (2 * MOST, 0, true));
+        assert!([0, 1].into_iter().all(|worker| numbers_of(&first, worker).into_iter().eq(0..MOST)));
+        let second = follower.take();
+        assert_eq!(
+            (numbers_of(&second, 1), second.answered.len(), second.lost, second.more),
+            (vec![MOST], 1, 0, false)
+        );
+    }
+
+    #[test]
     fn what_was_before_a_follower_ends_where_it_begins() {
         let stats = Arc::new(Stats::remembering(1000));
         let ledger = stats.ledger();

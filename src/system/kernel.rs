@@ -9,6 +9,12 @@ pub fn version() -> Option<(u32, u32)> {
     parse(&std::fs::read_to_string(RELEASE).ok()?)
 }
 
+/// Returns what the kernel calls its release.
+#[must_use]
+pub fn release() -> Option<String> {
+    std::fs::read_to_string(RELEASE).ok().map(|text| text.trim().to_owned())
+}
+
 /// Reads the start of `6.12.5-amd64`.
 fn parse(release: &str) -> Option<(u32, u32)> {
     let (major, rest) = release.split_once('.')?;

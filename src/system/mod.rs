@@ -8,6 +8,7 @@ pub mod lock;
 pub mod network;
 pub mod ports;
 pub mod process;
+pub mod release;
 pub mod resolvers;
 pub mod service;
 pub mod takeover;

@@ -131,3 +131,21 @@ fn a_single_rung_is_never_in_question() {
     ladder.moved_to(PlaceId(1));
     assert_eq!((ladder.working(), climb(&ladder, later(9)), ladder.steps()), (Some(0), (vec![0], None), Steps::ONE));
 }
+
+#[test]
+fn of_the_rungs_of_a_server_the_first_six_are_tried() {
+    for (rungs, tried) in [(MAX_RUNGS, MAX_RUNGS), (MAX_RUNGS + 1, MAX_RUNGS), (1000, MAX_RUNGS)] {
+        let ladder = Ladder::new(rungs, HOME);
+        let (order, along) = climb(&ladder, START);
+        assert!(order.iter().copied().map(usize::from).eq(0..tried) && along.is_none(), "{rungs}: {order:?}");
+        // The last of them works, all above it come along in turn, and all have failed in the end.
+        let last = u8::try_from(tried - 1).unwrap();
+        ladder.answered(last, SOON, START);
+        let mut along: Vec<u8> =
+            (1..2 * u64::from(last)).filter_map(|second| climb(&ladder, later(second)).1).collect();
+        along.sort_unstable();
+        along.dedup();
+        assert!(along.into_iter().eq(0..last));
+        assert!((0..last).all(|rung| !ladder.failed(rung, START)) && ladder.failed(last, START));
+    }
+}

@@ -28,6 +28,7 @@
 
 mod attempts;
 mod awake;
+mod decoy;
 mod exchange;
 mod finding;
 mod group;
@@ -54,6 +55,7 @@ mod tests;
 pub use finding::groups_in_use;
 pub use health::{Mishap, Standing, Sums};
 pub use hold::{Held, Hold};
+pub use place::Stay;
 pub use probe::{Probe, Probed};
 pub use prove::ProofMap;
 pub use servers::{ServerInfo, ServerStatus};
@@ -302,9 +304,15 @@ impl Upstreams {
         self.0.groups.set_system(system);
     }
 
-    /// Tells which addresses we listen on: servers among them are never asked.
+    /// Tells which addresses we listen on, with the ports that clients use: servers among them are never asked.
     pub fn set_own_addresses(&self, own: &[SocketAddr]) {
         self.0.groups.set_own(own);
+    }
+
+    /// Returns the addresses we listen on, as far as that has been told.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<SocketAddr> {
+        self.0.groups.own()
     }
 
     /// Tells which names are private. Servers of such a name are looked for with private servers only, and so are all those
@@ -330,6 +338,18 @@ impl Upstreams {
             self.0.groups.is_at(place);
         }
         is_other
+    }
+
+    /// Returns which network the machine is on; number 0 when it cannot be told from others.
+    #[must_use]
+    pub fn place(&self) -> PlaceId {
+        self.0.groups.here().place()
+    }
+
+    /// Returns what tells the time since the last change of the network from that before.
+    #[must_use]
+    pub fn stay(&self) -> Stay {
+        self.0.groups.here().stay()
     }
 
     /// Waits until a question has shown that the machine had slept, and returns for how long. All that
@@ -408,6 +428,12 @@ impl Upstreams {
     /// which nothing is sent. Takes 1.2 s at most. Must run inside a tokio runtime.
     pub async fn prove(&self, name: &Name, address: IpAddr) -> Proven {
         prove::prove(&self.0, name, address).await
+    }
+
+    /// Asks a question of an address at which no resolver is, and tells whether it was answered. Takes 0.4 s at most. Must run
+    /// inside a tokio runtime.
+    pub async fn decoy(&self, address: SocketAddr, question: &QuestionKey) -> bool {
+        decoy::decoy(&self.0, address, question).await
     }
 
     /// Tells whether a server can have a certificate of a name at all.

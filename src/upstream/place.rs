@@ -21,7 +21,7 @@ pub(super) struct Here {
 
 /// A time between two changes of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stay(u32);
+pub struct Stay(u32);
 
 impl Here {
     /// The machine has come to a network, or the one it is on is not what it was.

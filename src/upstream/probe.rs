@@ -38,6 +38,8 @@ pub struct Probed {
     pub remark: Option<String>,
     /// The rung cannot be gone: it is below the floor, or not in this build.
     pub unusable: bool,
+    /// The last reply: id 0, the question in lower case.
+    pub reply: Option<Vec<u8>>,
 }
 
 impl Probed {
@@ -98,6 +100,7 @@ pub(super) async fn probe(inner: &Arc<Inner>, probe: Probe<'_>) -> Probed {
                 }
                 probed.times.push(took);
                 probed.remark = poor(&reply);
+                probed.reply = Some(reply);
             }
             Ok(Err(error)) => {
                 let text = if error.get_ref().is_some() { error.to_string() } else { error.kind().to_string() };

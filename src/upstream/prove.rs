@@ -5,7 +5,8 @@ use super::transport::{Net, Proven, Shown, prove as shake_hands, tls_name};
 use crate::dns::Name;
 use rustls::pki_types::CertificateDer;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 /// Where servers of names are asked for their certificates.
@@ -34,12 +35,41 @@ pub(super) async fn prove(inner: &Inner, name: &Name, address: IpAddr) -> Proven
         (Net::Simulated(_), None) => None,
     };
     let Some(to) = to else { return nothing("the network that is played here has no such server") };
+    if is_own(address) {
+        return nothing("an address of this machine");
+    }
     let der = |all: &[Vec<u8>]| all.iter().cloned().map(CertificateDer::from).collect();
     let more = map.map_or_else(Default::default, |map| [der(&map.public_roots), der(&map.local_roots)]);
     shake_hands(inner.pool.proving(), Arc::new(more), to, name).await
 }
 
+/// Tells whether an address is this machine's own: no answer of somebody else makes us call at our own door. The kernel chooses
+/// the address that a datagram would come from; none is sent.
+fn is_own(address: IpAddr) -> bool {
+    let any = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let from = || -> io::Result<SocketAddr> {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((address, PORT))?;
+        socket.local_addr()
+    };
+    from().is_ok_and(|from| from.ip() == address)
+}
+
 /// Tells whether a server can have a certificate of a name at all.
 pub(super) fn is_provable(name: &Name) -> bool {
     tls_name(&name.to_string()).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_this_machine_is_told_from_others() {
+        assert!(is_own(Ipv4Addr::LOCALHOST.into()));
+        assert!(!is_own(Ipv4Addr::new(192, 0, 2, 1).into()), "a block for documents (RFC 5737)");
+    }
 }

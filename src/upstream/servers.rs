@@ -302,6 +302,10 @@ impl Groups {
         &self.here
     }
 
+    pub(super) fn own(&self) -> Vec<SocketAddr> {
+        self.own.load().to_vec()
+    }
+
     pub(super) fn set_own(&self, own: &[SocketAddr]) {
         self.own.store(Arc::new(own.to_vec()));
         for server in self.all.iter().flat_map(|group| group.members.load_full().to_vec()) {

@@ -11,7 +11,7 @@ const ZONE: &str =
     "[[zone]]\nname = \"lab.example\"\nrecords = [{ name = \"@\", type = \"A\", value = \"10.0.0.1\" }]\n";
 
 /// What a service manager has open: both protocols on one port.
-fn sockets() -> (UdpSocket, TcpListener) {
+pub(crate) fn sockets() -> (UdpSocket, TcpListener) {
     // A port that is free for one protocol may be taken for the other.
     let pair = std::iter::repeat_with(|| {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();

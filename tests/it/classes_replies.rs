@@ -6,7 +6,7 @@ use crate::support::daemon::{Daemon, forward_to};
 use crate::support::eventually;
 use crate::support::fake::{Fake, Habit, a, alias, answer_with, qname_of};
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 use truename::dns::encode::{self, MessageBuilder};
 use truename::dns::wire::{Message, Section, flag};
@@ -102,6 +102,13 @@ fn port_leak_by_side_channel() {
     eventually("the query is repeated", || fake.asked().len() > 3);
     let ports: std::collections::HashSet<_> = fake.asked().iter().map(|asked| asked.from.port()).collect();
     assert_eq!(ports.len(), fake.asked().len());
+    // Ten thousand replies that match nothing change nothing of what is known, and the true one counts all the same.
+    fake.becomes(Habit::Address(TRUE_ADDRESS, 300));
+    assert_eq!(ask(daemon.address, "kept.example.org").addresses(), ["192.0.2.1"]);
+    fake.becomes(Habit::FloodFirst(10_000, TRUE_ADDRESS));
+    assert_eq!(ask(daemon.address, "flooded.example.org").addresses(), ["192.0.2.1"]);
+    assert_eq!(ask(daemon.address, "kept.example.org").addresses(), ["192.0.2.1"]);
+    assert_eq!(fake.count("kept.example.org"), 1, "it is the one that was kept");
 }
 
 #[test]
@@ -256,7 +263,11 @@ fn rebinding() {
         Ipv4Addr::BROADCAST,
     ];
     const PUBLIC: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
-    // `nX` gives the Xth address alone, as A and in the IPv6 forms that lead to it; any other name all, and a public one.
+    // Addresses that only IPv6 has.
+    const PRIVATE_V6: [&str; 8] =
+        ["::", "::1", "fc00::1", "fd00::53", "fe80::1", "febf::1", "ff02::fb", "2002:a00:1::1"];
+    // `nX` gives the Xth address alone, as A and in the IPv6 forms that lead to it, `sX` the Xth that only IPv6 has; any other
+    // name all, and a public one.
     fn addresses(query: &[u8]) -> Vec<Vec<u8>> {
         let qname = qname_of(query);
         let label = qname.to_string();
@@ -268,6 +279,12 @@ fn rebinding() {
             let rdata = prefix.iter().flat_map(|part| part.to_be_bytes()).chain([a, b, c, d]).collect();
             Record { owner: qname_of(query), rtype: Rtype::AAAA, class: 1, ttl: 300, rdata }
         };
+        let native = label.strip_prefix('s').and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+        if let Some(native) = native {
+            let rdata = PRIVATE_V6[native].parse::<Ipv6Addr>().unwrap().octets().into();
+            let record = Record { owner: qname_of(query), rtype: Rtype::AAAA, class: 1, ttl: 300, rdata };
+            return vec![answer_with(query, &[record])];
+        }
         let records: Vec<Record> = if Message::parse(query).unwrap().qtype() == Rtype::AAAA {
             let mapped = given.iter().map(|ip| v6(ip, [0, 0, 0, 0, 0, 0xffff]));
             let nat64 = given.iter().map(|ip| v6(ip, [0x64, 0xff9b, 0, 0, 0, 0]));
@@ -286,6 +303,11 @@ fn rebinding() {
             let found = (response.rcode(), response.ede(), response.answers().len());
             assert_eq!(found, (Rcode::SERVFAIL, Some(17), 0), "{private} as {rtype}");
         }
+    }
+    for (n, private) in PRIVATE_V6.iter().enumerate() {
+        let response = ask_type(daemon.address, &format!("s{n}.example.org"), Rtype::AAAA);
+        let found = (response.rcode(), response.ede(), response.answers().len());
+        assert_eq!(found, (Rcode::SERVFAIL, Some(17), 0), "{private}");
     }
     assert_eq!(ask(daemon.address, "mixed.example.org").addresses(), ["93.184.216.34"]);
     assert_eq!(ask_type(daemon.address, "mixed.example.org", Rtype::AAAA).answers().len(), 2);

@@ -277,6 +277,18 @@ fn connections_held() {
     assert_eq!(partial.read(&mut [0; 1]).unwrap(), 0);
     let mut rest = Vec::new();
     assert!(deaf.read_to_end(&mut rest).is_ok() || !rest.is_empty(), "the deaf one is closed too");
+    // More of them than there are files for: whoever asks by datagrams is answered, and newcomers are when they have gone.
+    let daemon = Daemon::start_with_descriptors(&config, 40);
+    ask(daemon.address, "www.example.org");
+    let held: Vec<_> = (0..100).map(|_| connect(daemon.address)).collect();
+    eventually("it is told", || daemon.log().contains("accept_errors_total"));
+    assert!(ask(daemon.address, "www.example.org").has(flag::TC));
+    drop(held);
+    eventually("a newcomer is served", || {
+        let mut newcomer = connect(daemon.address);
+        write_frame(&mut newcomer, &query("localhost", Rtype::A, 3));
+        read_frame(&mut newcomer).is_some_and(|answer| answer.addresses() == ["127.0.0.1"])
+    });
 }
 
 #[test]

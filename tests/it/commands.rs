@@ -1,4 +1,4 @@
-//! `check`, `config`, `query`: what they print and how they exit (issue outcomes 2 and 9).
+//! `check`, `config`, `query`: what they print and how they exit.
 
 use crate::support::daemon::{Daemon, forward_to, run};
 use crate::support::encrypted::{ADDRESS, NAME, Pki, Server};

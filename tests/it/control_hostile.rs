@@ -1,4 +1,4 @@
-//! What anybody on the machine can do to the control sockets, while questions go on being answered (issue 5, bad input).
+//! What anybody on the machine can do to the control sockets, while questions go on being answered.
 
 use crate::control::{control_socket, start, stats_socket};
 use crate::support::client::ask;

@@ -2,9 +2,10 @@
 
 use crate::support::encrypted::{Group1, Pki, address, options, upstream};
 use crate::support::tls_fake::{Fake, answer, answer_all, body, doq_with, read_query, respond, write_message};
+use futures_util::FutureExt;
 use h2::Reason;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -139,6 +140,36 @@ async fn a_server_may_send_128_kib_ahead_on_a_stream_and_1_mib_on_a_connection()
         question.abort();
     }
     assert_eq!(each.iter().max(), Some(&STREAM), "{each:?}");
+    assert_eq!(each.iter().sum::<usize>(), CONNECTION, "{each:?}");
+}
+
+#[tokio::test]
+async fn a_server_may_send_as_far_ahead_over_quic() {
+    const STREAM: usize = 128 << 10;
+    const CONNECTION: usize = 1 << 20;
+    const STREAMS: usize = CONNECTION / STREAM + 2;
+    let pki = Pki::new();
+    let open = Arc::new(Mutex::new(Vec::new()));
+    let (sender, mut taken) = mpsc::unbounded_channel();
+    let fake = doq_with(pki.server().server_config(&[b"doq"]), move |_, send, _, count| {
+        // The first connection only: beside one that is silent another is opened.
+        let mut open = open.lock().unwrap();
+        open.extend((count == 0).then_some(send));
+        if open.len() == STREAMS {
+            // At once, before anything of it can have been read: what is taken is what the client has allowed.
+            let far = vec![0; 4 << 20];
+            let each = open.iter_mut().map(|send| send.write(&far).now_or_never().map_or(0, Result::unwrap));
+            let _ = sender.send(each.collect::<Vec<usize>>());
+        }
+        std::future::pending()
+    });
+    let group = Arc::new(Group1::new(vec![upstream(Quic, fake.address, options(&pki))]));
+    let questions = ask_at_once(&group, STREAMS);
+    let each = taken.recv().await.unwrap();
+    for question in questions {
+        question.abort();
+    }
+    assert_eq!(each[..STREAMS - 2], [STREAM; STREAMS - 2], "{each:?}");
     assert_eq!(each.iter().sum::<usize>(), CONNECTION, "{each:?}");
 }
 

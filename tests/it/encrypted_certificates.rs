@@ -1,7 +1,8 @@
 //! Which certificates are believed, and what is said about the others.
 
 use crate::support::encrypted::{Group1, Identity, NAME, Pki, options, upstream};
-use crate::support::tls_fake::{Fake, answer, answer_all, body, doq, read_query, respond, write_message};
+use crate::support::tls_fake::{Fake, answer, answer_all, body, doq, doq_with, read_query};
+use crate::support::tls_fake::{reply_over_quic, respond, write_message};
 use tokio::io::AsyncWriteExt;
 use truename::config::UpstreamTransport::{Https, Quic, Tls};
 use truename::config::{ClientCertificate, UpstreamOptions};
@@ -182,6 +183,41 @@ async fn queries_look_all_alike_from_outside() {
         assert_eq!((path.as_str(), query.len()), ("/dns-query", 128), "padded (RFC 8467)");
         assert_eq!(&query[..2], &[0, 0], "id 0 (RFC 8484)");
         assert!(query.windows(4).any(|four| four == b"test"), "letter case is not mixed");
+    }
+}
+
+#[tokio::test]
+async fn queries_over_tls_and_quic_are_as_long_as_each_other() {
+    let pki = Pki::new();
+    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let over_quic = sender.clone();
+    let dot = Fake::tls(pki.server().server_config(&[b"dot"]), move |mut stream, _| {
+        let sender = sender.clone();
+        async move {
+            while let Some(query) = read_query(&mut stream).await {
+                write_message(&mut stream, &answer(&query, 7)).await;
+                let _ = sender.send(query);
+            }
+        }
+    });
+    let doq = doq_with(pki.server().server_config(&[b"doq"]), move |_, mut send, query, _| {
+        let sender = over_quic.clone();
+        async move {
+            reply_over_quic(&mut send, &answer(&query, 7)).await;
+            let _ = sender.send(query);
+        }
+    });
+    for (transport, fake) in [(Tls, dot.await), (Quic, doq)] {
+        let group = Group1::new(vec![upstream(transport, fake.address, options(&pki))]);
+        for name in ["a.test", "a-name-that-is-rather-longer.of-some.test"] {
+            assert_eq!(group.address(name).await.octets()[3], 7);
+            let query = seen.recv().await.unwrap();
+            assert_eq!(query.len(), 128, "padded (RFC 8467), over {transport}");
+            assert!(query.windows(4).any(|four| four == b"test"), "letter case is not mixed");
+            if transport == Quic {
+                assert_eq!(&query[..2], &[0, 0], "id 0 (RFC 9250)");
+            }
+        }
     }
 }
 

@@ -1,15 +1,18 @@
 //! What far ends and networks do to connections: no query fails while another server, or a fresh connection, can answer.
 
-use crate::support::encrypted::{Group1, Pki, Server, address, options, upstream};
+use crate::support::doq_server::DoqServer;
+use crate::support::encrypted::{ADDRESS, Group1, Identity, Pki, Server, address, options, upstream};
+use crate::support::eventually;
 use crate::support::tls_fake::{
     Fake, answer, answer_all, body, doq_with, read_query, reply_over_quic, respond, write_message,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use truename::config::UpstreamTransport::{Https, Quic, Tls};
+use truename::config::UpstreamTransport::{self, Https, Quic, Tls};
 use truename::stats::Counter;
 
 /// The last octet of a good server's answers.
@@ -20,7 +23,7 @@ async fn good(pki: &Pki) -> Fake {
 }
 
 /// A group of a bad server, asked first, and a good one.
-async fn beside_a_good_one(pki: &Pki, bad: &Fake, transport: truename::config::UpstreamTransport) -> (Group1, Fake) {
+async fn beside_a_good_one(pki: &Pki, bad: &Fake, transport: UpstreamTransport) -> (Group1, Fake) {
     let good = good(pki).await;
     let servers = vec![upstream(transport, bad.address, options(pki)), upstream(Tls, good.address, options(pki))];
     (Group1::new(servers), good)
@@ -274,23 +277,81 @@ async fn a_connection_lost_without_a_word_costs_a_moment_and_no_query() {
     assert_eq!(fake.connections(), 3);
 }
 
+/// A server of somebody else's as a process, which can be stopped.
+enum Process {
+    Unbound(Server),
+    Hickory(DoqServer),
+}
+
+impl Process {
+    /// Starts one that speaks a transport; `None`, after saying so, when it is not installed.
+    fn start(identity: &Identity, transport: UpstreamTransport) -> Option<Self> {
+        if transport == Quic {
+            return Some(Self::Hickory(DoqServer::here(identity, ADDRESS)));
+        }
+        Server::unbound(identity).map(Self::Unbound)
+    }
+
+    fn place(&self, transport: UpstreamTransport) -> SocketAddr {
+        match self {
+            Self::Unbound(server) if transport == Tls => server.dot,
+            Self::Unbound(server) => server.doh,
+            Self::Hickory(server) => server.address,
+        }
+    }
+
+    fn pid(&self) -> i32 {
+        match self {
+            Self::Unbound(server) => server.pid(),
+            Self::Hickory(server) => server.pid(),
+        }
+    }
+
+    /// Stops it, and waits until none of its threads does anything more.
+    fn stop(&self) {
+        kill(Pid::from_raw(self.pid()), Signal::SIGSTOP).unwrap();
+        eventually("it is stopped", || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+            let mut stats = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
+            stats.all(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+        });
+    }
+
+    fn go_on(&self) {
+        kill(Pid::from_raw(self.pid()), Signal::SIGCONT).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quic_server_that_goes_away_under_an_open_connection_costs_no_query() {
+    let pki = Pki::new();
+    let (server, good) = (DoqServer::here(&pki.server(), ADDRESS), good(&pki).await);
+    let servers = [(Quic, server.address), (Tls, good.address)];
+    let group = Group1::new(servers.map(|(transport, place)| upstream(transport, place, options(&pki))).into());
+    answered_by(&group, "before", 7).await;
+    // Killed: nobody says goodbye, and the port is closed.
+    drop(server);
+    for n in 0..10 {
+        assert_eq!(group.address(&format!("n{n}.test")).await.octets()[3], GOOD);
+    }
+    assert!(group.stats.get(Counter::UpstreamSuspects) > 0, "the open connection was doubted");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_server_costs_no_query_and_is_used_again_when_it_goes_on() {
     let pki = Pki::new();
     let identity = pki.server();
-    for transport in [Tls, Https] {
-        let Some(server) = Server::unbound(&identity) else { return };
+    for transport in [Tls, Https, Quic] {
+        let Some(server) = Process::start(&identity, transport) else { return };
         let good = good(&pki).await;
-        let place = if transport == Tls { server.dot } else { server.doh };
-        let servers = vec![upstream(transport, place, options(&pki)), upstream(Tls, good.address, options(&pki))];
-        let group = Group1::new(servers);
+        let servers = [(transport, server.place(transport)), (Tls, good.address)];
+        let group = Group1::new(servers.map(|(transport, place)| upstream(transport, place, options(&pki))).into());
         answered_by(&group, "before", 7).await;
-        let process = Pid::from_raw(server.pid());
-        kill(process, Signal::SIGSTOP).unwrap();
+        server.stop();
         for n in 0..10 {
             assert_eq!(group.address(&format!("n{n}.test")).await.octets()[3], GOOD, "{transport}");
         }
-        kill(process, Signal::SIGCONT).unwrap();
+        server.go_on();
         answered_by(&group, "after", 7).await;
     }
 }
@@ -299,23 +360,26 @@ async fn a_stopped_server_costs_no_query_and_is_used_again_when_it_goes_on() {
 async fn a_single_server_that_stops_for_a_moment_costs_no_query() {
     let pki = Pki::new();
     let identity = pki.server();
-    for transport in [Tls, Https] {
-        let Some(server) = Server::unbound(&identity) else { return };
-        let place = if transport == Tls { server.dot } else { server.doh };
-        let group = Arc::new(Group1::new(vec![upstream(transport, place, options(&pki))]));
+    for transport in [Tls, Https, Quic] {
+        let Some(server) = Process::start(&identity, transport) else { return };
+        let group = Arc::new(Group1::new(vec![upstream(transport, server.place(transport), options(&pki))]));
         group.address("before.test").await;
-        let process = Pid::from_raw(server.pid());
-        kill(process, Signal::SIGSTOP).unwrap();
+        server.stop();
         let asking: Vec<_> = (0..10)
             .map(|n| {
                 let group = Arc::clone(&group);
                 tokio::spawn(async move { group.address(&format!("n{n}.test")).await })
             })
             .collect();
-        // Long enough that the connection falls under suspicion, short enough for the budget of a question.
-        tokio::time::sleep(Duration::from_millis(2200)).await;
+        // Long before the questions' time is over.
+        let is_suspect = async {
+            while group.stats.get(Counter::UpstreamSuspects) == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), is_suspect).await.expect("the connection falls under suspicion");
         assert!(asking.iter().all(|question| !question.is_finished()), "nobody is there to answer");
-        kill(process, Signal::SIGCONT).unwrap();
+        server.go_on();
         for question in asking {
             question.await.unwrap();
         }
@@ -341,7 +405,7 @@ async fn opening_a_connection_is_no_part_of_how_far_a_server_is() {
 async fn a_closed_port_is_a_definite_failure_over_every_transport() {
     let pki = Pki::new();
     let [port] = crate::support::encrypted::free_ports();
-    let closed = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let closed = SocketAddr::from(([127, 0, 0, 1], port));
     for transport in [Tls, Https, Quic] {
         let group = Group1::new(vec![upstream(transport, closed, options(&pki))]);
         let said = group.ask("www.test").await.unwrap_err().summary;

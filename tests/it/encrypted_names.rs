@@ -1,5 +1,5 @@
 //! Servers known by name only: who is asked for the name, what happens when nobody can tell, and a start before there is a
-//! network (issue 4, outcome 4).
+//! network.
 
 use crate::control::stats_socket;
 use crate::support::client;
@@ -130,5 +130,5 @@ fn query_finds_a_server_by_name_as_every_program_of_the_machine_would() {
     let _server = machine.daemon(&zone("192.0.2.9"), &["10.53.0.2:53"]);
     let answer = machine.ask("tcp://dns.example.org", "www.example.org");
     assert_eq!(answer["answer"][0]["data"], "192.0.2.9", "{answer}");
-    assert_eq!(answer["source"], "tcp://dns.example.org over tcp");
+    assert_eq!(answer["server"], "tcp://dns.example.org over tcp");
 }

@@ -3,7 +3,8 @@
 //! The figures in docs/performance.md are what these tests print:
 //! `cargo test --test it encrypted_networks -- --include-ignored --nocapture`.
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, run_with};
+use crate::support::doq_server::{DoqServer, this_binary};
 use crate::support::encrypted::{Identity, NAME, Pki, installed};
 use crate::support::eventually;
 use crate::support::machine::Machine;
@@ -27,15 +28,15 @@ const AGAIN: Duration = Duration::from_secs(60 + 15);
 /// that, since a busy machine is late with everything.
 const SOON: Duration = Duration::from_millis(3 * 1450);
 
-/// How a network keeps encrypted DNS from going out.
+/// How a network keeps encrypted DNS from going out, QUIC where it is here as well: unbound has the datagrams of its ports.
 const WAYS: [(&str, &str); 4] = [
-    ("drop", "tcp dport { 443, 853 } drop; udp dport { 443, 853 } drop"),
-    ("reject", "tcp dport { 443, 853 } reject; udp dport { 443, 853 } reject"),
+    ("drop", "tcp dport { 443, 853, 8853 } drop; udp dport { 443, 853, 8853 } drop"),
+    ("reject", "tcp dport { 443, 853, 8853 } reject; udp dport { 443, 853, 8853 } reject"),
     (
         "no route",
-        "tcp dport { 443, 853 } reject with icmpx type no-route; udp dport { 443, 853 } reject with icmpx type no-route",
+        "tcp dport { 443, 853, 8853 } reject with icmpx type no-route; udp dport { 443, 853, 8853 } reject with icmpx type no-route",
     ),
-    ("reset", "tcp dport { 443, 853 } reject with tcp reset; udp dport { 443, 853 } drop"),
+    ("reset", "tcp dport { 443, 853, 8853 } reject with tcp reset; udp dport { 443, 853, 8853 } drop"),
 ];
 
 /// unbound on a machine, ended on drop.
@@ -151,12 +152,18 @@ fn go_on(machine: &Machine, asked: &mut u32, lasts: Duration) {
     }
 }
 
-/// One server with a ladder, on a network with these rules for some time.
-fn ladder(pki: &Pki, what: &str, rules: &str, lasts: Duration) {
+/// One server with a ladder of which this is the highest rung that can answer, on a network with these rules for some time.
+fn ladder(pki: &Pki, top: &str, (what, rules): (&str, &str), lasts: Duration) {
     let Some((machine, _servers)) = lab(pki) else { return };
+    let start = || {
+        let (command, at) = (machine.enter(this_binary()), format!("{}:8853", TRUSTED[0]));
+        DoqServer::start(command, &at, &pki.server(), ENCRYPTED.parse().unwrap())
+    };
+    // unbound does not speak it.
+    let _doq = (top == "quic").then(start);
     firewall(&machine, rules);
     let config = format!(
-        "[upstream.one]\nservers = [{{ address = \"{}#{NAME}\", rungs = [\"quic\", \"https\", \"tls\", \"tcp\"] }}]\n\
+        "[upstream.one]\nservers = [{{ address = \"{}#{NAME}\", rungs = [\"quic:8853\", \"https\", \"tls\", \"tcp\"] }}]\n\
          ca_file = \"{}\"\n[default]\nupstream = \"one\"\n[hosts]\nfiles = []\n",
         TRUSTED[0],
         pki.ca_file().display()
@@ -168,14 +175,13 @@ fn ladder(pki: &Pki, what: &str, rules: &str, lasts: Duration) {
     let later = median((0..10).map(|_| ask(&machine, &mut asked).1).collect());
     go_on(&machine, &mut asked, lasts);
     firewall(&machine, "");
-    // No server here speaks QUIC: HTTPS is the highest rung that can answer.
-    let again = until(&machine, &mut asked, |_| went_over_to(&daemon, "https"));
+    let again = until(&machine, &mut asked, |_| went_over_to(&daemon, top));
     let open = median((0..10).map(|_| ask(&machine, &mut asked).1).collect());
     // The ports are closed under the connections that are open: no question goes unanswered.
     firewall(&machine, rules);
     let closed = median((0..10).map(|_| ask(&machine, &mut asked).1).collect());
     figure(&format!(
-        "ladder, {what}: first {first:.0?}, later {later:.1?}, https after {again:.1?}, then {open:.1?}, closed again \
+        "ladder, {what}: first {first:.0?}, later {later:.1?}, {top} after {again:.1?}, then {open:.1?}, closed again \
          {closed:.1?}"
     ));
     daemon.assert_no_panic();
@@ -214,8 +220,16 @@ fn group(pki: &Pki, what: &str, rules: &str, lasts: Duration) {
 #[test]
 fn a_ladder_finds_the_rung_that_a_network_lets_through_and_climbs_back() {
     let pki = Pki::new();
-    for (what, rules) in WAYS {
-        ladder(&pki, what, rules, Duration::ZERO);
+    for way in WAYS {
+        ladder(&pki, "https", way, Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_quic_rung_is_used_again_when_its_port_is_no_longer_blocked() {
+    let pki = Pki::new();
+    for way in &WAYS[..2] {
+        ladder(&pki, "quic", *way, Duration::ZERO);
     }
 }
 
@@ -234,7 +248,7 @@ fn after_a_long_time_too_a_ladder_and_a_group_come_back_within_a_minute() {
     let pki = Pki::new();
     let (what, rules) = WAYS[0];
     for lasts in [95, 110].map(Duration::from_secs) {
-        ladder(&pki, what, rules, lasts);
+        ladder(&pki, "https", (what, rules), lasts);
         group(&pki, what, rules, lasts);
     }
 }
@@ -262,7 +276,11 @@ fn with_nothing_configured_hosts_of_git_go_to_trusted_and_to_the_systems_resolve
     let _plain = unbound(&machine, &[PLAIN], IN_THE_CLEAR, None);
     let _daemon = machine.daemon("", &[US]);
     assert_eq!(machine.addresses(US, "www.example.org"), [IN_THE_CLEAR]);
-    assert_eq!(machine.addresses(US, "github.com"), [ENCRYPTED]);
+    for host in
+        ["github.com", "proxy.golang.org", "sum.golang.org", "registry.npmjs.org", "index.crates.io", "pypi.org"]
+    {
+        assert_eq!(machine.addresses(US, host), [ENCRYPTED], "{host}");
+    }
     firewall(&machine, WAYS[0].1);
     for n in 0..5 {
         assert_eq!(machine.addresses(US, &format!("n{n}.github.com")), [IN_THE_CLEAR]);
@@ -274,6 +292,23 @@ fn with_nothing_configured_hosts_of_git_go_to_trusted_and_to_the_systems_resolve
         machine.addresses(US, &format!("n{n}.github.com")) == [ENCRYPTED]
     };
     eventually_within(AGAIN, "it is used again", &mut ask_git);
+}
+
+#[test]
+fn on_a_machine_without_roots_of_its_own_certificates_are_held_against_the_bundled_ones() {
+    let pki = Pki::new();
+    let Some((machine, _servers)) = lab(&pki) else { return };
+    let server = format!("@tls://{}#{NAME}", TRUSTED[0]);
+    let ask = || {
+        let output = run_with(machine.command(), &["query", "www.example.org", &server]);
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // Without any roots there would be nothing to check with, and that would be said.
+    let (is_answered, said) = ask();
+    assert!(!is_answered && said.contains("signed by nobody known here"), "{said}");
+    machine.write("/etc/ssl/certs/ca-certificates.crt", &std::fs::read_to_string(pki.ca_file()).unwrap());
+    let (is_answered, said) = ask();
+    assert!(is_answered, "{said}");
 }
 
 #[test]

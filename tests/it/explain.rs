@@ -1,4 +1,4 @@
-//! `truename explain`: what it says of the situations people ask about (issue 6, outcome 5).
+//! `truename explain`: what it says of the situations people ask about.
 
 use crate::control::{control_socket, start};
 use crate::support::client::ask;
@@ -77,7 +77,7 @@ fn forwarded_names_name_their_route_who_replied_and_what_is_kept() {
     assert!(cached.contains("from the cache") && cached.contains("counted down in the cache"), "{cached}");
     assert_eq!(fake.count("www.example.org"), 1);
     let fresh = explained(&socket, &["www.example.org", "--fresh"]);
-    assert!(fresh.contains("from upstream") && !fresh.contains("store"), "{fresh}");
+    assert!(fresh.contains("source forward") && !fresh.contains("store"), "{fresh}");
     assert_eq!(fake.count("www.example.org"), 2, "asked anew");
     let refused = explained(&socket, &["www.example.org", "--client", "203.0.113.9"]);
     assert!(refused.contains("REFUSED") && refused.contains("server.access.allow does not have it"), "{refused}");
@@ -173,7 +173,7 @@ fn a_question_answered_a_moment_ago_is_explained_by_what_was_said_then() {
     assert_eq!(asked(), before, "nobody was asked for that");
     // Another type was never asked.
     let other = get(&socket, "/explain?name=www.example.org&type=TXT").json();
-    assert_eq!((other["recorded"].is_null(), &other["source"]), (true, &"upstream".into()));
+    assert_eq!((other["recorded"].is_null(), &other["source"]), (true, &"forward".into()));
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_stale_answer_that_an_upstream_has_replaced_is_explained_by_what_came() {
     eventually("one is past its TTL of 1 s, and replaced in time", || {
         let Some(name) = left.next() else { panic!("none was: {document}") };
         document = get(&control_socket(&daemon), &format!("/explain?name={name}")).json();
-        document["cache"]["decided"] == "stale" && document["source"] == "upstream"
+        document["cache"]["decided"] == "stale" && document["source"] == "forward"
     });
     let [(_, came, why)] = &ttls(&document)[..] else { panic!("not one record") };
     assert_eq!((*came, &**why), (Some(300), "as it came"), "{document}");

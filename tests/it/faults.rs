@@ -162,6 +162,24 @@ fn malformed_questions_get_the_answer_the_protocol_says() {
 }
 
 #[test]
+fn the_version_is_told_in_class_ch_and_nothing_else() {
+    let daemon = Daemon::start("");
+    let chaos = |name: &str| {
+        let mut message = query(name, Rtype::TXT, 5);
+        // The class stands behind the name and the type: the name has an octet more at each end than its text.
+        message[12 + name.len() + 2 + 3] = 3;
+        exchange(daemon.address, &message).unwrap()
+    };
+    let told = chaos("version.bind");
+    assert_eq!(told.answers().len(), 1);
+    let text = String::from_utf8_lossy(&told.answers()[0].rdata).into_owned();
+    assert!(text.contains(env!("CARGO_PKG_VERSION")), "{text:?}");
+    for name in ["id.server", "hostname.bind", "authors.bind"] {
+        assert_eq!(chaos(name).rcode(), Rcode::REFUSED, "{name}");
+    }
+}
+
+#[test]
 fn a_full_daemon_answers_servfail_and_says_so_once() {
     let fake = Fake::start(Habit::Silent);
     let daemon = Daemon::start(&format!("[server]\nmax_in_flight = 1\n{}", forward_to(&[fake.address])));

@@ -1,4 +1,4 @@
-//! `truename guard eval` (issue 6, outcome 6): the figures of the committed sample, and what becomes of bad lines.
+//! `truename guard eval`: the figures of the committed sample, and what becomes of bad lines.
 
 use crate::support::daemon::run;
 use serde_json::Value;

@@ -6,6 +6,7 @@ use crate::support::daemon::{Daemon, run};
 use crate::support::encrypted::{Identity, Pki, installed};
 use crate::support::eventually;
 use crate::support::fake::{Fake, Habit, alias, answer_with, qname_of};
+use crate::support::far::Far;
 use crate::support::machine::Machine;
 use crate::support::tls_fake;
 use crate::user_machine::resolver;
@@ -28,12 +29,12 @@ use truename::pipeline::{Parts, Pipeline, State};
 use truename::stats::{Counter, Stats};
 use truename::upstream::{Net, ProofMap, Upstreams};
 
-const TRUE: [u8; 4] = [93, 184, 216, 34];
-const FORGED: [u8; 4] = [31, 13, 94, 10];
-const NAME: &str = "www.example.org";
+pub(crate) const TRUE: [u8; 4] = [93, 184, 216, 34];
+pub(crate) const FORGED: [u8; 4] = [31, 13, 94, 10];
+pub(crate) const NAME: &str = "www.example.org";
 
 /// The world as it is played here: who signs, and which server stands at which address.
-struct World {
+pub(crate) struct World {
     /// Its certificates are those of the public.
     public: Pki,
     /// Its certificates are believed on this machine.
@@ -44,7 +45,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (public, local) = (Pki::new(), Pki::new());
         let der = |pki: &Pki| {
             let pem = std::fs::read_to_string(pki.ca_file()).unwrap();
@@ -88,7 +89,7 @@ impl World {
     }
 
     /// Makes a pipeline that lives in it.
-    fn pipeline(&self, text: &str) -> Played {
+    pub(crate) fn pipeline(&self, text: &str) -> Played {
         let loaded = load_text("test", &format!("{text}[hosts]\nfiles = []\n"));
         let config = Arc::new(loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics)));
         let (clock, stats) = (Clock::default(), Arc::new(Stats::default()));
@@ -102,13 +103,13 @@ impl World {
     }
 }
 
-struct Played {
-    pipeline: Pipeline,
+pub(crate) struct Played {
+    pub(crate) pipeline: Pipeline,
     stats: Arc<Stats>,
 }
 
 impl Played {
-    async fn ask(&self, name: &str) -> Answer {
+    pub(crate) async fn ask(&self, name: &str) -> Answer {
         self.ask_type(name, Rtype::A).await
     }
 
@@ -117,17 +118,17 @@ impl Played {
         self.pipeline.answer(&query, &mut Trace::off()).await
     }
 
-    fn count(&self, counter: Counter) -> u64 {
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
         self.stats.get(counter)
     }
 
     /// Waits until this has been counted so often.
-    async fn counted(&self, counter: Counter, times: u64) {
+    pub(crate) async fn counted(&self, counter: Counter, times: u64) {
         until(&format!("{} is {times}", counter.name()), || self.count(counter) == times).await;
     }
 
     /// Returns what was said about a name.
-    async fn said(&self, name: &str) -> Record {
+    pub(crate) async fn said(&self, name: &str) -> Record {
         let query = Query::local(Name::parse(name).unwrap(), Rtype::A);
         let answer = self.ask(name).await;
         self.pipeline.said_about(&query, &answer).swap_remove(0).1
@@ -135,7 +136,7 @@ impl Played {
 }
 
 /// Waits as `eventually` does, and lets the tasks of this runtime go on meanwhile.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..3000 {
         if holds() {
             return;
@@ -145,7 +146,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("not within 30 s: {what}");
 }
 
-fn addresses(answer: &Answer) -> Vec<[u8; 4]> {
+pub(crate) fn addresses(answer: &Answer) -> Vec<[u8; 4]> {
     let records = answer.records(Section::Answer);
     records.iter().filter(|record| record.rtype == Rtype::A).map(|record| (*record.rdata).try_into().unwrap()).collect()
 }
@@ -159,7 +160,7 @@ fn ttl(answer: &Answer) -> u32 {
 }
 
 /// Names below example.org are guarded and go to one group; another one is believed, and the default asks a third.
-fn config(isp: &Fake, witness: &Fake, other: &Fake, budget: &str) -> String {
+pub(crate) fn config(isp: &Fake, witness: &Fake, other: &Fake, budget: &str) -> String {
     format!(
         "[upstream.isp]\nservers = [\"{}\"]\n[upstream.witness]\nservers = [\"{}\"]\n[upstream.other]\nservers = [\"{}\"]\n\
          [default]\nupstream = \"other\"\ntrusted_presets = []\n\
@@ -170,11 +171,11 @@ fn config(isp: &Fake, witness: &Fake, other: &Fake, budget: &str) -> String {
 }
 
 /// A server that says at once that it will not.
-fn refusing() -> Fake {
+pub(crate) fn refusing() -> Fake {
     Fake::start(Habit::Code(Rcode::REFUSED))
 }
 
-fn slow(habit: Habit) -> Habit {
+pub(crate) fn slow(habit: Habit) -> Habit {
     Habit::Slow(Duration::from_millis(100), Box::new(habit))
 }
 
@@ -383,7 +384,7 @@ async fn a_networks_own_mirror_of_a_public_name_goes_out_when_this_machine_belie
 #[tokio::test]
 async fn proofs_have_a_bound() {
     // `src/pipeline/judge/proofs.rs`.
-    const MAX_AT_ONCE: usize = 4;
+    const MAX_AT_ONCE: usize = 16;
     const MAX_UNDER_WAY: u64 = 64;
     const MORE: u64 = 9;
     let mut world = World::new();
@@ -452,17 +453,71 @@ async fn a_private_name_that_leads_to_a_guarded_one_is_shown_to_nobody() {
 }
 
 #[tokio::test]
+async fn a_liar_with_many_slow_addresses_keeps_no_true_one_from_being_proved() {
+    let mut world = World::new();
+    let identity = world.public.issue(&[NAME], |_| {}).server_config(&[]);
+    let tarpit = tls_fake::Fake::tls_after(Duration::from_secs(30), identity, |_, _| async {}).await;
+    for last in 1..=20 {
+        world.put([31, 13, 94, last], tarpit.address);
+    }
+    let _true = world.true_server(TRUE, NAME).await;
+    let isp = Fake::start(Habit::Custom(twenty));
+    let (witness, other) = (refusing(), Fake::start(slow(Habit::Address(TRUE.into(), 300))));
+    // Less than a handshake that does not come is waited for.
+    let played = world.pipeline(&config(&isp, &witness, &other, "1s"));
+    let answer = played.ask(NAME).await;
+    assert_eq!((addresses(&answer), ede(&answer)), (vec![TRUE], None));
+    // `src/pipeline/judge/proofs.rs`: of the liar's, so many have their turn at once.
+    const MAX_OF_ONE: usize = 4;
+    assert!(tarpit.connections() <= MAX_OF_ONE, "{}", tarpit.connections());
+}
+
+#[tokio::test]
+async fn a_group_that_has_just_failed_is_not_asked_again() {
+    let mut world = World::new();
+    let _true = world.true_server(TRUE, NAME).await;
+    let (isp, witness, other) = (refusing(), refusing(), Fake::address(TRUE));
+    let played = world.pipeline(&config(&isp, &witness, &other, "1s"));
+    assert_eq!(addresses(&played.ask(NAME).await), [TRUE]);
+    assert_eq!((isp.count(NAME), other.count(NAME)), (1, 1));
+}
+
+#[tokio::test]
+async fn what_an_address_showed_before_counts_beside_the_names_own_servers_and_on_this_network_only() {
+    let mut world = World::new();
+    let wrong = world.other_server(FORGED).await;
+    let _true = world.true_server(TRUE, NAME).await;
+    let (isp, witness, other) = (Fake::address(FORGED), refusing(), refusing());
+    let played = world.pipeline(&config(&isp, &witness, &other, "2s"));
+    assert_eq!(played.ask(NAME).await.rcode(), Rcode::SERVFAIL);
+    assert_eq!((wrong.connections(), played.count(Counter::GuardPoisoned)), (1, 0));
+    // Somebody trusted is back. The address is known, the servers of the name are looked at now.
+    witness.becomes(slow(Habit::Address(TRUE.into(), 300)));
+    played.pipeline.flush(truename::pipeline::cache::Flush::All);
+    assert_eq!(addresses(&played.ask(NAME).await), [TRUE]);
+    played.counted(Counter::GuardPoisoned, 1).await;
+    assert_eq!(wrong.connections(), 1);
+    // On a network that is another one nothing is known of what is no proof.
+    played.pipeline.network_changed();
+    played.pipeline.flush(truename::pipeline::cache::Flush::All);
+    assert_eq!(addresses(&played.ask(NAME).await), [TRUE]);
+    until("it is looked at again", || wrong.connections() == 2).await;
+}
+
+/// An upstream that knows twenty addresses of every name.
+fn twenty(query: &[u8], _: bool) -> Vec<Vec<u8>> {
+    let name = qname_of(query);
+    let all: Vec<_> = (1..=20).map(|last| crate::support::fake::a(&name, [31, 13, 94, last].into(), 300)).collect();
+    vec![answer_with(query, &all)]
+}
+
+#[tokio::test]
 async fn of_one_question_so_many_addresses_and_groups_are_looked_at() {
     // `src/pipeline/judge/proofs.rs`.
     const MAX_ADDRESSES: u64 = 8;
     const MAX_OTHERS: usize = 4;
-    fn many(query: &[u8], _: bool) -> Vec<Vec<u8>> {
-        let name = qname_of(query);
-        let all: Vec<_> = (1..=20).map(|last| crate::support::fake::a(&name, [31, 13, 94, last].into(), 300)).collect();
-        vec![answer_with(query, &all)]
-    }
     let world = World::new();
-    let (isp, witness, other) = (Fake::start(Habit::Custom(many)), refusing(), refusing());
+    let (isp, witness, other) = (Fake::start(Habit::Custom(twenty)), refusing(), refusing());
     let more: Vec<Fake> = (0..6).map(|_| refusing()).collect();
     let mut text = config(&isp, &witness, &other, "1s");
     for (n, fake) in more.iter().enumerate() {
@@ -490,8 +545,8 @@ impl Drop for WebServer {
 }
 
 impl WebServer {
-    fn start(machine: &Machine, openssl: &str, at: &str, identity: &Identity) -> Self {
-        let mut command = machine.enter(openssl);
+    fn start(far: &Far<'_>, openssl: &str, at: &str, identity: &Identity) -> Self {
+        let mut command = far.enter(openssl);
         command.args(["s_server", "-www", "-quiet", "-accept", &format!("{at}:443")]);
         command.arg("-cert").arg(&identity.certificate_file).arg("-key").arg(&identity.key_file);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -512,16 +567,25 @@ impl WebServer {
 fn the_daemon_looks_at_port_443_and_says_what_it_saw() {
     let Some(openssl) = installed("openssl", &["/usr/bin/openssl"]) else { return };
     let (block, site) = ("31.13.94.10", "93.184.216.34");
-    let addresses = ["10.53.0.1/32", "10.53.0.2/32", "31.13.94.10/32", "93.184.216.34/32"];
-    let Some(machine) = Machine::make(&addresses) else { return };
+    let own = "185.199.1.1";
+    let Some(machine) = Machine::make(&["10.53.0.1/32", "10.53.0.2/32", "185.199.1.1/32"]) else { return };
+    let far = Far::make(&machine);
+    far.plug_in(0);
+    for address in [block, site] {
+        far.run(&format!("ip address add {address}/32 dev lo"));
+        machine.run(&format!("ip route add {address} via {}", crate::support::far::FAR[0]));
+    }
     let pki = Pki::new();
-    let (forged, own) = (pki.self_signed(&["block.isp.example"]), pki.issue(&["*.example.org"], |_| {}));
-    let _web = [(block, &forged), (site, &own)].map(|(at, of)| WebServer::start(&machine, openssl, at, of));
+    let (forged, true_one) = (pki.self_signed(&["block.isp.example"]), pki.issue(&["*.example.org"], |_| {}));
+    let _web = [(block, &forged), (site, &true_one)].map(|(at, of)| WebServer::start(&far, openssl, at, of));
     let _isp = resolver(&machine, "10.53.0.1:53", block);
+    let _liar = resolver(&machine, "10.53.0.1:54", own);
     let _witness = resolver(&machine, "10.53.0.2:53", site);
     let config = "[upstream.isp]\nservers = [\"10.53.0.1\"]\n[upstream.witness]\nservers = [\"10.53.0.2\"]\n\
                   [default]\nupstream = \"isp\"\n[guard]\nreferences = \"witness\"\n[hosts]\nfiles = []\n\
-                  [[route]]\nnames = [\"example.org\"]\nupstream = \"isp\"\nguard = \"enforce\"\nprivate = false\n";
+                  [[route]]\nnames = [\"example.org\"]\nupstream = \"isp\"\nguard = \"enforce\"\nprivate = false\n\
+                  [upstream.liar]\nservers = [\"10.53.0.1:54\"]\n\
+                  [[route]]\nnames = [\"=own.example.org\"]\nupstream = \"liar\"\nguard = \"enforce\"\nprivate = false\n";
     let mut command = machine.command();
     command.env("SSL_CERT_FILE", pki.ca_file());
     let daemon = Daemon::start_by(command, config, &["127.0.0.1:53"]);
@@ -533,6 +597,8 @@ fn the_daemon_looks_at_port_443_and_says_what_it_saw() {
     {
         assert!(proofs.as_array().unwrap().iter().any(|line| line.as_str().unwrap().starts_with(told)), "{proofs}");
     }
+    // Nobody makes the machine call at its own door.
+    machine.addresses("127.0.0.1:53", "own.example.org");
     let socket = control_socket(&daemon);
     let socket = socket.to_str().unwrap();
     let said = |args: &[&str]| String::from_utf8(run(&[args, &["--socket", socket]].concat()).stdout).unwrap();
@@ -544,4 +610,5 @@ fn the_daemon_looks_at_port_443_and_says_what_it_saw() {
     for words in ["proof", "31.13.94.10", "not signed", "signed here", "+4 wrong-certificate"] {
         assert!(explained.contains(words), "{words}: {explained}");
     }
+    eventually("it was not looked at", || said(&["explain", "own.example.org"]).contains("an address of this machine"));
 }

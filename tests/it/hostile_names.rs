@@ -1,19 +1,24 @@
-//! Names that somebody chose to harm whoever reads them, through everything that shows names (issue 5, bad input).
+//! Names that somebody chose to harm whoever reads them, through everything that shows names.
 
 use crate::control::{control_socket, start, stats_socket};
+use crate::guard_live::{TRUE, guarded, incidents};
 use crate::support::client::{PATIENCE, query};
 use crate::support::daemon::{Daemon, binary, forward_to};
 use crate::support::eventually;
 use crate::support::fake::{Fake, Habit, answer_with, qname_of};
-use crate::support::http::get;
-use std::io::{Read, Write};
+use crate::support::http::{ask_http, get};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 use truename::dns::wire::{Message, Section};
 use truename::dns::{Record, Rtype};
 
 /// Labels in presentation form: what moves a cursor or sets a title, ends a line and begins another, closes a string or a
-/// tag, writes from right to left, hides, ends a text in C, or is no UTF-8.
-const HOSTILE: &[&str] = &[
+/// tag, writes from right to left, hides, ends a text in C, ends a span of code, or is no UTF-8.
+pub(crate) const HOSTILE: &[&str] = &[
     "\\027[2J\\027]0;x\\007",
     "\\155[31m",
     "a\\013\\010b level=error",
@@ -26,10 +31,12 @@ const HOSTILE: &[&str] = &[
     "\\255\\254",
     "\\\\",
     "\\\"\\010truename_cache_hits_total 9",
+    "`<b>x</b>|`",
+    "a\\010TRUENAME_RCODE=NOERROR",
 ];
 
 /// Asks a daemon for each hostile name below a domain.
-fn ask_all(daemon: &Daemon) {
+pub(crate) fn ask_all(daemon: &Daemon) {
     for label in HOSTILE {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(daemon.address).unwrap();
@@ -80,6 +87,14 @@ fn in_documents_of_the_sockets() {
             assert_eq!(response.status, 200, "{target}: {}", response.body);
             assert_harmless(&target, response.body.as_bytes());
             response.json();
+        }
+        for accept in ["text/plain", "text/html"] {
+            let target = format!("/explain?name={escaped}");
+            let response = ask_http(&control, "GET", &target, &format!("Accept: {accept}\r\n"), "");
+            assert_harmless(accept, response.body.as_bytes());
+            // Only what the page itself is made of.
+            let marks = ["<script", "<b>", "<img"].iter().any(|mark| response.body.contains(mark));
+            assert!(response.status == 200 && (accept == "text/plain" || !marks), "{}", response.body);
         }
     }
     for path in ["/stats", "/upstreams", "/zones", "/routes", "/views", "/lists", "/incidents", "/changes"] {
@@ -136,6 +151,164 @@ fn in_the_log_of_questions() {
         let most_of_them = HOSTILE.len() - if args == ["top", "--once"] { 2 } else { 0 };
         assert!((most_of_them..=HOSTILE.len()).contains(&shown), "{args:?}: {shown}");
     }
+}
+
+#[test]
+fn in_the_log_as_it_goes_on() {
+    let (_fake, daemon) = asked("");
+    for more in [&[][..], &["--json"]] {
+        let socket = control_socket(&daemon);
+        let mut command = binary();
+        command.args(["log", "-f", "-n", "100", "--socket"]).arg(socket).args(more);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        // A table has a head.
+        let expected = HOSTILE.len() + usize::from(more.is_empty());
+        let mut told = Vec::new();
+        for _ in 0..expected {
+            assert!(lines.read_until(b'\n', &mut told).unwrap() > 0, "{}", String::from_utf8_lossy(&told));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_harmless(&format!("log -f {more:?}"), &told);
+        let names = String::from_utf8(told).unwrap().matches("example.org.").count();
+        assert_eq!(names, HOSTILE.len(), "a line each");
+    }
+}
+
+/// Journald's socket is one of ours, in a mount namespace of the daemon's own, which only root may make.
+#[test]
+fn in_entries_of_the_journal() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let journal = UnixDatagram::bind(folder.path().join("socket")).unwrap();
+    journal.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mount = format!(
+        "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && mount --bind {} /run/systemd/journal && exec \"$0\" \"$@\"",
+        folder.path().display()
+    );
+    let mut command = Command::new("unshare");
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C").stdin(Stdio::null());
+    command.args(["-m", "/bin/sh", "-c", &mount, env!("CARGO_BIN_EXE_truename")]);
+    let fake = Fake::address([192, 0, 2, 1]);
+    let config = format!(
+        "{}[log]\nqueries = \"journal\"\n[guard]\nproofs = false\n[hosts]\nfiles = []\n",
+        forward_to(&[fake.address])
+    );
+    let daemon = Daemon::start_by(command, &config, &["127.0.0.1:0"]);
+    ask_all(&daemon);
+    let mut names = BTreeSet::new();
+    let mut buffer = [0; 8192];
+    for _ in HOSTILE {
+        let len = journal.recv(&mut buffer).unwrap();
+        let fields = fields(&buffer[..len]);
+        let mut keys: Vec<&str> = fields.iter().map(|(key, _)| key.as_str()).collect();
+        for (key, value) in &fields {
+            assert_harmless(key, value);
+            let known = ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"].contains(&key.as_str());
+            assert!(known || key.starts_with("TRUENAME_"), "{key}");
+        }
+        let of = |wanted: &str| {
+            let found = fields.iter().find(|(key, _)| key == wanted).unwrap_or_else(|| panic!("no {wanted}: {keys:?}"));
+            String::from_utf8(found.1.clone()).unwrap()
+        };
+        assert_eq!([of("TRUENAME_RCODE"), of("TRUENAME_SOURCE"), of("PRIORITY")], ["NOERROR", "forward", "6"]);
+        assert!(of("MESSAGE").starts_with(&of("TRUENAME_NAME")), "{fields:?}");
+        names.insert(of("TRUENAME_NAME"));
+        let all = keys.len();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), all, "no name has made a field of its own");
+    }
+    assert_eq!(names.len(), HOSTILE.len(), "{names:?}");
+}
+
+/// Takes an entry apart as <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/> says.
+fn fields(entry: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let (mut found, mut rest) = (Vec::new(), entry);
+    while !rest.is_empty() {
+        let end = rest.iter().position(|octet| *octet == b'\n').expect("a line ends");
+        let (line, after) = (&rest[..end], &rest[end + 1..]);
+        let (key, value, next) = match line.iter().position(|octet| *octet == b'=') {
+            Some(at) => (&line[..at], &line[at + 1..], after),
+            None => {
+                let (length, value) = after.split_at(8);
+                let length = usize::try_from(u64::from_le_bytes(length.try_into().unwrap())).unwrap();
+                assert_eq!(value[length], b'\n');
+                (line, &value[..length], &value[length + 1..])
+            }
+        };
+        found.push((String::from_utf8(key.to_vec()).unwrap(), value.to_vec()));
+        rest = next;
+    }
+    found
+}
+
+#[test]
+fn in_incidents_and_changes() {
+    let isp = Fake::start(Habit::Address([10, 10, 34, 34].into(), 300));
+    let witnesses = ["127.0.0.1", "127.1.0.1"]
+        .map(|address| Fake::start_at(address.parse().unwrap(), Habit::Address(TRUE.into(), 300)));
+    let daemon = start(&guarded(&[isp.address], &witnesses.each_ref().map(|fake| fake.address), "enforce"));
+    let (control, stats) = (control_socket(&daemon), stats_socket(&daemon));
+    ask_all(&daemon);
+    eventually("each is an incident", || incidents(&daemon).len() == HOSTILE.len());
+    witnesses.iter().for_each(|witness| witness.becomes(Habit::Address([93, 184, 216, 99].into(), 300)));
+    assert_eq!(ask_http(&control, "DELETE", "/cache?match=*", "", "").status, 200);
+    ask_all(&daemon);
+    let changes = || get(&control, "/changes");
+    let count = |document: &Value, of: &str| document[of].as_array().unwrap().len();
+    eventually("each has changed", || count(&changes().json(), "changes") == HOSTILE.len());
+    assert_harmless("/changes", changes().body.as_bytes());
+    assert_harmless("/incidents", get(&control, "/incidents").body.as_bytes());
+    for (socket, args) in [
+        (&control, &["incidents"][..]),
+        (&control, &["incidents", "changes"]),
+        (&control, &["top", "--once"]),
+        (&stats, &["status"]),
+        (&stats, &["stats"]),
+        (&stats, &["monitor-check"]),
+        (&stats, &["metrics"]),
+    ] {
+        for more in if args[0] == "metrics" { &[""][..] } else { &["", "--json"] } {
+            let all = args.iter().chain([more].into_iter().filter(|word| !word.is_empty())).copied();
+            let all: Vec<&str> = all.chain(["--socket", socket.to_str().unwrap()]).collect();
+            assert_harmless(&all.join(" "), &said(&all));
+        }
+    }
+    for incident in incidents(&daemon) {
+        let (id, name) = (incident["id"].as_str().unwrap(), incident["name"].as_str().unwrap());
+        let document = get(&control, &format!("/incidents/{id}"));
+        assert_harmless(name, document.body.as_bytes());
+        assert_eq!(document.json()["name"], name);
+        for what in ["show", "export"] {
+            let text = said(&["incidents", what, id, "--socket", control.to_str().unwrap()]);
+            assert_harmless(&format!("incidents {what}"), &text);
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.contains("example.org."), "{text}");
+            if what == "export" {
+                assert_no_markup(&text);
+            }
+        }
+    }
+}
+
+/// Asserts that in Markdown nothing of a name stands outside of code.
+fn assert_no_markup(text: &str) {
+    let mut is_fenced = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            is_fenced = !is_fenced;
+            continue;
+        }
+        let parts: Vec<&str> = line.split('`').collect();
+        let is_whole =
+            is_fenced || parts.len() % 2 == 1 && parts.iter().step_by(2).all(|part| !part.contains(['<', '\\']));
+        assert!(is_whole, "{line}\n{text}");
+    }
+    assert!(!is_fenced, "{text}");
 }
 
 #[test]
@@ -213,8 +386,9 @@ fn in_what_commands_print() {
     let list = String::from_utf8(said(&["cache", "list", "--socket", control.to_str().unwrap()])).unwrap();
     assert_eq!(list.lines().count(), HOSTILE.len() + 1, "a line each: {list}");
     let server = format!("@{}", daemon.address);
-    for label in HOSTILE {
-        let name = format!("{label}.example.org");
+    // Some labels to a name: each costs some programs.
+    for labels in HOSTILE.chunks(3) {
+        let name = format!("{}.example.org", labels.join("."));
         for more in [&[][..], &["--json"], &["--short"]] {
             let text = said(&[&["query", &name, &server], more].concat());
             assert_harmless(&format!("query {more:?}"), &text);

@@ -1,4 +1,4 @@
-//! The commands that look inside a running daemon: what they print when piped, and how they exit (issue 5).
+//! The commands that look inside a running daemon: what they print when piped, and how they exit.
 
 use crate::control::{control_socket, start, stats_socket};
 use crate::support::client::{ask, query};

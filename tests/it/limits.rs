@@ -26,9 +26,9 @@ fn the_table_is_what_the_sources_say() {
 fn every_bound_is_in_the_table() {
     let facts = Facts::read();
     let text = std::fs::read_to_string(Path::new(ROOT).join("docs/limits.md")).unwrap();
-    let missing = facts.consts.keys().filter(|(file, name)| {
-        name.split('_').any(|word| word == "MAX") && !text.contains(&format!("`src/{file}` `{name}`"))
-    });
+    let is_bound = |name: &str| name.split('_').any(|word| word == "MAX");
+    let bounds = facts.consts.keys().filter(|(_, name)| is_bound(name)).chain(&facts.times);
+    let missing = bounds.filter(|(file, name)| !text.contains(&format!("`src/{file}` `{name}`")));
     assert_eq!(missing.map(|(file, name)| format!("src/{file} {name}")).collect::<Vec<_>>(), Vec::<String>::new());
     let counters = truename::stats::Counter::OF_BOUNDS.iter().map(|counter| counter.name());
     let silent: Vec<_> = counters.filter(|counter| !text.contains(&format!("`{counter}`"))).collect();
@@ -38,9 +38,14 @@ fn every_bound_is_in_the_table() {
 #[test]
 fn a_wrong_row_is_found() {
     let facts = Facts {
-        consts: [(("a.rs", "MAX_A"), "4 << 10"), (("b.rs", "TIME"), "Duration::from_millis(1500)")]
-            .map(|((file, name), value)| ((file.to_owned(), name.to_owned()), value.to_owned()))
-            .into(),
+        consts: [
+            (("a.rs", "MAX_A"), "4 << 10"),
+            (("b.rs", "TIME"), "Duration::from_millis(1500)"),
+            (("b.rs", "MORE"), "TIME.saturating_add(Duration::from_micros(20))"),
+        ]
+        .map(|((file, name), value)| ((file.to_owned(), name.to_owned()), value.to_owned()))
+        .into(),
+        times: BTreeSet::new(),
         tests: BTreeSet::from(["good".to_owned()]),
         words: BTreeSet::from(["some-code".to_owned()]),
         keys: BTreeMap::from([("key".to_owned(), "\"10s\"".to_owned())]),
@@ -50,6 +55,9 @@ fn a_wrong_row_is_found() {
     assert_eq!(row(good), Vec::<String>::new());
     assert_eq!(row("| x | 10 s | | `key` | | | `good` |"), Vec::<String>::new());
     assert_eq!(row("| x | 1,500 ms | `src/b.rs` `TIME` |"), Vec::<String>::new());
+    assert_eq!(row("| x | 1,500 ms | `src/b.rs` `TIME` | |"), Vec::<String>::new());
+    assert_eq!(row("| x | 1,500 ms | `src/b.rs` `TIME` | `gone` |").len(), 1);
+    assert_eq!(row("| x | 1500020 µs | `src/b.rs` `MORE` |"), Vec::<String>::new());
     for wrong in [
         "| x | 4 | `src/a.rs` `MAX_A` | | | | `good` |",
         "| x | 4 KiB | `src/b.rs` `MAX_A` | | | | `good` |",
@@ -68,6 +76,8 @@ fn a_wrong_row_is_found() {
 struct Facts {
     /// The text of each constant, by its file below `src/` and its name.
     consts: BTreeMap<(String, String), String>,
+    /// Those that are times, but for what tests have for themselves.
+    times: BTreeSet<(String, String)>,
     /// Test functions and scenarios.
     tests: BTreeSet<String>,
     /// Every string of the sources that is one word: names of counters, codes of messages.
@@ -78,8 +88,8 @@ struct Facts {
 
 impl Facts {
     fn read() -> Self {
-        let (consts, tests, words, keys) = Default::default();
-        let mut facts = Self { consts, tests, words, keys };
+        let (consts, times, tests, words, keys) = Default::default();
+        let mut facts = Self { consts, times, tests, words, keys };
         facts.folder(&Path::new(ROOT).join("src"));
         facts.folder(&Path::new(ROOT).join("tests"));
         let manual = std::fs::read_to_string(Path::new(ROOT).join("config/truename.toml")).unwrap();
@@ -107,7 +117,9 @@ impl Facts {
 
     fn source(&mut self, file: Option<String>, text: &str) {
         let mut is_test = false;
+        let mut is_for_tests = file.as_ref().is_some_and(|file| file.contains("tests"));
         for line in text.lines().map(str::trim) {
+            is_for_tests |= line == "mod tests {";
             if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
                 is_test = true;
             } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test) {
@@ -120,9 +132,10 @@ impl Facts {
             let constant =
                 line.split_once("const ").filter(|(before, _)| before.is_empty() || before.starts_with("pub"));
             let Some((name, rest)) = constant.and_then(|(_, rest)| rest.split_once(": ")) else { continue };
-            if let Some((_, value)) = rest.split_once(" = ") {
-                let value = value.trim_end_matches(';').to_owned();
-                self.consts.entry((file.clone(), name.to_owned())).or_insert(value);
+            if let Some((kind, value)) = rest.split_once(" = ") {
+                let (value, place) = (value.trim_end_matches(';').to_owned(), (file.clone(), name.to_owned()));
+                self.times.extend((kind == "Duration" && !is_for_tests).then(|| place.clone()));
+                self.consts.entry(place).or_insert(value);
             }
         }
     }
@@ -159,8 +172,10 @@ impl Facts {
         let unknown = told.iter().filter(|word| !self.words.contains(**word));
         found.extend(unknown.map(|word| format!("{what}: nothing is called {word}")));
         if row.len() > 3 {
-            let tests = quoted(cell(6));
-            if tests.is_empty() {
+            // Of a bound there is one at least; of a time that bounds nothing there may be one.
+            let is_bound = row.len() > 4;
+            let tests = quoted(cell(if is_bound { 6 } else { 3 }));
+            if is_bound && tests.is_empty() {
                 found.push(format!("{what}: no test"));
             }
             let gone = tests.iter().filter(|test| !self.tests.contains(**test));
@@ -169,12 +184,16 @@ impl Facts {
         found
     }
 
-    /// Works out a constant: a number, or milliseconds for a time.
+    /// Works out a constant: a number, or microseconds for a time.
     fn value(&self, file: &str, name: &str) -> Option<u64> {
         let text = self.consts.get(&(file.to_owned(), name.to_owned()))?;
         let value = self.sum(file, text)?;
-        let is_seconds = name.ends_with("_S") || name.ends_with("_SECONDS");
-        Some(if is_seconds { value * 1000 } else { value })
+        let unit = match name.rsplit('_').next()? {
+            "S" | "SECONDS" => 1_000_000,
+            "MS" => 1000,
+            _ => 1,
+        };
+        Some(value * unit)
     }
 
     fn sum(&self, file: &str, text: &str) -> Option<u64> {
@@ -197,10 +216,11 @@ impl Facts {
         if let Some(inner) = text.strip_suffix(')') {
             let (call, inner) = inner.split_once('(')?;
             return match call {
-                "" | "Duration::from_millis" => self.sum(file, inner),
-                "Duration::from_secs" => Some(self.sum(file, inner)? * 1000),
+                "" | "Duration::from_micros" => self.sum(file, inner),
+                "Duration::from_millis" => Some(self.sum(file, inner)? * 1000),
+                "Duration::from_secs" => Some(self.sum(file, inner)? * 1_000_000),
                 "i32::MAX.unsigned_abs" => Some(0x7fff_ffff),
-                _ => None,
+                call => Some(self.sum(file, call.strip_suffix(".saturating_add")?)? + self.sum(file, inner)?),
             };
         }
         let digits = text.replace('_', "");
@@ -237,18 +257,19 @@ fn split_outside<'a>(text: &'a str, operator: &str) -> Option<(&'a str, &'a str)
     found.map(|at| (&text[..at], &text[at + operator.len()..]))
 }
 
-/// Reads a bound as people write it: a number, octets, or milliseconds for a time.
+/// Reads a bound as people write it: a number, octets, or microseconds for a time.
 fn parse(text: &str) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == ',' || c == '_').len();
     let number: u64 = text[..digits].replace([',', '_'], "").parse().ok()?;
     let unit = match text[digits..].trim() {
-        "" | "ms" => 1,
+        "" | "µs" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
-        "s" => 1000,
-        "min" | "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
+        "ms" => 1000,
+        "s" => 1_000_000,
+        "min" | "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        "d" => 86_400_000_000,
         _ => return None,
     };
     Some(number * unit)

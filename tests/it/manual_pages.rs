@@ -1,4 +1,4 @@
-//! The manual page of the interface, and examples of the documents, run as they are written (issue 5).
+//! The manual page of the interface, and examples of the documents, run as they are written.
 
 use crate::support::daemon::Daemon;
 use crate::support::eventually;

@@ -1,4 +1,4 @@
-//! What is shipped for Prometheus and Grafana, held against a real Prometheus that scrapes a real daemon (issue 5).
+//! What is shipped for Prometheus and Grafana, held against a real Prometheus that scrapes a real daemon.
 
 use crate::support::daemon::Daemon;
 use crate::support::machine::Machine;

@@ -1,14 +1,16 @@
-//! `POST /upstreams/NAME/probe` and `truename upstreams probe` (issue 5).
+//! `POST /upstreams/NAME/probe` and `truename upstreams probe`.
 
 use crate::control::{control_socket, start, stats_socket};
 use crate::support::client::ask;
+use crate::support::clocks::Clocks;
 use crate::support::daemon::{Daemon, forward_to, run};
 use crate::support::encrypted::{NAME, Pki, Server};
 use crate::support::eventually;
-use crate::support::fake::{Fake, Habit};
-use crate::support::http::ask_http;
+use crate::support::fake::{Fake, Habit, answer_with};
+use crate::support::http::{ask_http, get};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
 use truename::dns::Rcode;
 
 fn probe(daemon: &Daemon, name: &str) -> crate::support::http::HttpResponse {
@@ -104,6 +106,45 @@ fn so_many_probes_at_once_and_the_next_is_refused() {
     });
     eventually("places come back", || probe(&daemon, "nobody").status == 404);
     assert_eq!(probe(&daemon, "fake").status, 200);
+}
+
+#[test]
+fn thirty_two_rungs_are_asked_at_once_and_what_is_left_after_twenty_seconds_is_not_asked() {
+    const AT_ONCE: usize = 32;
+    const SERVERS: usize = 40;
+    let servers: Vec<UdpSocket> = (0..SERVERS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    servers.iter().for_each(|server| server.set_nonblocking(true).unwrap());
+    let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.local_addr().unwrap()).collect();
+    let clocks = Clocks::new();
+    let config = format!("{}[hosts]\nfiles = []\n", forward_to(&addresses));
+    let daemon = Daemon::start_by(clocks.binary(), &config, &["127.0.0.1:0"]);
+    eventually("the sockets are there", || daemon.events("control socket").len() == 2);
+    let asked = || servers.iter().filter(|server| server.peek(&mut [0; 512]).is_ok()).count();
+    std::thread::scope(|scope| {
+        let probing = scope.spawn(|| probe(&daemon, "fake"));
+        eventually("as many as may be are asked", || asked() == AT_ONCE);
+        // One that is done makes room for one.
+        let mut buffer = [0; 512];
+        let (len, from) = servers[0].recv_from(&mut buffer).unwrap();
+        servers[0].send_to(&answer_with(&buffer[..len], &[]), from).unwrap();
+        eventually("the next one is asked", || asked() == AT_ONCE);
+        // Time that jumps wakes nobody; a request does.
+        clocks.pass(Duration::from_secs(20));
+        assert_eq!(get(&stats_socket(&daemon), "/healthz").status, 200);
+        let said = probing.join().unwrap().json();
+        let states: Vec<&str> = said["upstreams"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["rungs"][0]["state"].as_str().unwrap())
+            .collect();
+        assert_eq!(states[0], "up", "{said:#}");
+        assert_eq!(states[1..=AT_ONCE], ["down"; AT_ONCE], "{said:#}");
+        assert_eq!(states[AT_ONCE + 1..], ["unasked"; SERVERS - AT_ONCE - 1], "{said:#}");
+        assert_eq!(of(&said, addresses[SERVERS - 1])["rungs"][0]["remark"], "there was no time to ask it");
+    });
+    let unasked = servers[AT_ONCE + 1..].iter().filter(|server| server.peek(&mut [0; 512]).is_ok());
+    assert_eq!(unasked.count(), 0, "what is said to be unasked is not asked");
 }
 
 #[test]

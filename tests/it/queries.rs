@@ -1,4 +1,4 @@
-//! The questions a daemon remembers: what is told of each, to whom, and as they come (issue 5).
+//! The questions a daemon remembers: what is told of each, to whom, and as they come.
 
 use crate::control::{control_socket, start, stats_socket};
 use crate::support::client::{

@@ -1,4 +1,4 @@
-//! The query log as a file: what is written, by whom it may be read, and what happens when it cannot be (issue 5).
+//! The query log as a file: what is written, by whom it may be read, and what happens when it cannot be.
 
 use crate::control::{control_socket, start, stats_socket};
 use crate::support::client::{ask, exchange, query};

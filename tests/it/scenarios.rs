@@ -55,7 +55,7 @@ fn what_holds_passes() {
 answer = ["www.example.org. 300 A 93.184.216.34"]
 authority = []
 ede = "none"
-origin = "upstream"
+source = "forward"
 lacks = ["AA", "AD", "TC"]
 within = "25ms"
 not_before = "20ms"
@@ -73,7 +73,7 @@ fn every_expectation_can_fail() {
         (r#"authority = ["example.org. 5 NS ns.example.org."]"#, "authority"),
         ("ede = 22", "ede"),
         (r#"ede_text = "late""#, "ede text"),
-        (r#"origin = "cache""#, "origin"),
+        (r#"source = "cache""#, "source"),
         (r#"has = ["AD"]"#, "AD"),
         (r#"within = "5ms""#, "time"),
         (r#"not_before = "2s""#, "time"),
@@ -115,7 +115,7 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
         ("answer = [\"www.example.org A\"]", "owner, TTL, type and data"),
         ("pass = \"3s\"\nrcode = \"NOERROR\"", "a step has one of"),
         ("over = \"tcp\"", "a step that asks expects something"),
-        ("rcode = \"NOERROR\"\n[[step]]\npass = \"1s\"\norigin = \"own\"", "only a step that asks"),
+        ("rcode = \"NOERROR\"\n[[step]]\npass = \"1s\"\nsource = \"error\"", "only a step that asks"),
         ("rcode = \"NOERROR\"\n[[step]]\npass = \"soon\"", "soon"),
         ("rcode = \"NOERROR\"\n[[step]]\nreload = \"[cach]\"", "the configuration"),
     ];

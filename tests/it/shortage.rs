@@ -1,10 +1,12 @@
 //! What the daemon does when the system gives it nothing more, or when it is told to ask itself.
 
+use crate::activation::sockets;
+use crate::control::stats_socket;
 use crate::support::client::{ask, connect, query, read_frame, write_frame};
 use crate::support::daemon::{Daemon, forward_to};
 use crate::support::fake::{Fake, Habit};
+use crate::support::http::get;
 use crate::support::{eventually, timed};
-use std::process::Command;
 use std::time::Duration;
 use truename::dns::{Rcode, Rtype};
 
@@ -17,11 +19,7 @@ fn without_file_descriptors_accepting_pauses_and_goes_on_later() {
     let zone = "[[zone]]\nname = \"lab.example\"\nrecords = [{ name = \"@\", type = \"A\", value = \"10.0.0.1\" }]\n";
     let daemon = Daemon::start(&format!("[log]\nlevel = \"debug\"\n{}{zone}", forward_to(&[fake.address])));
     assert_eq!(ask(daemon.address, "lab.example").addresses(), ["10.0.0.1"]);
-    let limit_files = |to: usize| {
-        let flags = [format!("--pid={}", daemon.pid()), format!("--nofile={to}:1024")];
-        assert!(Command::new("prlimit").args(flags).status().expect("util-linux is installed").success());
-    };
-    limit_files(first_free_descriptor(&daemon));
+    daemon.limit_files(first_free_descriptor(&daemon));
     let ((), took) = timed(|| {
         // The kernel completes the connection; the daemon cannot take it.
         let mut stream = connect(daemon.address);
@@ -31,21 +29,47 @@ fn without_file_descriptors_accepting_pauses_and_goes_on_later() {
         assert_eq!(ask(daemon.address, "lab.example").addresses(), ["10.0.0.1"]);
         let response = ask(daemon.address, "www.example.org");
         assert!([Rcode::SERVFAIL, Rcode::NOERROR].contains(&response.rcode()));
-        limit_files(1024);
+        daemon.limit_files(1024);
         assert_eq!(read_frame(&mut stream).expect("it is served at last").addresses(), ["10.0.0.1"]);
     });
     assert!(took >= Duration::from_millis(1200), "{FAILURES} failures took {took:?}: there was no pause");
     assert_eq!(ask(daemon.address, "new.example.org").addresses(), ["192.0.2.7"]);
 }
 
+/// Asks a daemon that has no upstream but itself: that question is the only one it gets.
+fn asks_nobody(daemon: &Daemon, name: &str) {
+    eventually("the sockets are there", || daemon.events("control socket").len() == 2);
+    let total = || get(&stats_socket(daemon), "/stats?section=queries").json()["queries"]["total"].as_u64().unwrap();
+    let before = total();
+    let response = ask(daemon.address, name);
+    assert_eq!((response.rcode(), response.ede().is_some()), (Rcode::SERVFAIL, true), "{name}");
+    assert_eq!(total() - before, 1, "{name}: {}", daemon.log());
+}
+
+#[test]
+fn inherited_sockets_and_addresses_bound_at_a_reload_are_known_as_its_own() {
+    let (udp, tcp) = sockets();
+    let own = udp.local_addr().unwrap();
+    let daemon = Daemon::start_inheriting(&forward_to(&[own]), &udp, &tcp);
+    asks_nobody(&daemon, "a.example.org");
+    let added = "[server]\nlisten = [\"127.0.0.1:0\"]\n";
+    daemon.reload(&format!("{added}{}", forward_to(&[own])));
+    eventually("another address is listened on", || daemon.reloads() == 1);
+    asks_nobody(&daemon, "b.example.org");
+    let other = daemon.listening().into_iter().find(|(address, _)| *address != own).unwrap().0;
+    daemon.reload(&format!("{added}{}", forward_to(&[own, other])));
+    eventually("it is an upstream", || daemon.reloads() == 2);
+    asks_nobody(&daemon, "c.example.org");
+}
+
 #[test]
 fn its_own_address_as_an_upstream_is_never_asked() {
+    // A port that the system chose: no configuration says which.
     let daemon = Daemon::start("");
     let own = daemon.address;
     daemon.reload(&forward_to(&[own]));
     eventually("the new configuration is in force", || !daemon.events("reloaded").is_empty());
-    let response = ask(own, "www.example.org");
-    assert_eq!((response.rcode(), response.ede().is_some()), (Rcode::SERVFAIL, true));
+    asks_nobody(&daemon, "www.example.org");
 
     let fake = Fake::start(Habit::Address([192, 0, 2, 7].into(), 60));
     daemon.reload(&forward_to(&[own, fake.address]));

@@ -1,5 +1,5 @@
-//! On machines of all kinds: without a network, behind a stub, pointed at ourselves, moved to another network (issue 2,
-//! outcome 1). The machines are made up; see `support::machine`.
+//! On machines of all kinds: without a network, behind a stub, pointed at ourselves, moved to another network. The machines
+//! are made up; see `support::machine`.
 
 use crate::support::daemon::Daemon;
 use crate::support::machine::Machine;

@@ -1,4 +1,4 @@
-//! Local zones, overlays, views, access (issue outcome 4).
+//! Local zones, overlays, views, access.
 
 use crate::support::client::{PATIENCE, Response, ask, ask_type, exchange_from, query};
 use crate::support::daemon::{Daemon, forward_to};

@@ -165,6 +165,12 @@ impl Daemon {
         self.child.wait().expect("it is our child");
     }
 
+    /// Lets it have file descriptors below this number only; those that are open stay.
+    pub(crate) fn limit_files(&self, to: usize) {
+        let flags = [format!("--pid={}", self.child.id()), format!("--nofile={to}:1024")];
+        assert!(Command::new("prlimit").args(flags).status().expect("util-linux is installed").success());
+    }
+
     /// Returns the CPU time it has used, user and system.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");

@@ -1,7 +1,12 @@
 //! Encrypted upstreams as other people make them, certificates of our own, and what stands between.
 
 use super::eventually;
+use hickory_server::proto::rr::rdata::A;
+use hickory_server::proto::rr::{LowerName, Name as HickoryName, RData, Record};
+use hickory_server::store::in_memory::InMemoryZoneHandler;
+use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -100,15 +105,22 @@ impl Identity {
 
     /// Makes TLS rules for a server with it; no protocol is chosen when `alpn` is empty.
     pub(crate) fn server_config(&self, alpn: &[&[u8]]) -> Arc<rustls::ServerConfig> {
-        let key = rustls::pki_types::PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder =
-            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let mut config =
-            builder.with_no_client_auth().with_single_cert(vec![self.certificate.der().clone()], key).unwrap();
-        config.alpn_protocols = alpn.iter().map(|one| one.to_vec()).collect();
-        Arc::new(config)
+        let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
+        server_config(self.certificate.der().clone(), key, alpn)
     }
+}
+
+/// Makes TLS rules for a server.
+pub(crate) fn server_config(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    alpn: &[&[u8]],
+) -> Arc<rustls::ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|one| one.to_vec()).collect();
+    Arc::new(config)
 }
 
 /// A server of somebody else's as a process, ended on drop.
@@ -339,31 +351,50 @@ pub(crate) fn address(reply: &Reply) -> Ipv4Addr {
     <[u8; 4]>::try_from(message.rdata(&record)).unwrap().into()
 }
 
-/// A DoQ server made by hickory.
+/// A server over QUIC made by hickory.
 pub(crate) struct Quic {
     pub(crate) address: SocketAddr,
-    _server: hickory_server::Server<hickory_server::zone_handler::Catalog>,
+    _server: hickory_server::Server<Catalog>,
 }
 
+/// How long hickory's server waits for a client.
+const FOR_CLIENTS: Duration = Duration::from_secs(5);
+
 impl Quic {
+    /// Starts it with DoQ, under whatever name TLS is told.
     pub(crate) fn start(identity: &Identity, alpn: &[u8]) -> Self {
-        use hickory_server::proto::rr::rdata::A;
-        use hickory_server::proto::rr::{LowerName, Name, RData, Record};
-        use hickory_server::store::in_memory::InMemoryZoneHandler;
-        use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
-        let origin: Name = "test.".parse().unwrap();
-        let mut zone: InMemoryZoneHandler =
-            InMemoryZoneHandler::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny);
-        zone.upsert_mut(Record::from_rdata("*.test.".parse().unwrap(), 300, RData::A(A(ADDRESS))), 0);
+        Self::start_on("127.0.0.1:0", identity.server_config(&[alpn]), ADDRESS)
+    }
+
+    /// Starts it with DoQ at an address; it gives every name below `test` and `example.org` this one.
+    pub(crate) fn start_on(at: &str, config: Arc<rustls::ServerConfig>, answer: Ipv4Addr) -> Self {
+        let (mut server, socket, address) = Self::prepare(at, answer);
+        server.register_quic_listener_and_tls_config(socket, FOR_CLIENTS, config).unwrap();
+        Self { address, _server: server }
+    }
+
+    /// Starts it with DNS over HTTP/3.
+    #[cfg(feature = "h3")]
+    pub(crate) fn start_h3(identity: &Identity) -> Self {
+        let (mut server, socket, address) = Self::prepare("127.0.0.1:0", ADDRESS);
+        let config = identity.server_config(&[b"h3"]);
+        server.register_h3_listener_with_tls_config(socket, FOR_CLIENTS, config, Some(NAME.to_owned())).unwrap();
+        Self { address, _server: server }
+    }
+
+    fn prepare(at: &str, answer: Ipv4Addr) -> (hickory_server::Server<Catalog>, tokio::net::UdpSocket, SocketAddr) {
         let mut catalog = Catalog::new();
-        catalog.upsert(LowerName::from(origin), vec![Arc::new(zone)]);
-        let mut server = hickory_server::Server::new(catalog);
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for origin in ["test.", "example.org."] {
+            let name: HickoryName = origin.parse().unwrap();
+            let mut zone: InMemoryZoneHandler =
+                InMemoryZoneHandler::empty(name.clone(), ZoneType::Primary, AxfrPolicy::Deny);
+            let all = format!("*.{origin}").parse().unwrap();
+            zone.upsert_mut(Record::from_rdata(all, 300, RData::A(A(answer))), 0);
+            catalog.upsert(LowerName::from(name), vec![Arc::new(zone)]);
+        }
+        let socket = UdpSocket::bind(at).unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        let socket = tokio::net::UdpSocket::from_std(socket).unwrap();
-        let config = identity.server_config(&[alpn]);
-        server.register_quic_listener_and_tls_config(socket, Duration::from_secs(5), config).unwrap();
-        Self { address, _server: server }
+        (hickory_server::Server::new(catalog), tokio::net::UdpSocket::from_std(socket).unwrap(), address)
     }
 }

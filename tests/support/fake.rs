@@ -23,6 +23,8 @@ pub(crate) enum Habit {
     Silent,
     /// Does the same as the other habit, later.
     Slow(Duration, Box<Self>),
+    /// Says nothing to the first queries for a name, so many, and then does the same as the other habit.
+    Losing(fn(&Name) -> usize, Box<Self>),
     /// Answers with this code and no records.
     Code(Rcode),
     /// NOERROR with neither records nor SOA.
@@ -157,6 +159,11 @@ impl Shared {
             wait += after;
             habit = *inner;
         }
+        if let Habit::Losing(lost, inner) = habit {
+            let asked = self.asked.lock().expect("no thread panicked");
+            let times = asked.iter().filter(|asked| asked.qname == qname).count();
+            habit = if times > lost(&qname) { *inner } else { Habit::Silent };
+        }
         let replies = if let Habit::Custom(make) = habit { make(bytes, tcp) } else { act(&habit, &view, &qname, tcp) };
         (wait, replies)
     }
@@ -239,7 +246,7 @@ fn act(habit: &Habit, query: &Message<'_>, qname: &Name, tcp: bool) -> Vec<Vec<u
     };
     match habit {
         Habit::Address(ip, ttl) => address(*ip, *ttl),
-        Habit::Silent | Habit::Slow(..) | Habit::Custom(_) => Vec::new(),
+        Habit::Silent | Habit::Slow(..) | Habit::Losing(..) | Habit::Custom(_) => Vec::new(),
         Habit::Code(rcode) => reply(*rcode, &[], None),
         Habit::EmptyWithoutSoa => reply(Rcode::NOERROR, &[], None),
         Habit::NxDomain(ttl) => reply(Rcode::NXDOMAIN, &[], Some(*ttl)),

@@ -3,6 +3,7 @@
 use super::encrypted::{Identity, installed, unbound_config};
 use super::eventually;
 use super::machine::Machine;
+use std::ffi::OsStr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// Where the server is, whichever cable leads to it.
@@ -100,7 +101,7 @@ impl<'a> Far<'a> {
     }
 
     /// Returns a command that runs a program there.
-    fn enter(&self, program: &str) -> Command {
+    pub(crate) fn enter(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.holder.id().to_string(), "--user", "--preserve-credentials", "--net", "--"]);
         command.arg(program).stdin(Stdio::null());

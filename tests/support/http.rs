@@ -1,7 +1,7 @@
 //! A raw HTTP client over Unix sockets and TCP: it sends exactly what it is told and reads what comes back.
 
 use super::client::PATIENCE;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -49,7 +49,11 @@ pub(crate) fn open(socket: &Path) -> UnixStream {
 
 /// Sends octets and reads to the end; `None` when nothing that is a response came.
 pub(crate) fn raw(socket: &Path, octets: &[u8]) -> Option<HttpResponse> {
-    let mut stream = open(socket);
+    over(open(socket), octets)
+}
+
+/// Does the same over a connection that is open.
+pub(crate) fn over(mut stream: impl Read + Write, octets: &[u8]) -> Option<HttpResponse> {
     // Whoever is refused early may find the other side closed.
     let _ = stream.write_all(octets);
     let mut all = Vec::new();
@@ -70,12 +74,31 @@ pub(crate) fn get(socket: &Path, target: &str) -> HttpResponse {
     ask_http(socket, "GET", target, "", "")
 }
 
+/// Reads one response whose length is given, and leaves the connection open.
+pub(crate) fn read_response(stream: &mut impl Read) -> HttpResponse {
+    let mut all = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        let text = String::from_utf8_lossy(&all);
+        let response = HttpResponse::parse(&text);
+        let length = |response: &HttpResponse| response.header("content-length").map(|length| length.parse().unwrap());
+        if let Some(response) = response.filter(|response| length(response) == Some(response.body.len())) {
+            return response;
+        }
+        let len = match stream.read(&mut buffer) {
+            Ok(len) => len,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => panic!("{error} after {text}"),
+        };
+        assert!(len > 0, "the connection was closed after {text}");
+        all.extend_from_slice(&buffer[..len]);
+    }
+}
+
 /// Gets a document over TCP under a host name.
 pub(crate) fn get_tcp(address: SocketAddr, target: &str, host: &str) -> HttpResponse {
-    let mut stream = TcpStream::connect(address).expect("it listens");
+    let stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    HttpResponse::parse(&text).expect("a response")
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    over(stream, request.as_bytes()).expect("a response")
 }

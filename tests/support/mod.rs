@@ -3,7 +3,9 @@
 pub(crate) mod booted;
 pub(crate) mod client;
 pub(crate) mod clocks;
+pub(crate) mod columns;
 pub(crate) mod daemon;
+pub(crate) mod doq_server;
 pub(crate) mod encrypted;
 pub(crate) mod fake;
 pub(crate) mod far;

@@ -27,7 +27,7 @@ use truename::pipeline::cache::Cache;
 use truename::pipeline::route::Routes;
 use truename::pipeline::zone::Zones;
 use truename::pipeline::{Parts, Pipeline, State};
-use truename::stats::Stats;
+use truename::stats::{self, Stats};
 use truename::upstream::{self, Upstreams};
 
 /// The id of every client's query.
@@ -290,10 +290,11 @@ fn check(step: &Step, seen: &Seen) -> Result<(), String> {
     {
         return wrong("ede text", &shown, part);
     }
-    if let Some(expected) = &step.origin
-        && seen.origin.as_str() != expected
+    let source = stats::Source::new(seen.origin, message.extended_rcode()).as_str();
+    if let Some(expected) = &step.source
+        && source != expected
     {
-        return wrong("origin", &seen.origin, expected);
+        return wrong("source", &source, expected);
     }
     for (wanted, flags) in [(true, &step.has), (false, &step.lacks)] {
         for Text(bit) in flags {

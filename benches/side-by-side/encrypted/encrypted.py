@@ -6,12 +6,14 @@ import os
 import re
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import lab
 
 NAME = "dns.example"
 UPSTREAM, SERVER = "127.0.0.21", "127.0.0.30"
@@ -90,18 +92,7 @@ def unbound(folder, way, _):
     if way == "doh":
         return None
     at = {"udp": f"{UPSTREAM}@53", "dot": f"{UPSTREAM}@853#{NAME}"}[way]
-    (folder / "unbound.conf").write_text(f"""
-server:
-  interface: {SERVER}
-  port: 53
-  do-daemonize: no
-  chroot: ""
-  username: ""
-  pidfile: ""
-  directory: {folder}
-  use-syslog: no
-  num-threads: 1
-  access-control: 0.0.0.0/0 allow
+    return lab.unbound(folder / "unbound.conf", SERVER, f"""\
   do-not-query-localhost: no
   module-config: "iterator"
   qname-minimisation: no
@@ -118,19 +109,16 @@ forward-zone:
   forward-tls-upstream: {"yes" if way == "dot" else "no"}
   forward-addr: {at}
 """)
-    return ["unbound", "-d", "-c", folder / "unbound.conf"]
 
 
 PEERS = {"truename": truename, "dnsdist": dnsdist, "unbound": unbound}
 
 
 def ask(address, name):
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-    query = struct.pack("!6H", 4711, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", 1, 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(0.3)
         try:
-            sock.sendto(query, (address, 53))
+            sock.sendto(lab.query(4711, name), (address, 53))
             reply = sock.recv(4096)
         except OSError:
             return False

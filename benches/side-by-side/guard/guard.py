@@ -7,12 +7,15 @@ import re
 import shutil
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import lab
 
 # Two networks (/16), so that the upstreams are of two operators.
 PLAIN, BELIEVED = "127.21.0.1", "127.22.0.1"
@@ -20,6 +23,7 @@ SERVER_CPU, OTHER_CPU = "0", "1"
 BLOCK = 200
 WINDOW = 64
 PATIENCE_S = 5
+TRUE, FORGED = "93.184.216.34", "31.13.94.10"
 CACHED = 20_000
 
 OFF = 'names = ["example.org"]\nupstream = "plain"\nprivate = false\nguard = "off"'
@@ -29,23 +33,10 @@ KINDS = {"off": OFF, "off, again": OFF, "believed group": BY_ITSELF, "beside it"
 
 
 def unbound(folder, address):
-    path = folder / f"unbound-{address}.conf"
-    path.write_text(f"""
-server:
-  interface: {address}
-  port: 53
-  do-daemonize: no
-  chroot: ""
-  username: ""
-  pidfile: ""
-  directory: {folder}
-  use-syslog: no
-  num-threads: 1
-  access-control: 0.0.0.0/0 allow
+    return lab.unbound(folder / f"unbound-{address}.conf", address, """\
   local-zone: "example.org." redirect
   local-data: "example.org. 3600 IN A 93.184.216.34"
 """)
-    return ["unbound", "-d", "-c", str(path)]
 
 
 def truename(folder, binary, address, route):
@@ -75,11 +66,6 @@ format = "json"
     return [binary, "run", "--config", str(folder / "truename.toml")]
 
 
-def query(number, name):
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-    return struct.pack(">HHHHHH", number & 0xffff, 0x0100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
-
-
 def asker(address):
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.connect((address, 53))
@@ -89,7 +75,7 @@ def asker(address):
 
 def ask(sock, number, name):
     """Asks once; returns how long it took."""
-    wire = query(number, name)
+    wire = lab.query(number, name)
     start = time.perf_counter()
     sock.send(wire)
     while True:
@@ -118,7 +104,7 @@ def wait_until_up(address):
     end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
-            sock.send(query(1, "up.example.org"))
+            sock.send(lab.query(1, "up.example.org"))
             sock.recv(4096)
             return
         except OSError:
@@ -126,10 +112,9 @@ def wait_until_up(address):
     sys.exit(f"{address} does not answer")
 
 
-def clean_path(daemons, questions):
-    """Asks all daemons in turns; returns the times of each."""
+def clean_path(daemons, questions, number):
+    """Asks all daemons in turns, for names from a number on; returns the times of each."""
     times = {kind: [] for kind in daemons}
-    number = 0
     while min(map(len, times.values())) < questions:
         for kind, (sock, _) in daemons.items():
             for _ in range(BLOCK):
@@ -140,7 +125,7 @@ def clean_path(daemons, questions):
 
 def cached(sock, questions):
     """Asks for one cached name, a window of questions outstanding."""
-    wire = query(7, "cached.example.org")
+    wire = lab.query(7, "cached.example.org")
     left, outstanding = questions, 0
     while left or outstanding:
         while left and outstanding < WINDOW:
@@ -148,6 +133,47 @@ def cached(sock, questions):
             left, outstanding = left - 1, outstanding + 1
         sock.recv(4096)
         outstanding -= 1
+
+
+def answer_in_races(address, replies, delay_s):
+    """Answers every question with these addresses, one reply each, from a thread of its own."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((address, 53))
+
+    def serve():
+        while True:
+            message, client = sock.recvfrom(4096)
+            end = 12
+            while message[end]:
+                end += 1 + message[end]
+            question = message[12: end + 5]
+            time.sleep(delay_s)
+            for given in replies:
+                head = message[:2] + struct.pack(">HHHHH", 0x8180, 1, 1, 0, 0)
+                record = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 300, 4) + socket.inet_aton(given)
+                sock.sendto(head + question + record, client)
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def races(address, count):
+    """Asks for new names that a forged reply is first for; returns how many were answered with what."""
+    sock, seen = asker(address), {}
+    for first in range(0, count, WINDOW):
+        numbers = range(first, min(first + WINDOW, count))
+        for number in numbers:
+            sock.send(query(number, f"race{number}.example.org"))
+        for _ in numbers:
+            reply = sock.recv(4096)
+            given = socket.inet_ntoa(reply[-4:]) if reply[6:8] == b"\0\1" and not reply[11] else f"rcode {reply[3] & 15}"
+            if reply[10:12] != b"\0\0":
+                # An OPT record behind the answer.
+                at = 12
+                while reply[at]:
+                    at += 1 + reply[at]
+                given = socket.inet_ntoa(reply[at + 17: at + 21]) if reply[6:8] == b"\0\1" else given
+            seen[given] = seen.get(given, 0) + 1
+    return seen
 
 
 def instructions(folder, address, pid):
@@ -175,6 +201,17 @@ def inside(arguments):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         try:
+            if arguments.races:
+                answer_in_races(PLAIN, [FORGED, TRUE], 0)
+                answer_in_races(BELIEVED, [TRUE], 0.0005)
+                own = folder / "races"
+                env = {**os.environ, "RUNTIME_DIRECTORY": str(own / "run"), "STATE_DIRECTORY": str(own / "run")}
+                start(truename(own, arguments.binary, "127.30.0.1", BESIDE), SERVER_CPU, env=env)
+                wait_until_up("127.30.0.1")
+                seen = races("127.30.0.1", arguments.races)
+                print(f"{arguments.races} races that the forged reply wins: {seen.get(TRUE, 0)} true, {seen.get(FORGED, 0)} forged, others: "
+                      f"{ {given: count for given, count in seen.items() if given not in (TRUE, FORGED)} }")
+                return
             for address in (PLAIN, BELIEVED):
                 start(unbound(folder, address), OTHER_CPU)
                 wait_until_up(address)
@@ -193,9 +230,9 @@ def inside(arguments):
                 daemons[kind] = (asker(address), own / "run")
             if arguments.callgrind:
                 return
-            clean_path(daemons, BLOCK * 5)
+            clean_path(daemons, BLOCK * 5, 0)
             before = {kind: counters(run) for kind, (_, run) in daemons.items()}
-            times = clean_path(daemons, arguments.questions)
+            times = clean_path(daemons, arguments.questions, 1_000_000)
             # What is judged behind answers has its turn.
             time.sleep(2)
             print(f"{'guard':16} {'p50 µs':>8} {'p90 µs':>8} {'queries':>8} {'judged':>8}")
@@ -217,6 +254,7 @@ def inside(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("binary")
+    parser.add_argument("--races", type=int, default=0, metavar="COUNT", help="how often the true answer is served, of so many questions whose first reply is forged; nothing else")
     parser.add_argument("--questions", type=int, default=10_000, help="of each daemon")
     parser.add_argument("--callgrind", action="store_true", help="count instructions of cached answers, and nothing else")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -228,6 +266,7 @@ def main():
     if arguments.inside:
         return inside(arguments)
     again = [sys.executable, __file__, arguments.binary, "--inside", "--questions", str(arguments.questions)]
+    again += ["--races", str(arguments.races)]
     again += ["--callgrind"] if arguments.callgrind else []
     sys.exit(subprocess.run(["unshare", "--user", "--map-root-user", "--net", *again]).returncode)
 

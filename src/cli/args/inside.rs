@@ -306,6 +306,28 @@ pub(super) const METRICS_HELP: &str = "Examples:
 
 It is printed as Prometheus reads it; the same figures as JSON are `truename stats --json`.";
 
+/// `truename bugreport`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BugreportArguments {
+    #[command(flatten)]
+    pub(in crate::cli) at: SocketArguments,
+    /// The file; without it one in this folder, called by the moment. One that is there is left alone
+    #[arg(short, long, value_name = "FILE")]
+    pub(in crate::cli) output: Option<PathBuf>,
+    /// Put in names that were looked up, clients, and groups and routes as they are in force
+    #[arg(long)]
+    pub(in crate::cli) names: bool,
+}
+
+pub(super) const BUGREPORT_HELP: &str = "Examples:
+  truename bugreport
+  truename bugreport --names -o report.tar && tar -tf report.tar
+
+It is a tar file of JSON documents; README in it says what each is. What zones, routes and servers are called is always in it,
+passwords never are.
+
+Exit status: 69 no daemon, 77 not permitted.";
+
 /// `truename monitor-check`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MonitorArguments {

@@ -154,4 +154,40 @@ mod tests {
         }
         assert!((1..=MAX_BATCH).contains(&largest), "{largest}");
     }
+
+    #[tokio::test]
+    async fn eight_reports_wait_to_be_drawn_and_no_more_are_asked_for() {
+        const WAITING: usize = super::super::MAX_WAITING;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let (asked, mut requests) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                asked.send(()).unwrap();
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno";
+                stream.write_all(answer).await.unwrap();
+            }
+        });
+        let (news, mut coming) = super::super::channel();
+        tokio::spawn(reports(path, Duration::ZERO, news));
+        // One more than waits is on its way. Each that is drawn has one more asked for.
+        for _ in 0..=WAITING {
+            requests.recv().await.unwrap();
+        }
+        for _ in 0..20 {
+            while coming.len() < WAITING {
+                tokio::task::yield_now().await;
+            }
+            // Time enough for whoever would ask.
+            assert!(
+                tokio::time::timeout(Duration::from_millis(5), requests.recv()).await.is_err(),
+                "it is asked all the same"
+            );
+            assert!(matches!(coming.recv().await, Some(News::Silence(_))), "no report is understood");
+            requests.recv().await.unwrap();
+        }
+    }
 }

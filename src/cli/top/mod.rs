@@ -86,9 +86,14 @@ fn print(arguments: &TopArguments) -> Result<Outcome, Failed> {
     Ok(Outcome::Fine)
 }
 
+/// Makes the way of news from who brings it to who draws it.
+fn channel() -> (mpsc::Sender<News>, mpsc::Receiver<News>) {
+    mpsc::channel(MAX_WAITING)
+}
+
 async fn show(arguments: &TopArguments, first: crate::control::report::Stats) -> io::Result<()> {
     let named = arguments.at.socket.as_deref();
-    let (news, mut coming) = mpsc::channel(MAX_WAITING);
+    let (news, mut coming) = channel();
     let mut tasks = JoinSet::new();
     tasks.spawn(feed::reports(place::find(named, Door::Stats), arguments.every, news.clone()));
     tasks.spawn(feed::queries(place::find(named, Door::Control), news));

@@ -1,5 +1,6 @@
 //! Real sockets on loopback with ports the kernel picks. The first label of a name says what the answerer does.
 
+mod batches;
 mod stop;
 mod tcp;
 mod udp;

@@ -3,6 +3,7 @@
 //! One incident per place, upstream, kind and name; findings of the same are merged into it. The book is bounded: at the
 //! bound the incident that was seen longest ago goes, acknowledged ones first. Pure: it is told the time and given the bytes.
 
+use super::tally::Tally;
 use super::verdict::{Decision, Given, Sign, Verdict};
 use crate::config::PlaceId;
 use crate::dns::{Name, Rtype};
@@ -120,9 +121,15 @@ pub struct Book {
     incidents: VecDeque<Incident>,
     next: u64,
     dropped: u64,
+    tally: Tally,
 }
 
 impl Book {
+    /// Forgets what was last seen before a moment.
+    pub fn forget_before(&mut self, moment: WallTime) {
+        self.incidents.retain(|incident| incident.last_seen >= moment);
+    }
+
     /// Enters a finding.
     pub fn record(&mut self, finding: &Finding<'_>) -> Recorded {
         // A server that fails is a matter of health, and one that merely differs is nobody's fault.
@@ -140,6 +147,7 @@ impl Book {
         };
         let known = self.incidents.iter().position(same).and_then(|at| self.incidents.remove(at));
         let is_new = known.is_none();
+        self.tally.add(finding.upstream, verdict, is_new);
         let mut incident = known.unwrap_or_else(|| self.open(finding, qname));
         incident.add(finding);
         let id = incident.id;
@@ -180,6 +188,12 @@ impl Book {
     #[must_use]
     pub fn open_count(&self) -> usize {
         self.incidents.iter().filter(|incident| !incident.acknowledged).count()
+    }
+
+    /// Returns what was found since the start, by upstream and kind.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Returns how many were dropped at the bound.
@@ -293,8 +307,13 @@ mod tests {
         let other = decision(Verdict::EmptyVsPresent, Sign::NoData);
         assert!(matches!(record(&mut book, "www.example.org", &other, &[], 40), Recorded::New(_)));
         assert_eq!(book.open_count(), 2);
+        let told: Vec<_> =
+            book.tally().iter().map(|(of, kind, found)| (of, kind, found.answers, found.incidents)).collect();
+        assert_eq!(told, [("system/1", Verdict::EmptyVsPresent, 1, 1), ("system/1", Verdict::Poisoned, 3, 1)]);
         assert!(book.acknowledge(id) && !book.acknowledge(IncidentId(99)));
         assert_eq!(book.open_count(), 1);
+        book.forget_before(WallTime(31));
+        assert_eq!((book.iter().count(), book.get(id)), (1, None), "the other was seen at 40");
     }
 
     #[test]

@@ -282,9 +282,15 @@ impl Memory {
         (now.since(proved.at) < life).then_some(proved)
     }
 
-    /// Forgets every verdict, as after a change of network that keeps its place.
-    pub fn forget_verdicts(&mut self) {
+    /// Forgets every verdict, and what addresses have shown that proves nothing, as after a change of network: a portal shows
+    /// its own certificate for every name.
+    pub fn forget_network(&mut self) {
         self.verdicts.clear();
+        let wrong = self.proofs.iter().filter(|(_, proved)| proved.proof != Proof::Valid);
+        let wrong: Vec<_> = wrong.map(|(key, _)| key.clone()).collect();
+        for key in wrong {
+            self.proofs.pop(&key);
+        }
     }
 }
 
@@ -342,7 +348,7 @@ mod tests {
         assert_eq!(verdict(THERE, "www.example.org", 0), None);
         assert_eq!(verdict(HERE, "b.example.org", 599), Some(Verdict::Undecidable));
         assert_eq!(verdict(HERE, "b.example.org", 600), None);
-        memory.forget_verdicts();
+        memory.forget_network();
         assert_eq!(memory.verdict(HERE, &name("www.example.org"), Rtype::A, start), None);
     }
 
@@ -477,6 +483,9 @@ mod tests {
         assert_eq!(shown(HERE, 2, UNPROVED_LIFE), None);
         assert_eq!(shown(HERE, 3, UNPROVED_LIFE - second), Some(Proof::OtherName));
         assert_eq!(shown(HERE, 3, UNPROVED_LIFE), None);
+        memory.forget_network();
+        let mut shown = |n| memory.proof(HERE, &www, address(n), start).map(|proved| proved.proof);
+        assert_eq!([shown(1), shown(2), shown(3)], [Some(Proof::Valid), None, None]);
         for n in 0..1100 {
             memory.proved(HERE, &www, address(n), proved(Proof::Valid));
         }

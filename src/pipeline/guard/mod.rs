@@ -7,7 +7,8 @@
 //!
 //! [`judge`] is a function of its arguments: it reads no clock, keeps no state and starts nothing, so a recorded case
 //! replayed through it (`replay.rs`) takes exactly the way a live one does. What is learnt over many questions is kept in
-//! `memory.rs`, what was found against somebody in `incident.rs`, what answers were and became in `changes.rs`: tables that are
+//! `memory.rs`, what probes have shown in `probed.rs`, what was found against somebody in `incident.rs` (how often, in `tally.rs`),
+//! what answers were and became in `changes.rs`: tables that are
 //! told the time.
 //!
 //! Safety comes from what is served, not from the name of the verdict: when replies differ and nothing explains it, the
@@ -28,15 +29,17 @@ pub mod changes;
 pub mod evidence;
 pub mod incident;
 pub mod memory;
+pub mod probed;
 pub mod record;
 pub mod replay;
 pub mod reply;
 pub mod rules;
 pub mod score;
+pub mod tally;
 pub mod verdict;
 
 use crate::dns::Rtype;
-use evidence::{Candidate, Evidence, Probe, Probes, Way};
+use evidence::{Candidate, Evidence, Probe, Probes, Proof, Way};
 use reply::{Content, Question, Reply};
 use rules::{Case, Truth, data, wire};
 use std::net::IpAddr;
@@ -418,7 +421,8 @@ fn needed(question: &Question, policy: &Policy, evidence: &Evidence, truth: &Tru
     // A hard sign other than an address's own is not taken back by proofs of what nobody will be given.
     let open = decision.verdict == Verdict::Undecidable
         || decision.verdict == Verdict::Poisoned && decision.assessment.score <= POISONED_FROM;
-    if open && policy.proofs && !to_prove(question, policy, evidence).is_empty() {
+    if open && policy.proofs && (!to_prove(question, policy, evidence).is_empty() || lacks_witness(question, evidence))
+    {
         needed.insert(Probe::Prove);
     }
     if open && policy.decoys && evidence.suspects.iter().any(|of| of.way.is_open()) {
@@ -427,10 +431,12 @@ fn needed(question: &Question, policy: &Policy, evidence: &Evidence, truth: &Tru
     needed
 }
 
-/// Returns the addresses that suspects give and whose certificates nobody has looked at, each once. Of special addresses only
-/// those that a network may have a mirror of a public name at, and these only while nothing trusted speaks of the name.
+/// Returns the addresses that suspects give and whose certificates nobody has looked at, each once and with the place of the
+/// suspect among them: one of each suspect, then the second of each, so that whoever gives many keeps nobody else's waiting. Of
+/// special addresses only those that a network may have a mirror of a public name at, and these only while nothing trusted speaks
+/// of the name.
 #[must_use]
-pub fn to_prove(question: &Question, policy: &Policy, evidence: &Evidence) -> Vec<IpAddr> {
+pub fn to_prove(question: &Question, policy: &Policy, evidence: &Evidence) -> Vec<(usize, IpAddr)> {
     if !question.asks_addresses() {
         return Vec::new();
     }
@@ -439,13 +445,36 @@ pub fn to_prove(question: &Question, policy: &Policy, evidence: &Evidence) -> Ve
         |of: &Candidate, at| of.on_lan && policy.guarded && !policy.inside && alone && data::is_inside(at);
     let of_candidate = |of: &Candidate| -> Vec<IpAddr> {
         let all = of.replies.iter().flat_map(Reply::addresses);
-        all.filter(|at| !rules::is_special(*at) || may_be_mirror(of, *at)).collect()
+        let wanted = |at: &IpAddr| !rules::is_special(*at) || may_be_mirror(of, *at);
+        let mut all: Vec<IpAddr> = all.filter(wanted).filter(|at| evidence.proof(*at).is_none()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     };
-    let mut all: Vec<IpAddr> = evidence.suspects.iter().flat_map(of_candidate).collect();
-    all.retain(|at| evidence.proof(*at).is_none());
-    all.sort_unstable();
-    all.dedup();
+    let of_each: Vec<Vec<IpAddr>> = evidence.suspects.iter().map(of_candidate).collect();
+    let most = of_each.iter().map(Vec::len).max().unwrap_or(0);
+    let mut all: Vec<(usize, IpAddr)> = Vec::new();
+    for turn in 0..most {
+        for (suspect, addresses) in of_each.iter().enumerate() {
+            let Some(address) = addresses.get(turn) else { continue };
+            if all.iter().all(|(_, known)| known != address) {
+                all.push((suspect, *address));
+            }
+        }
+    }
     all
+}
+
+/// Tells whether a suspect's certificate is known to be a wrong one while nobody has looked at what the name's own servers show,
+/// without which it says nothing.
+fn lacks_witness(question: &Question, evidence: &Evidence) -> bool {
+    let suspects = evidence.suspects.iter().flat_map(|of| &of.replies).flat_map(Reply::addresses);
+    let is_wrong = |at| matches!(evidence.proof(at), Some(Proof::OtherName | Proof::Untrusted));
+    let mut trusted = evidence.trusted.iter().flat_map(|of| &of.replies).flat_map(Reply::addresses).peekable();
+    question.asks_addresses()
+        && trusted.peek().is_some()
+        && trusted.all(|at| evidence.proof(at).is_none())
+        && suspects.into_iter().any(is_wrong)
 }
 
 /// Tells whether a reply looks wrong without anything to compare it with.

@@ -77,6 +77,11 @@ impl Subject {
         Self { deadline: Instant::now() + BUDGET, traced: false, keeps_late, ..self.clone() }
     }
 
+    /// Makes the same of another question.
+    pub(super) fn about(self, question: QuestionKey) -> Self {
+        Self { question, ..self }
+    }
+
     pub(super) fn work<'a>(&'a self, trace: &'a mut Trace) -> Work<'a> {
         Work {
             state: &self.state,
@@ -108,7 +113,7 @@ impl Pipeline {
             let mut trace = subject.trace();
             let mut work = subject.work(&mut trace);
             let Subject { state, question, way, .. } = &subject;
-            let guard = state.config.guard;
+            let guard = &state.config.guard;
             let found = match whom {
                 Whom::Route => {
                     work.hold = guard.hold_on.then(Arc::default);
@@ -197,6 +202,7 @@ impl Pipeline {
                     Whom::Route if !is_reference => parties.held = held,
                     Whom::Route | Whom::References | Whom::Other(_) => {}
                 }
+                parties.note_configured(&found.0, &state.config.guard);
                 parties.enter(if is_reference { Side::Trusted } else { Side::Suspect }, found, habits);
                 true
             }

@@ -2,15 +2,19 @@
 
 use super::parties::Parties;
 use super::proofs::UnderWay;
+use super::samples::Samples;
 use crate::clock::{self, Tick};
+use crate::config::{Guard, PlaceId};
 use crate::dns::Name;
 use crate::pipeline::Pipeline;
 use crate::pipeline::guard::changes::{Change, Changes};
 use crate::pipeline::guard::evidence::{Habits, Proof};
 use crate::pipeline::guard::incident::{Book, Finding, Incident, IncidentId, Recorded, WallTime};
 use crate::pipeline::guard::memory::{Memory, Proved};
+use crate::pipeline::guard::probed::Probed;
 use crate::pipeline::guard::reply::Content;
-use crate::pipeline::guard::verdict::{Decision, Given};
+use crate::pipeline::guard::tally::Found;
+use crate::pipeline::guard::verdict::{Decision, Given, Verdict};
 use crate::pipeline::keep::PLACE;
 use crate::pipeline::said::Shown;
 use crate::stats::{Counter, Stats};
@@ -26,6 +30,8 @@ pub(in crate::pipeline) struct Learnt {
     tables: Mutex<Tables>,
     /// Proofs that are looked for.
     pub(super) under_way: UnderWay,
+    /// When names that nobody guards were last looked at.
+    pub(super) samples: Samples,
     /// Told when an incident or a change is new, or an incident another one.
     changed: Arc<Notify>,
 }
@@ -35,6 +41,7 @@ struct Tables {
     memory: Memory,
     book: Book,
     changes: Changes,
+    probed: Probed,
 }
 
 impl Learnt {
@@ -50,8 +57,10 @@ impl Learnt {
 
     /// Adds what is known of the name, and of the addresses that the suspect gives.
     pub(super) fn recall(&self, parties: &mut Parties, now: Tick) {
-        let memory = &mut self.tables().memory;
-        let Parties { about, evidence, proves, shown, .. } = parties;
+        let mut tables = self.tables();
+        let Tables { memory, probed, .. } = &mut *tables;
+        let Parties { about, place, evidence, proves, shown, .. } = parties;
+        let place = *place;
         if let Some(name) = proves {
             let given = evidence.suspects.iter().chain(&evidence.trusted).flat_map(|of| &of.replies);
             let mut given: Vec<IpAddr> = given.flat_map(|reply| reply.addresses()).collect();
@@ -59,38 +68,76 @@ impl Learnt {
             given.dedup();
             (evidence.proofs, *shown) = (Vec::new(), Vec::new());
             for address in given {
-                let Some(proved) = memory.proof(PLACE, name, address, now) else { continue };
+                let Some(proved) = memory.proof(place, name, address, now) else { continue };
                 evidence.proofs.push((address, proved.proof));
                 shown.push(Shown { address, shown: word(proved.proof).to_owned(), told: proved.told.to_string() });
             }
         }
-        let addresses = evidence.suspects.iter().flat_map(|of| &of.replies).flat_map(|reply| reply.addresses());
+        let addresses: Vec<IpAddr> =
+            evidence.suspects.iter().flat_map(|of| &of.replies).flat_map(|reply| reply.addresses()).collect();
+        evidence.invented = addresses.iter().copied().filter(|at| probed.is_invented(place, *at, now)).collect();
+        evidence.decoy_answered = probed.was_decoy_answered(place, now);
         evidence.fan_in =
-            addresses.map(|address| (address, memory.fan_in(PLACE, address, &about.qname, now))).collect();
-        evidence.ttl_ceiling = memory.ttl_ceiling(PLACE, &about.qname, about.qtype);
-        evidence.had_data = memory.must_have_data(PLACE, &about.qname, about.qtype, now);
+            addresses.into_iter().map(|address| (address, memory.fan_in(place, address, &about.qname, now))).collect();
+        evidence.ttl_ceiling = memory.ttl_ceiling(place, &about.qname, about.qtype);
+        evidence.had_data = memory.must_have_data(place, &about.qname, about.qtype, now);
+    }
+
+    /// Tells whether replies about this name were judged on this network not long ago.
+    pub(super) fn is_judged(&self, parties: &Parties, now: Tick) -> bool {
+        let Parties { about, place, .. } = parties;
+        self.tables().memory.verdict(*place, &about.qname, about.qtype, now).is_some()
     }
 
     /// Keeps what an address has shown for a name.
-    pub(super) fn keep_proof(&self, name: &Name, address: IpAddr, proved: Proved) {
-        self.tables().memory.proved(PLACE, name, address, proved);
+    pub(super) fn keep_proof(&self, place: PlaceId, name: &Name, address: IpAddr, proved: Proved) {
+        self.tables().memory.proved(place, name, address, proved);
+    }
+
+    /// Tells whether a group is to be asked now for a name that does not exist; whoever is told so asks.
+    pub(super) fn denial_is_due(&self, place: PlaceId, group: &str, now: Tick) -> bool {
+        self.tables().probed.denial_is_due(place, group, now)
+    }
+
+    /// Notes addresses that were given for a name which does not exist.
+    pub(super) fn saw_invented(&self, place: PlaceId, addresses: &[IpAddr], now: Tick) {
+        let probed = &mut self.tables().probed;
+        addresses.iter().for_each(|address| probed.saw_invented(place, *address, now));
+    }
+
+    /// Returns which decoy is to be asked now, of so many there are; whoever is told so asks.
+    pub(super) fn decoy_due(&self, place: PlaceId, decoys: usize, now: Tick) -> Option<usize> {
+        self.tables().probed.decoy_due(place, decoys, now)
+    }
+
+    /// Notes that a decoy was answered.
+    pub(super) fn decoy_answered(&self, place: PlaceId, now: Tick) {
+        self.tables().probed.decoy_answered(place, now);
     }
 
     /// Returns how long to listen behind a reply in a datagram.
-    pub(super) fn listen_for(&self, now: Tick) -> Duration {
-        self.tables().memory.listen_for(PLACE, now)
+    pub(super) fn listen_for(&self, place: PlaceId, now: Tick) -> Duration {
+        self.tables().memory.listen_for(place, now)
     }
 
     /// Notes that a query was listened on, and whether a reply came that shares nothing with the first.
-    pub(super) fn listened(&self, pair: bool, now: Tick) {
-        self.tables().memory.listened(PLACE, pair, now);
+    pub(super) fn listened(&self, place: PlaceId, pair: bool, now: Tick) {
+        self.tables().memory.listened(place, pair, now);
     }
 
     /// Keeps what this question has taught, and records what was found against somebody.
-    pub(super) fn learn(&self, parties: &Parties, decision: &Decision, served: Given, now: Tick, stats: &Stats) {
+    pub(super) fn learn(
+        &self,
+        parties: &Parties,
+        (decision, served): (&Decision, Given),
+        now: Tick,
+        stats: &Stats,
+        guard: &Guard,
+    ) {
         let mut tables = self.tables();
-        let Tables { memory, book, changes } = &mut *tables;
+        let Tables { memory, book, changes, .. } = &mut *tables;
         let Parties { about, evidence, .. } = parties;
+        let place = parties.place;
         let at = WallTime(clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
         if let Some((reply, from)) = parties.given(decision, served)
             && changes.saw((PLACE, &about.qname, about.qtype), reply, from, at)
@@ -98,17 +145,17 @@ impl Learnt {
             stats.count(Counter::GuardChanges);
             self.changed.notify_one();
         }
-        memory.remember(PLACE, &about.qname, about.qtype, decision.verdict, now);
+        memory.remember(place, &about.qname, about.qtype, decision.verdict, now);
         let trusted = || evidence.trusted.iter().flat_map(|candidate| &candidate.replies);
         for reply in trusted() {
             if let Some((_, ttl)) = reply.ttls {
-                memory.saw_trusted_ttl(PLACE, &about.qname, about.qtype, ttl);
+                memory.saw_trusted_ttl(place, &about.qname, about.qtype, ttl);
             }
         }
         let has_data = trusted().any(|reply| reply.content == Content::Data);
         let unsure = decision.keep_at_most.is_some();
         if has_data || !unsure && trusted().any(|reply| matches!(reply.content, Content::Empty | Content::Missing)) {
-            memory.saw_presence(PLACE, &about.qname, about.qtype, has_data, now);
+            memory.saw_presence(place, &about.qname, about.qtype, has_data, now);
         }
         let disputed = !decision.verdict.is_clean() && !evidence.trusted.is_empty();
         for (reply, server) in parties.suspected() {
@@ -116,11 +163,13 @@ impl Learnt {
                 memory.saw_reply(server, reply);
             }
             for address in reply.addresses() {
-                memory.saw_address(PLACE, address, &about.qname, disputed, now);
+                memory.saw_address(place, address, &about.qname, disputed, now);
             }
         }
         let Some(suspect) = parties.accused(decision) else { return };
-        let packets: Vec<(&str, &[u8])> = parties.said().map(|reply| (&*reply.server, &*reply.message)).collect();
+        let said = parties.said().filter(|_| guard.packets);
+        let packets: Vec<(&str, &[u8])> = said.map(|reply| (&*reply.server, &*reply.message)).collect();
+        book.forget_before(WallTime(at.0.saturating_sub(guard.keep.as_secs())));
         let finding = Finding {
             place: PLACE,
             upstream: &suspect.server,
@@ -156,10 +205,24 @@ fn word(proof: Proof) -> &'static str {
 }
 
 impl Pipeline {
+    /// Takes note of a network that is not what it was: what addresses showed there that was no proof may have been the network's
+    /// own doing, and what was judged there is judged anew.
+    pub fn network_changed(&self) {
+        self.learnt.tables().memory.forget_network();
+    }
+
     /// Returns the incidents, the one seen longest ago first.
     #[must_use]
     pub fn incidents(&self) -> Vec<Incident> {
+        self.forget_old_incidents();
         self.learnt.tables().book.iter().cloned().collect()
+    }
+
+    /// Forgets those that were last seen longer ago than the configuration wants them kept.
+    fn forget_old_incidents(&self) {
+        let keep = self.state().config.guard.keep;
+        let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.learnt.tables().book.forget_before(WallTime(now.saturating_sub(keep).as_secs()));
     }
 
     /// Returns one.
@@ -171,8 +234,16 @@ impl Pipeline {
     /// Returns how many incidents nobody has taken note of, and the number of the one seen last.
     #[must_use]
     pub fn open_incidents(&self) -> (usize, Option<String>) {
+        self.forget_old_incidents();
         let tables = self.learnt.tables();
         (tables.book.open_count(), tables.book.iter().next_back().map(Incident::id_text))
+    }
+
+    /// Returns what was found against upstreams since the start: the label of each, of what kind, and how often.
+    #[must_use]
+    pub fn found(&self) -> Vec<(String, Verdict, Found)> {
+        let tables = self.learnt.tables();
+        tables.book.tally().iter().map(|(upstream, verdict, found)| (upstream.to_owned(), verdict, found)).collect()
     }
 
     /// Marks one as taken note of; returns whether it exists.

@@ -15,7 +15,9 @@ mod asking;
 mod learnt;
 mod parties;
 mod patience;
+mod probes;
 mod proofs;
+mod samples;
 
 pub(super) use learnt::Learnt;
 pub(super) use parties::{Judged, Unusable};
@@ -40,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How names are judged. Decoys are not run here.
+/// How names are judged.
 fn policy(way: &Way, state: &State) -> Policy {
     let guarded = way.guard == GuardMode::Enforce;
     Policy {
@@ -49,7 +51,7 @@ fn policy(way: &Way, state: &State) -> Policy {
         inside: !guarded || way.guarded_by_default,
         compare: Compare::Always,
         proofs: guarded && state.config.guard.proofs,
-        decoys: false,
+        decoys: guarded && !state.config.guard.decoys.is_empty(),
         hold_on: if state.config.guard.hold_on { HoldOn::WhenDisputed } else { HoldOn::Never },
     }
 }
@@ -66,7 +68,7 @@ impl Pipeline {
         let references = state.config.guard.references;
         let mut policy = policy(way, state);
         let proves = policy.proofs.then(|| work.begun.as_ref().unwrap_or(&question.qname));
-        let mut parties = Parties::with_client(question, proves.and_then(proofs::provable));
+        let mut parties = Parties::with_client(question, state.upstreams.place(), proves.and_then(proofs::provable));
         policy.proofs = parties.proves.is_some();
         let mut patience = Patience::new(work.deadline, work.patience);
         if way.group == references || state.upstreams.group_is_down(references) {
@@ -99,12 +101,14 @@ impl Pipeline {
         parties.forget_ended();
         let failure = parties.failure.take();
         if parties.proving.is_empty() {
-            self.conclude(&parties, &decision, decision.given());
+            self.conclude(&parties, &decision, decision.given(), state);
+            self.ask_for_nobody(&parties, &decision, || Subject::of(question, way, work).behind());
             return served(decision.serve.at().and_then(|at| parties.take(at)), failure, &decision);
         }
         let found = decision.serve.at().and_then(|at| parties.copy(at));
         let judged = served(found, failure, &decision);
-        self.conclude_late(Subject::of(question, way, work).behind(), parties, policy, decision);
+        let late = (Subject::of(question, way, work).behind(), work.deadline);
+        self.conclude_late(late, parties, policy, decision);
         judged
     }
 
@@ -157,7 +161,7 @@ impl Pipeline {
                     let found = Finding { decided: decided_text, because: because_text, proofs: Vec::new() };
                     self.note(&question, Record::judged(parties.said(), found, self.clock.now()), work);
                     work.step(Stage::Guard, || (key_text(&question), decided, because));
-                    let mut early = std::mem::replace(parties, Parties::new(&question));
+                    let mut early = std::mem::replace(parties, Parties::new(&question, parties.place));
                     early.has_client = false;
                     self.judge_behind(subject.behind(), early, Some(route));
                     return Some(Judged::unlooked(trusted));
@@ -175,7 +179,7 @@ impl Pipeline {
         (parties, patience): (&mut Parties, &mut Patience),
     ) -> Option<Answered> {
         let Some(mut held) = parties.held.take() else { return timeout_at(patience.until(), witness).await.ok() };
-        let listen = self.learnt.listen_for(self.clock.now());
+        let listen = self.learnt.listen_for(parties.place, self.clock.now());
         let listen_until = Instant::now() + listen;
         let answered = loop {
             let until = patience.until();
@@ -194,7 +198,7 @@ impl Pipeline {
             self.enter_second(parties, reply);
         }
         if !listen.is_zero() && Instant::now() >= listen_until {
-            self.learnt.listened(parties.has_pair(), self.clock.now());
+            self.learnt.listened(parties.place, parties.has_pair(), self.clock.now());
         }
         answered
     }
@@ -222,7 +226,7 @@ impl Pipeline {
             self.stats.count(Counter::GuardConsistent);
             return;
         }
-        let mut parties = Parties::new(question);
+        let mut parties = Parties::new(question, state.upstreams.place());
         let found = Ok((judged.reply.clone(), judged.policy));
         self.enter(&mut parties, Whom::Route, Answered { found, held, trace: Trace::off() }, state);
         work.step(Stage::Guard, || {
@@ -246,7 +250,8 @@ impl Pipeline {
             let mut policy = policy(way, state);
             policy.proofs &= parties.proves.is_some();
             let decision = pipeline.settle(&policy, question, way, &mut parties, &mut work).await;
-            pipeline.conclude(&parties, &decision, given);
+            pipeline.conclude(&parties, &decision, given, state);
+            pipeline.ask_for_nobody(&parties, &decision, || subject.behind());
             let (_, _, because) = told(question, &decision);
             let decided = format!("{}, found behind the answer, which was: {}", decision.verdict, given_text(given));
             let found = Finding { decided, because, proofs: parties.shown.clone() };
@@ -294,7 +299,7 @@ impl Pipeline {
             }
             Probe::AskIpv4 => {
                 let ipv4 = QuestionKey { qtype: Rtype::A, ..question.clone() };
-                let mut others = Parties::new(&ipv4);
+                let mut others = Parties::new(&ipv4, parties.place);
                 self.ask_reference(&ipv4, way, &mut others, work).await;
                 let about = Question { qtype: Rtype::A, ..parties.about.clone() };
                 parties.evidence.ipv4.extend(others.said().flat_map(|reply| ipv4_addresses(&about, reply)));
@@ -302,7 +307,7 @@ impl Pipeline {
             Probe::ListenOn => self.listen_on(parties, work).await,
             Probe::AskOthers => self.ask_others(question, (way, policy), parties, work).await,
             Probe::Prove => self.bring_proofs(parties, policy, work).await,
-            Probe::Decoy => {}
+            Probe::Decoy => self.ask_decoy(question, parties, work).await,
         }
     }
 
@@ -321,7 +326,7 @@ impl Pipeline {
     async fn listen_on(&self, parties: &mut Parties, work: &mut Work<'_>) {
         let Some(mut held) = parties.held.take() else { return };
         let listen = match parties.evidence.trusted.is_empty() {
-            true => self.learnt.listen_for(self.clock.now()).min(work.state.config.guard.budget),
+            true => self.learnt.listen_for(parties.place, self.clock.now()).min(work.state.config.guard.budget),
             false => Duration::ZERO,
         };
         let until = work.deadline.min(Instant::now() + listen);
@@ -329,7 +334,7 @@ impl Pipeline {
             self.enter_second(parties, reply);
         }
         if !listen.is_zero() {
-            self.learnt.listened(parties.has_pair(), self.clock.now());
+            self.learnt.listened(parties.place, parties.has_pair(), self.clock.now());
         }
     }
 
@@ -340,9 +345,9 @@ impl Pipeline {
     }
 
     /// Counts a decision and learns from it.
-    fn conclude(&self, parties: &Parties, decision: &Decision, given: Given) {
+    fn conclude(&self, parties: &Parties, decision: &Decision, given: Given, state: &State) {
         self.stats.count(counter(decision.verdict));
-        self.learnt.learn(parties, decision, given, self.clock.now(), &self.stats);
+        self.learnt.learn(parties, (decision, given), self.clock.now(), &self.stats, &state.config.guard);
     }
 }
 

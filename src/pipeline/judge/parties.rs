@@ -1,6 +1,6 @@
 //! Who has said what about one question, kept side by side: as replies that can be served, and as evidence.
 
-use crate::config::{GroupId, UpstreamTransport};
+use crate::config::{GroupId, Guard, PlaceId, UpstreamTransport};
 use crate::dns::address::{self, AddressKind};
 use crate::dns::wire::Message;
 use crate::dns::{Ede, Name, QuestionKey, Rtype};
@@ -14,10 +14,19 @@ use crate::upstream::{Failure, Held, Reply};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Ends, with an error, when a proof has been kept or given up.
 pub(super) type Proving = watch::Receiver<()>;
+
+/// Whose address is looked at, of those that have answered a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looks {
+    /// A suspect's, by its place among them.
+    Suspect(usize),
+    /// A trusted one's.
+    Trusted,
+}
 
 /// A reply with what may be done with its addresses.
 pub(in crate::pipeline) type Found = (Reply, AddressPolicy);
@@ -53,6 +62,8 @@ pub(in crate::pipeline) enum Unusable {
 #[derive(Debug)]
 pub(super) struct Parties {
     pub(super) about: Question,
+    /// The network that the question was asked on: what it teaches holds there.
+    pub(super) place: PlaceId,
     pub(super) evidence: Evidence,
     /// As in `evidence.suspects`, reply for reply.
     suspects: Vec<Vec<Found>>,
@@ -68,8 +79,10 @@ pub(super) struct Parties {
     pub(super) proves: Option<Name>,
     /// What addresses have shown.
     pub(super) shown: Vec<Shown>,
-    /// Addresses that proofs were begun of.
-    pub(super) looked_at: Vec<IpAddr>,
+    /// Addresses that proofs were begun of, with who gave them.
+    pub(super) looked_at: Vec<(Looks, IpAddr)>,
+    /// The turns that proofs of what one gives have.
+    pub(super) turns: Vec<(Looks, Arc<Semaphore>)>,
     /// Proofs that are waited for.
     pub(super) proving: Vec<Proving>,
     /// Somebody waits for the answer.
@@ -77,11 +90,12 @@ pub(super) struct Parties {
 }
 
 impl Parties {
-    pub(super) fn new(question: &QuestionKey) -> Self {
+    pub(super) fn new(question: &QuestionKey, place: PlaceId) -> Self {
         let about = Question { qname: question.qname.clone(), qtype: question.qtype };
         let (suspects, trusted, operators) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             about,
+            place,
             evidence: Evidence::default(),
             suspects,
             trusted,
@@ -91,14 +105,15 @@ impl Parties {
             proves: None,
             shown: Vec::new(),
             looked_at: Vec::new(),
+            turns: Vec::new(),
             proving: Vec::new(),
             has_client: false,
         }
     }
 
     /// Makes parties about a question whose client waits; `proves` is the name that a certificate must be of.
-    pub(super) fn with_client(question: &QuestionKey, proves: Option<Name>) -> Self {
-        Self { proves, has_client: true, ..Self::new(question) }
+    pub(super) fn with_client(question: &QuestionKey, place: PlaceId, proves: Option<Name>) -> Self {
+        Self { proves, has_client: true, ..Self::new(question, place) }
     }
 
     /// Enters a reply of an upstream that had none so far.
@@ -119,6 +134,14 @@ impl Parties {
         };
         candidates.push(candidate);
         all.push(replies);
+    }
+
+    /// Notes what the configuration says of the name and of the addresses in a reply.
+    pub(super) fn note_configured(&mut self, reply: &Reply, guard: &Guard) {
+        self.evidence.may_differ = guard.may_differ(&self.about.qname);
+        if let Some(read) = read(&self.about, reply) {
+            self.evidence.listed.extend(read.addresses().filter(|address| guard.forged.has(*address)));
+        }
     }
 
     /// Enters that the route's group has said nothing.

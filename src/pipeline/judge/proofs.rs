@@ -4,10 +4,10 @@
 //! A proof goes on when its question has its answer: what it brings is known to the next one, and mends what was kept of this.
 
 use super::asking::{Asking, Subject, Whom};
-use super::parties::{Parties, Proving};
+use super::parties::{Looks, Parties, Proving};
 use super::{Judgement, Policy, judge, told};
 use crate::clock::Tick;
-use crate::config::GroupId;
+use crate::config::{GroupId, PlaceId};
 use crate::dns::{Name, QuestionKey, Trace};
 use crate::pipeline::cache::KeyBuf;
 use crate::pipeline::guard::evidence::Proof;
@@ -29,13 +29,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-/// Proofs at once, of all questions: each is a connection to somebody else's server.
-const MAX_AT_ONCE: usize = 4;
+/// Proofs at once, of all questions: each is a connection to somebody else's server. Enough for four that give addresses where
+/// nobody answers, at all of their turns.
+const MAX_AT_ONCE: usize = 16;
+/// Of these, for one reply to one question: whoever forges one has no more of them than who gives a true one.
+const MAX_OF_ONE: usize = 4;
 /// Proofs under way or waiting for their turn: at 1.2 s each at worst, those of half a minute.
 const MAX_UNDER_WAY: usize = 64;
-/// Addresses proved for one question. One that has more is proved in part at best.
+/// Addresses that are proved of what one upstream says to one question. A reply that has more is proved in part at best.
 const MAX_ADDRESSES: usize = 8;
-/// Addresses of trusted replies looked at when a suspect's certificate is a wrong one.
+/// Addresses of trusted replies looked at when a suspect's certificate is a wrong one; they have turns of their own.
 const MAX_WITNESSES: usize = 2;
 /// Groups asked besides, while nobody who is believed answers.
 const MAX_OTHERS: usize = 4;
@@ -75,23 +78,48 @@ pub(super) fn provable(name: &Name) -> Option<Name> {
 impl Pipeline {
     /// Begins to prove what suspects give, and notes what to wait for. What is known already is not looked at again.
     pub(super) fn begin_proofs(&self, parties: &mut Parties, policy: &Policy, state: &Arc<State>) {
-        let addresses = guard::to_prove(&parties.about, policy, &parties.evidence);
-        self.begin_with(parties, &addresses, MAX_ADDRESSES, state);
+        for (suspect, address) in guard::to_prove(&parties.about, policy, &parties.evidence) {
+            self.begin_proof(parties, (Looks::Suspect(suspect), MAX_ADDRESSES), address, state);
+        }
     }
 
-    /// Begins to prove addresses, until `most` have been for this question.
-    fn begin_with(&self, parties: &mut Parties, addresses: &[IpAddr], most: usize, state: &Arc<State>) {
-        let Some(name) = parties.proves.clone() else { return };
-        for address in addresses {
-            if parties.looked_at.len() < most && !parties.looked_at.contains(address) {
-                parties.looked_at.push(*address);
-                parties.proving.extend(self.prove(&name, *address, state));
+    /// Begins to prove trusted addresses where a suspect's is known to be wrong: the name's own servers may have nothing better
+    /// to show.
+    fn begin_witnesses(&self, parties: &mut Parties, state: &Arc<State>) {
+        let is_wrong = |(_, proof): &(IpAddr, Proof)| matches!(proof, Proof::OtherName | Proof::Untrusted);
+        if parties.evidence.proofs.iter().any(is_wrong) {
+            let addresses: Vec<IpAddr> = parties.trusted_addresses().take(MAX_WITNESSES).collect();
+            for address in addresses {
+                self.begin_proof(parties, (Looks::Trusted, MAX_WITNESSES), address, state);
             }
         }
     }
 
+    /// Begins to prove an address, unless `most` of what the same one says have been for this question.
+    fn begin_proof(&self, parties: &mut Parties, (of, most): (Looks, usize), address: IpAddr, state: &Arc<State>) {
+        let Some(name) = parties.proves.clone() else { return };
+        let begun = parties.looked_at.iter().filter(|(other, _)| *other == of).count();
+        if begun >= most || parties.looked_at.iter().any(|(_, known)| *known == address) {
+            return;
+        }
+        parties.looked_at.push((of, address));
+        let known = parties.turns.iter().find(|(other, _)| *other == of).map(|(_, turns)| Arc::clone(turns));
+        let turns = known.unwrap_or_else(|| {
+            let turns = Arc::new(Semaphore::new(MAX_OF_ONE));
+            parties.turns.push((of, Arc::clone(&turns)));
+            turns
+        });
+        parties.proving.extend(self.prove(&name, address, (parties.place, turns), state));
+    }
+
     /// Begins to prove that an address is a name's, unless that is under way.
-    fn prove(&self, name: &Name, address: IpAddr, state: &Arc<State>) -> Option<Proving> {
+    fn prove(
+        &self,
+        name: &Name,
+        address: IpAddr,
+        (network, of_one): (PlaceId, Arc<Semaphore>),
+        state: &Arc<State>,
+    ) -> Option<Proving> {
         let mut all = self.learnt.under_way.all.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = all.len() >= MAX_UNDER_WAY;
         let place = match all.entry((name.to_lower(), address)) {
@@ -108,8 +136,10 @@ impl Pipeline {
         drop(all);
         let (looking, state) = (Looking { pipeline: self.clone(), key, _done: done }, Arc::clone(state));
         let turns = Arc::clone(&self.learnt.under_way.turns);
+        let stay = state.upstreams.stay();
         let work = async move {
             // Closed never.
+            let Ok(_own) = of_one.acquire().await else { return };
             let Ok(_turn) = turns.acquire().await else { return };
             let Looking { pipeline, key: (name, address), .. } = &looking;
             pipeline.stats.count(Counter::GuardProofs);
@@ -126,8 +156,11 @@ impl Pipeline {
                 Proof::OtherName | Proof::Untrusted => pipeline.stats.count(Counter::GuardProofsWrong),
                 Proof::LocalRoot | Proof::Unreachable => {}
             }
-            let at: Tick = pipeline.clock.now();
-            pipeline.learnt.keep_proof(name, *address, Proved { proof, told: proven.told.into(), at });
+            // What came over a network that is left says nothing of this one.
+            if state.upstreams.stay() == stay {
+                let at: Tick = pipeline.clock.now();
+                pipeline.learnt.keep_proof(network, name, *address, Proved { proof, told: proven.told.into(), at });
+            }
         };
         // Detached: bounded by its own time and the number there may be; all that wait for it learn of its end.
         tokio::spawn(work.in_current_span());
@@ -153,16 +186,13 @@ impl Pipeline {
     /// Proves what suspects give, as far as there is time; a client who has a trusted answer at hand does not wait for that.
     pub(super) async fn bring_proofs(&self, parties: &mut Parties, policy: &Policy, work: &Work<'_>) {
         self.begin_proofs(parties, policy, work.state);
+        self.begin_witnesses(parties, work.state);
         if parties.has_client && parties.has_trusted_answer() {
             return;
         }
         self.wait_for_proofs(parties, policy, work.deadline).await;
-        let is_wrong =
-            parties.evidence.proofs.iter().any(|(_, proof)| matches!(proof, Proof::OtherName | Proof::Untrusted));
-        if is_wrong && !parties.has_client {
-            // The name's own servers may have no better one to show.
-            let addresses: Vec<IpAddr> = parties.trusted_addresses().take(MAX_WITNESSES).collect();
-            self.begin_with(parties, &addresses, MAX_ADDRESSES + MAX_WITNESSES, work.state);
+        if !parties.has_client {
+            self.begin_witnesses(parties, work.state);
             self.wait_for_proofs(parties, policy, work.deadline).await;
         }
     }
@@ -176,7 +206,12 @@ impl Pipeline {
         parties: &mut Parties,
         work: &mut Work<'_>,
     ) {
-        let groups = work.state.other_groups(work.view, way, &parties.heard());
+        let mut spoken = parties.heard();
+        if parties.failure.is_some() {
+            // They had all the time there was, and are waited for no second time.
+            spoken.extend(work.state.groups_of(work.view, way));
+        }
+        let groups = work.state.other_groups(work.view, way, &spoken);
         let subject = Subject::of(question, way, work);
         let mut asking: FuturesUnordered<Asking> =
             groups.into_iter().take(MAX_OTHERS).map(|group| self.asking(&subject, Whom::Other(group))).collect();
@@ -219,10 +254,17 @@ impl Pipeline {
     }
 
     /// Waits behind an answer for the proofs that it did not wait for, and concludes then. What was kept of the answer is mended.
-    pub(super) fn conclude_late(&self, subject: Subject, mut parties: Parties, policy: Policy, before: Decision) {
+    /// `until` is when the question itself ends.
+    pub(super) fn conclude_late(
+        &self,
+        (subject, until): (Subject, Instant),
+        mut parties: Parties,
+        policy: Policy,
+        before: Decision,
+    ) {
         let given = before.given();
         let Some(permit) = self.turn_behind() else {
-            self.conclude(&parties, &before, given);
+            self.conclude(&parties, &before, given, &subject.state);
             return;
         };
         let pipeline = self.clone();
@@ -233,7 +275,8 @@ impl Pipeline {
             let mut work = subject.work(&mut trace);
             pipeline.bring_proofs(&mut parties, &policy, &work).await;
             let after = pipeline.settle(&policy, question, way, &mut parties, &mut work).await;
-            pipeline.conclude(&parties, &after, given);
+            pipeline.conclude(&parties, &after, given, state);
+            pipeline.ask_for_nobody(&parties, &after, || subject.behind());
             let (_, _, because) = told(question, &after);
             let decided =
                 format!("{}, found behind the answer, which was: {}", after.verdict, super::given_text(given));
@@ -249,7 +292,11 @@ impl Pipeline {
                     }
                 }
                 (Serve::Unconfirmed(_), Serve::Nothing) => {
-                    state.cache.forget_disputed(&KeyBuf::of(PLACE, subject.view, question));
+                    let key = KeyBuf::of(PLACE, subject.view, question);
+                    state.cache.forget_disputed(&key);
+                    // Where an alias led on, the whole answer is kept only when its end is there.
+                    tokio::time::sleep_until(until).await;
+                    state.cache.forget_disputed(&key);
                 }
                 _ => {}
             }

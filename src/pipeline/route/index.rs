@@ -144,21 +144,29 @@ impl Index {
         wire: &'a [u8],
         mut wanted: impl FnMut(&Item) -> bool,
     ) -> Option<(&'a [u8], &'a Item)> {
-        let suffixes = Suffixes::of(self, wire);
-        suffixes.longest_first(wire).find_map(|suffix| {
+        self.known(wire).find_map(|suffix| {
             let own = suffix.len() == wire.len();
             let mut fits = self
                 .follow(self.head(hash_name(&self.hasher, suffix), suffix))
                 .filter(|item| !item.exclude && takes(item.scope, own));
-            let item =
-                fits.find(|item| wanted(item) && !(self.excludes && self.excluded(item.route, wire, &suffixes)))?;
+            let item = fits.find(|item| wanted(item) && !(self.excludes && self.excluded(item.route, wire)))?;
             Some((suffix, item))
         })
     }
 
+    /// Returns the suffixes of a name that are worth looking up, the longest first: those with as many labels as some pattern. What
+    /// is longer than a name has none.
+    fn known<'a>(&self, wire: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let depths = if wire.len() > name::MAX_NAME_BYTES { 0 } else { self.depths };
+        let labels = if depths == 0 { 0 } else { name::labels(wire).take(MAX_DEPTH - 1).count() };
+        let worth = move |(n, suffix): (usize, &'a [u8])| (depths >> (labels - n) & 1 != 0).then_some(suffix);
+        let most = if depths == 0 { 0 } else { labels + 1 };
+        name::suffixes(wire).take(most).enumerate().filter_map(worth)
+    }
+
     /// Tells whether a route takes a name out, at any of its labels.
-    fn excluded(&self, route: RouteAt, wire: &[u8], suffixes: &Suffixes) -> bool {
-        suffixes.longest_first(wire).any(|suffix| {
+    fn excluded(&self, route: RouteAt, wire: &[u8]) -> bool {
+        self.known(wire).any(|suffix| {
             let own = suffix.len() == wire.len();
             self.follow(self.head(hash_name(&self.hasher, suffix), suffix))
                 .any(|item| item.exclude && item.route == route && takes(item.scope, own))
@@ -197,34 +205,6 @@ impl Index {
     /// Returns the hash of a name and how many labels it has.
     fn hash_of(&self, wire: &[u8]) -> (u64, usize) {
         (hash_name(&self.hasher, wire), name::labels(wire).count())
-    }
-}
-
-/// The suffixes of one name that are worth looking up, as offsets.
-struct Suffixes {
-    count: usize,
-    at: [u8; MAX_DEPTH],
-}
-
-impl Suffixes {
-    /// Picks the suffixes of lengths that some pattern has. What is longer than a name has none.
-    fn of(index: &Index, wire: &[u8]) -> Self {
-        let mut found = Self { count: 0, at: [0; MAX_DEPTH] };
-        if wire.len() > name::MAX_NAME_BYTES || index.depths == 0 {
-            return found;
-        }
-        let labels = name::labels(wire).count();
-        for (n, suffix) in name::suffixes(wire).take(MAX_DEPTH).enumerate() {
-            if index.depths & (1 << labels.saturating_sub(n)) != 0 {
-                found.at[found.count] = u8::try_from(wire.len() - suffix.len()).unwrap_or(0);
-                found.count += 1;
-            }
-        }
-        found
-    }
-
-    fn longest_first<'a>(&self, wire: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.at[..self.count].iter().map(|&at| &wire[usize::from(at)..])
     }
 }
 

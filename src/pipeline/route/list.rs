@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Octets of the largest list file: four million names of 32 octets.
 const MAX_LIST_BYTES: u64 = 128 << 20;
@@ -54,16 +55,30 @@ pub(super) enum Flow {
     Full,
 }
 
+/// What was read of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListInfo {
+    /// Patterns in it; one that stands twice counts twice.
+    pub entries: usize,
+    /// When its file was last changed, as the file system has it.
+    pub modified: Option<SystemTime>,
+}
+
 /// Reads a list and gives each pattern to `sink`; the names are lower-cased.
 pub(super) fn read(
     list: &ListFile,
     diagnostics: &mut Vec<Diagnostic>,
     sink: &mut dyn FnMut(&Name, Scope, Listed) -> Flow,
-) {
+) -> ListInfo {
+    let mut info = ListInfo::default();
     match open(&list.path) {
         Ok(file) => {
             let mut problems = Problems::new(&list.path);
-            read_lines(file, list.format, &mut problems, sink);
+            info.modified = file.metadata().and_then(|metadata| metadata.modified()).ok();
+            read_lines(file, list.format, &mut problems, &mut |name, scope, listed| {
+                info.entries += 1;
+                sink(name, scope, listed)
+            });
             problems.finish(diagnostics);
         }
         Err(error) => diagnostics.push(
@@ -73,6 +88,7 @@ pub(super) fn read(
                 .hint(error.to_string()),
         ),
     }
+    info
 }
 
 /// Opens a file, but nothing that could make us wait or never end.

@@ -1,7 +1,7 @@
 //! Makes [`Routes`] out of a configuration and the list files it names.
 
 use super::index::{Added, Index, RouteAt};
-use super::list::{self, Flow, Listed};
+use super::list::{self, Flow, ListInfo, Listed};
 use super::{Default, RouteInfo, Routes};
 use crate::config::{
     Config, Diagnostic, Group, GroupId, Location, MAX_CHAIN, OnFailure, PrivateAnswers, Route, Scope, Tristate, ViewId,
@@ -47,7 +47,10 @@ impl Routes {
                 Tristate::True => true,
                 Tristate::False => false,
             };
-            routes.push(RouteInfo::new(config, route, private, found.has_excludes));
+            routes.push(RouteInfo {
+                lists: found.lists.into(),
+                ..RouteInfo::new(config, route, private, found.has_excludes)
+            });
             diagnostics.extend(way_out(config, route, is_private).filter(|_| private));
         }
         index.finish();
@@ -62,9 +65,23 @@ impl Routes {
         let views = (0..=u16::MAX).take(config.views.len() + 1).map(ViewId);
         let defaults = views.map(|view| Default::new(config, view)).collect();
         let built_in_routes = built_in_routes.into();
-        let guard_meaning = fingerprint(|state| hash_group(config, config.guard.references, state));
+        let guard_meaning = fingerprint(|state| {
+            hash_group(config, config.guard.references, state);
+            config.guard.forged.members().hash(state);
+            config.guard.lawful.iter().for_each(|pattern| (&pattern.name, pattern.scope).hash(state));
+        });
         let routes = routes.into();
-        let routes = Self { index, search, routes, search_route, built_in, built_in_routes, defaults, guard_meaning };
+        let routes = Self {
+            index,
+            search,
+            routes,
+            search_route,
+            built_in,
+            built_in_routes,
+            defaults,
+            guard_meaning,
+            read_at: None,
+        };
         (routes, diagnostics)
     }
 }
@@ -102,6 +119,7 @@ impl RouteInfo {
             private_answers,
             guard: None,
             views: None,
+            lists: Box::default(),
             has_excludes: false,
             meaning,
         }
@@ -123,10 +141,11 @@ impl Default {
 struct Found {
     has_root: bool,
     has_excludes: bool,
+    lists: Vec<ListInfo>,
 }
 
 fn add_patterns(index: &mut Index, at: RouteAt, route: &Route, diagnostics: &mut Vec<Diagnostic>) -> Found {
-    let mut found = Found { has_root: false, has_excludes: !route.exclude.is_empty() };
+    let mut found = Found { has_root: false, has_excludes: !route.exclude.is_empty(), lists: Vec::new() };
     for (patterns, exclude) in [(&route.patterns, false), (&route.exclude, true)] {
         for pattern in patterns {
             let name = pattern.name.to_lower();
@@ -138,7 +157,7 @@ fn add_patterns(index: &mut Index, at: RouteAt, route: &Route, diagnostics: &mut
         }
     }
     for list in &route.lists {
-        list::read(list, diagnostics, &mut |name, scope, listed| {
+        let info = list::read(list, diagnostics, &mut |name, scope, listed| {
             let exclude = listed == Listed::Excluded;
             found.has_excludes |= exclude;
             found.has_root |= name.is_root() && !exclude;
@@ -147,6 +166,7 @@ fn add_patterns(index: &mut Index, at: RouteAt, route: &Route, diagnostics: &mut
                 Added::Full => Flow::Full,
             }
         });
+        found.lists.push(info);
     }
     found
 }

@@ -21,7 +21,9 @@ mod unreachable;
 use crate::config::{DefaultRoute, GroupId, GuardMode, Location, OnFailure, PrivateAnswers, Scope, ViewId};
 use crate::dns::Name;
 use index::Index;
+pub use list::ListInfo;
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 /// All routes of a configuration. Immutable.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Routes {
     defaults: Box<[Default]>,
     /// Stands for what guarded names are held against.
     guard_meaning: u64,
+    /// When their lists were read, as whoever had them read says.
+    pub read_at: Option<SystemTime>,
 }
 
 /// What is known of one route.
@@ -53,6 +57,8 @@ pub struct RouteInfo {
     pub private: bool,
     /// What follows when the group is down.
     pub on_failure: OnFailure,
+    /// What was read of each of its lists, in their order.
+    pub lists: Box<[ListInfo]>,
     /// `None`: what the default of the view says.
     private_answers: Option<PrivateAnswers>,
     /// `None`: what the default of the view says.

@@ -75,13 +75,7 @@ fn config(routes: Vec<Route>) -> Config {
         hosts: Hosts { files: Vec::new(), places: Vec::new(), watch: false, on_conflict: OnConflict::Warn },
         rewrites: Vec::new(),
         cache: Cache::NONE,
-        guard: crate::config::Guard {
-            references: GroupId(0),
-            budget: std::time::Duration::ZERO,
-            hold_on: false,
-            proofs: false,
-            persist: false,
-        },
+        guard: crate::config::Guard::NONE,
         views: vec![view(Some(own)), view(None)],
         stats: crate::config::Stats::default(),
         log: Log::default(),
@@ -291,6 +285,8 @@ fn lists_are_read_and_their_problems_reported_where_they_are() {
     let found = routes.find(ViewId(0), name.as_wire());
     assert_eq!(found.pattern().unwrap(), "*.a.test.");
     assert_eq!(found.because(), "route r1 has *.a.test. (t.toml:1:1)");
+    let read: Vec<_> = routes.routes()[0].lists.iter().map(|list| (list.entries, list.modified.is_some())).collect();
+    assert_eq!(read, [(2, true), (0, false), (0, false)]);
     let codes: Vec<_> = diagnostics.iter().map(|one| (one.code, one.at.line)).collect();
     assert_eq!(codes, [("bad-pattern", 3), ("list-unreadable", 3), ("list-unreadable", 3)]);
     assert_eq!(&*diagnostics[0].at.file, file.path());

@@ -1,21 +1,24 @@
 //! What is known about names, found by the suffixes of a name.
 
 use crate::dns::Name;
-use crate::dns::name::suffixes;
+use crate::dns::name::labels;
 use hashbrown::HashMap;
 
-/// Values by lower-cased name. Suffixes with a number of labels that no name in it has are not looked up: every
-/// forwarded question passes here, and what people configure has few depths.
+/// Kinds of top-level labels that are told apart.
+const TOPS: usize = 64;
+
+/// Values by lower-cased name. Suffixes with a number of labels that no name under the same top-level label has are not looked
+/// up: every forwarded question passes here, and what people configure has few of both.
 #[derive(Debug)]
 pub(super) struct BySuffix<V> {
     entries: HashMap<Box<[u8]>, V, foldhash::fast::RandomState>,
-    /// Bit n: a name of n labels is in it. A name has 127 labels at most.
-    depths: u128,
+    /// By [`top`]; bit n: a name of n labels under such a top-level label is in it. A name has 127 labels at most.
+    depths: Box<[u128; TOPS]>,
 }
 
 impl<V> Default for BySuffix<V> {
     fn default() -> Self {
-        Self { entries: HashMap::default(), depths: 0 }
+        Self { entries: HashMap::default(), depths: Box::new([0; TOPS]) }
     }
 }
 
@@ -25,8 +28,13 @@ impl<V> BySuffix<V> {
     where
         V: Default,
     {
-        self.depths |= 1 << name.label_count();
-        self.entries.entry(name.lower_wire().as_ref().into()).or_default()
+        let lower = name.lower_wire();
+        match labels(&lower).last() {
+            Some(label) => self.depths[top(label)] |= 1 << name.label_count(),
+            // The root is above every name.
+            None => self.depths.iter_mut().for_each(|depths| *depths |= 1),
+        }
+        self.entries.entry(lower.as_ref().into()).or_default()
     }
 
     /// Returns the values.
@@ -36,19 +44,25 @@ impl<V> BySuffix<V> {
 
     /// Tells whether there is nothing in it.
     pub(super) fn is_empty(&self) -> bool {
-        self.depths == 0
+        self.entries.is_empty()
     }
 
     /// Returns the entries at and above a name given in lower case, the deepest first.
     pub(super) fn at_or_above<'m, 'n>(&'m self, lower: &'n [u8]) -> impl Iterator<Item = (&'n [u8], &'m V)> {
-        let mut rest = Some(lower).filter(|_| !self.is_empty());
         // Suffixes still to come: one for each label, and the root.
-        let mut left = if self.is_empty() { 0 } else { suffixes(lower).count() };
+        let (mut left, mut last): (usize, &[u8]) = (1, &[]);
+        if !self.is_empty() {
+            for label in labels(lower) {
+                (left, last) = (left + 1, label);
+            }
+        }
+        let depths = self.depths[top(last)];
+        let mut rest = Some(lower).filter(|_| depths != 0);
         std::iter::from_fn(move || {
             while let Some(suffix) = rest {
                 left -= 1;
                 rest = suffix.get(1 + usize::from(suffix[0])..).filter(|_| left > 0);
-                if self.depths >> left & 1 != 0
+                if depths >> left & 1 != 0
                     && let Some(value) = self.entries.get(suffix)
                 {
                     return Some((suffix, value));
@@ -59,9 +73,16 @@ impl<V> BySuffix<V> {
     }
 }
 
+/// Returns the kind of a top-level label; different ones may be of one kind.
+fn top(label: &[u8]) -> usize {
+    let (first, last) = (label.first().copied().unwrap_or(0), label.last().copied().unwrap_or(0));
+    (usize::from(first) + 3 * usize::from(last) + 7 * label.len()) % TOPS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::name::suffixes;
     use proptest::prelude::*;
 
     #[test]

@@ -245,13 +245,12 @@ impl Zones {
         if let Some(answer) = decided {
             return Outcome::Local(answer);
         }
-        if has_route(qname, context) {
-            return Outcome::NotOurs;
-        }
+        // Routes are looked at for the few special names only: most are none.
         match special::answer(qname, qtype) {
+            Special::Nothing => Outcome::NotOurs,
+            _ if has_route(qname, context) => Outcome::NotOurs,
             Special::Answer(answer) => Outcome::Local(answer),
             Special::PrivateOnly => Outcome::PrivateSystemOnly,
-            Special::Nothing => Outcome::NotOurs,
         }
     }
 

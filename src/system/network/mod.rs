@@ -36,6 +36,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(4);
 /// After so long without a change, the next is reported soon.
 const QUIET: Duration = MAX_PAUSE;
+/// When the kernel is asked again for the ways there are that could not be asked, as when all file descriptors are in use.
+const ASK_AGAIN: Duration = MAX_PAUSE;
 /// When a router's hardware address is looked for again, the first time, and how often; the pause doubles. It shows as soon
 /// as anything is sent.
 const LOOK_AGAIN_FIRST: Duration = Duration::from_secs(1);
@@ -95,7 +97,7 @@ impl Network {
         // What changes from here on is in the socket, so nothing falls between.
         let mut network = Self {
             kernel,
-            known: look(),
+            known: look().unwrap_or_default(),
             noted: Noted::default(),
             destinations,
             ways: Ways::default(),
@@ -107,7 +109,7 @@ impl Network {
             reported: None,
             pause: MIN_PAUSE,
         };
-        network.ways = network.look();
+        network.look();
         network.look_for_place(true);
         Ok(network)
     }
@@ -124,9 +126,8 @@ impl Network {
             return;
         }
         self.destinations = destinations;
-        let ways = self.look();
-        let before = std::mem::replace(&mut self.ways, ways);
-        if before.out() != self.ways.out() {
+        let before = self.look();
+        if before.is_some_and(|before| before.out() != self.ways.out()) {
             // What the kernel has to say about that is not read yet, and would seem to change nothing.
             self.noted.add_way();
             self.decide(Instant::now());
@@ -159,8 +160,12 @@ impl Network {
             let is_all = self.read();
             let now = Instant::now();
             self.due = None;
-            let (noted, seemed) = (std::mem::take(&mut self.noted), self.place);
-            let event = self.judge(&noted);
+            let seemed = self.place;
+            // What the kernel has said stays to be judged until it can be asked what that means.
+            let Some(event) = self.judge() else {
+                self.noted.lost += u32::from(!is_all);
+                continue;
+            };
             if event.concerns_us() {
                 // Containers that come and go must not delay what concerns us.
                 self.reported = Some(now);
@@ -176,15 +181,23 @@ impl Network {
         }
     }
 
-    /// Looks at the ways there are; those there were, while the kernel cannot be asked.
-    fn look(&self) -> Ways {
-        Ways::look(&self.destinations).unwrap_or_else(|_| self.ways.clone())
+    /// Looks at the ways there are and returns those there were. When the kernel cannot be asked they stay, and it is asked
+    /// again later.
+    fn look(&mut self) -> Option<Ways> {
+        match Ways::look(&self.destinations) {
+            Ok(ways) => Some(std::mem::replace(&mut self.ways, ways)),
+            Err(error) => {
+                tracing::warn!(%error, "the kernel cannot be asked for the ways to upstreams; it is asked again");
+                self.due = Some(Instant::now() + ASK_AGAIN);
+                None
+            }
+        }
     }
 
     /// Judges what the kernel has said by the ways our packets take from here on, and took until then.
-    fn judge(&mut self, noted: &Noted) -> NetworkEvent {
-        let ways = self.look();
-        let before = std::mem::replace(&mut self.ways, ways);
+    fn judge(&mut self) -> Option<NetworkEvent> {
+        let before = self.look()?;
+        let noted = std::mem::take(&mut self.noted);
         let is_used = |link| before.use_link(link) || self.ways.use_link(link);
         let is_ours = |to: &Prefix| way::all(&self.destinations).any(|destination| to.covers(destination.address));
         let event = noted.judged(is_used, is_ours, before.ways != self.ways.ways);
@@ -195,7 +208,7 @@ impl Network {
         }
         let Found { was, place } = self.look_for_place(may_have_moved);
         let was = if event.concerns_us() { was } else { place };
-        NetworkEvent { was, place, ..event }
+        Some(NetworkEvent { was, place, ..event })
     }
 
     /// Decides which network this is by the ways that were just looked at.
@@ -211,7 +224,9 @@ impl Network {
     fn look_again(&mut self) -> Option<NetworkEvent> {
         let seemed = self.place;
         // Another way is for the kernel to tell.
-        self.ways.seen = self.look().seen;
+        if let Ok(ways) = Ways::look(&self.destinations) {
+            self.ways.seen = ways.seen;
+        }
         self.place = self.places.find(&self.ways.seen, false).place;
         if !self.ways.seen.is_unsure() {
             tracing::debug!(network = self.place.0, "the hardware address of the router has shown");
@@ -256,9 +271,15 @@ impl Network {
 
     /// Takes note of what is there; false when there was more than is read at once.
     fn read(&mut self) -> bool {
+        let kernel = self.kernel.get_ref().as_raw_fd();
+        self.read_by(|buffer| recvfrom::<NetlinkAddr>(kernel, buffer))
+    }
+
+    /// The same, of whatever is received.
+    fn read_by(&mut self, mut receive: impl FnMut(&mut [u8]) -> nix::Result<(usize, Option<NetlinkAddr>)>) -> bool {
         let mut buffer = vec![0; RECEIVE_BYTES];
         for _ in 0..MAX_READ {
-            match recvfrom::<NetlinkAddr>(self.kernel.get_ref().as_raw_fd(), &mut buffer) {
+            match receive(&mut buffer) {
                 // Only the kernel is believed.
                 Ok((len, Some(from))) if from.pid() == 0 => {
                     self.known.note(buffer.get(..len).unwrap_or_default(), &mut self.noted);
@@ -266,7 +287,9 @@ impl Network {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(Errno::ENOBUFS) => {
                     self.noted.lost += 1;
-                    self.known = look();
+                    if let Some(known) = look() {
+                        self.known = known;
+                    }
                 }
                 Err(_) => return true,
             }
@@ -283,20 +306,23 @@ async fn at(then: Option<Instant>) {
     }
 }
 
-/// Looks at the links and addresses there are. Routes are learnt as they change.
-fn look() -> Known {
+/// Looks at the links and addresses there are; nothing when the kernel cannot be asked. Routes are learnt as they change.
+fn look() -> Option<Known> {
     let mut known = Known::default();
-    for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
+    for interface in nix::ifaddrs::getifaddrs().ok()? {
         let Ok(index) = nix::net::if_::if_nametoindex(interface.interface_name.as_str()) else { continue };
         known.set_link(index, u32::from_ne_bytes(interface.flags.bits().to_ne_bytes()));
         if let Some(address) = interface.address.as_ref().and_then(ip) {
             known.set_address(index, address);
         }
     }
-    known
+    Some(known)
 }
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
     v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
 }
+
+#[cfg(test)]
+mod tests;

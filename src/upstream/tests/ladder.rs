@@ -9,8 +9,9 @@ use crate::stats::Counter;
 use crate::upstream::{Ask, NetEvent, SimulatedQuery, SimulatedReplies, Standing, Upstreams};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 const RTT_MS: u64 = 20;
 
@@ -363,6 +364,28 @@ async fn a_group_of_which_nothing_answers_gives_way_and_is_used_again_when_it_do
     assert!(open.elapsed() < Duration::from_secs(60), "{:?}", open.elapsed());
     let (outcome, ms) = timed(&upstreams, "z.example.org").await;
     assert!(outcome != Ok(9) && ms == u128::from(RTT_MS), "{outcome:?} {ms}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_a_group_that_is_down_is_over_after_four_and_a_half_seconds() {
+    const LOOK: Duration = Duration::from_millis(4500);
+    let mut groups = trusted_and_system();
+    // One server is waited for as long as there is time, and the group itself has more.
+    groups[0].servers.truncate(1);
+    groups[0].timeout = Duration::from_secs(20);
+    let (play, upstreams, _) = play_with(groups);
+    play.healthy(9, RTT_MS);
+    timed(&upstreams, "a.example.org").await.0.unwrap();
+    sleep(Duration::from_secs(20)).await;
+    let listening = || upstreams.0.lingering.load(Ordering::Relaxed);
+    let (sent, begun) = (play.sent(), Instant::now());
+    assert_eq!(timed(&upstreams, "b.example.org").await, (Ok(9), u128::from(RTT_MS)));
+    // At its end nobody waits any more for what it asked, which is only listened for.
+    sleep_until(begun + LOOK - Duration::from_millis(1)).await;
+    assert!(play.sent() > sent + 1, "the group is looked at");
+    assert_eq!(listening(), 0);
+    sleep_until(begun + LOOK + Duration::from_millis(1)).await;
+    assert_eq!(listening(), 1);
 }
 
 #[tokio::test(start_paused = true)]

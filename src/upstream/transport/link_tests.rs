@@ -262,7 +262,8 @@ async fn a_connection_without_queries_is_closed() {
     write_frame(&mut stream, &query).await;
     assert_eq!(reply(receiver).await.unwrap(), QUERY);
     assert_eq!(timeout(SLOW_BOUND, stream.read(&mut [0; 16])).await.unwrap().unwrap(), 0);
-    assert!(start.elapsed() >= PLAIN_IDLE);
+    // Together with others of its thread: up to a beat earlier.
+    assert!(start.elapsed() >= PLAIN_IDLE - Duration::from_millis(4096), "{:?}", start.elapsed());
     // The next query opens another without a word.
     let receiver = link.send(QUERY).unwrap();
     let mut stream = accept(&listener).await;

@@ -12,6 +12,7 @@
 //!            target.rs  where a connection leads, and its TLS rules
 //!            dates.rs   what certificates say about this machine's clock (pure)
 //!            owed.rs    what a connection owes, and when its silence is suspect (pure)
+//!            idle.rs    when it is closed that owes nothing (pure)
 //!            prove.rs   whose certificate an address shows
 //!            jobs.rs    a query handed to a connection, and the promise of its reply
 //! ```
@@ -26,6 +27,7 @@ mod dial;
 #[cfg(feature = "h3")]
 mod http3;
 mod https;
+mod idle;
 mod jobs;
 mod link;
 mod open;

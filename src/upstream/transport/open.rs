@@ -2,19 +2,22 @@
 
 #[cfg(feature = "h3")]
 use super::http3;
+use super::idle::Idle;
 use super::jobs::{Command, Fault, Job};
 use super::owed::{Event, Owed};
 use super::target::{ENCRYPTED_IDLE, Target};
 use super::{dial, https, quic, requests, stream, tls};
+use crate::clock;
 use crate::config::UpstreamTransport;
+use std::hash::Hash;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// A plain connection with nothing pending is closed after this (RFC 7766 section 6.2.3 asks for a few seconds).
+/// A plain connection with nothing pending is closed after this at the latest (RFC 7766 section 6.2.3 asks for a few
+/// seconds).
 pub(super) const PLAIN_IDLE: Duration = Duration::from_secs(8);
 
 /// An open connection.
@@ -74,34 +77,39 @@ pub(super) async fn open(target: &Target, silence: Duration) -> Result<Session, 
 
 async fn tcp(target: &Target, silence: Duration) -> Result<Session, Fault> {
     let (stream, rtt) = dialled(target).await?;
-    let owed = Owed::new(Instant::now(), rtt, silence, PLAIN_IDLE);
+    let owed = owed(rtt, silence, PLAIN_IDLE);
     Ok(Session::Tcp(Box::new(stream::Session::new(stream, owed))))
 }
 
 async fn dot(target: &Target, silence: Duration) -> Result<Session, Fault> {
     let (stream, rtt) = secured(target).await?;
-    let owed = Owed::new(Instant::now(), rtt, silence, ENCRYPTED_IDLE);
+    let owed = owed(rtt, silence, ENCRYPTED_IDLE);
     Ok(Session::Tls(Box::new(stream::Session::new(stream, owed))))
 }
 
 async fn doh(target: &Target, silence: Duration) -> Result<Session, Fault> {
     let (stream, rtt) = secured(target).await?;
     let protocol = https::Https::open(stream, target).await?;
-    let owed = Owed::new(Instant::now(), rtt, silence, ENCRYPTED_IDLE);
+    let owed = owed(rtt, silence, ENCRYPTED_IDLE);
     Ok(Session::Https(Box::new(requests::Session::new(protocol, owed))))
 }
 
 async fn doq(target: &Target, silence: Duration) -> Result<Session, Fault> {
     let (protocol, rtt) = quic::Quic::open(target).await?;
-    let owed = Owed::new(Instant::now(), rtt, silence, ENCRYPTED_IDLE);
+    let owed = owed(rtt, silence, ENCRYPTED_IDLE);
     Ok(Session::Quic(Box::new(requests::Session::new(protocol, owed))))
 }
 
 #[cfg(feature = "h3")]
 async fn doh3(target: &Target, silence: Duration) -> Result<Session, Fault> {
     let (protocol, rtt) = http3::Http3::open(target).await?;
-    let owed = Owed::new(Instant::now(), rtt, silence, ENCRYPTED_IDLE);
+    let owed = owed(rtt, silence, ENCRYPTED_IDLE);
     Ok(Session::Http3(Box::new(requests::Session::new(protocol, owed))))
+}
+
+/// Begins to count what a connection owes that has just been opened on this thread.
+fn owed<K: Hash + Eq + Copy>(rtt: Duration, silence: Duration, longest_idle: Duration) -> Owed<K> {
+    Owed::new(Instant::now(), rtt, silence, Idle::new(clock::timers_began(), longest_idle))
 }
 
 /// Connects; returns the time of a round trip too.
@@ -114,9 +122,6 @@ async fn dialled(target: &Target) -> Result<(TcpStream, Duration), Fault> {
 async fn secured(target: &Target) -> Result<(TlsStream<TcpStream>, Duration), Fault> {
     let (config, name) = (target.tls().await?, tls::server_name(target.server_name())?);
     let (stream, rtt) = dialled(target).await?;
-    let stream = TlsConnector::from(config)
-        .connect(name, stream)
-        .await
-        .map_err(|error| tls::fault(error, &target.server_name()))?;
-    Ok((stream, rtt))
+    let shaken = tls::shake_hands(config, name, stream).await;
+    Ok((shaken.map_err(|error| tls::fault(error, &target.server_name()))?, rtt))
 }

@@ -1,6 +1,7 @@
 //! What one connection owes: the queries on it, how long it has been silent, and when that is suspect. Pure but for
 //! tokio's `Instant`, which callers pass in.
 
+use super::idle::Idle;
 use super::jobs::{Fault, Job, Took};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -51,7 +52,7 @@ pub(super) struct Owed<K> {
     expires: Instant,
     srtt: Duration,
     silence: Duration,
-    idle: Duration,
+    idle: Idle,
     suspect: bool,
     /// The next reply is news.
     unproven: bool,
@@ -64,7 +65,7 @@ pub(super) struct Owed<K> {
 impl<K: Hash + Eq + Copy> Owed<K> {
     /// Starts with nothing owed. `rtt` is what opening the connection took per round trip, `silence` the shortest time
     /// that is suspect on this link, `idle` how long it is kept without queries.
-    pub(super) fn new(now: Instant, rtt: Duration, silence: Duration, idle: Duration) -> Self {
+    pub(super) fn new(now: Instant, rtt: Duration, silence: Duration, idle: Idle) -> Self {
         Self {
             pending: HashMap::new(),
             heard: now,
@@ -175,7 +176,7 @@ impl<K: Hash + Eq + Copy> Owed<K> {
     /// Returns when to look again if nothing happens before.
     pub(super) fn wake_at(&self) -> Instant {
         if self.pending.is_empty() {
-            return self.heard + self.idle;
+            return self.idle.end(self.heard);
         }
         if self.suspect { self.expires } else { self.expires.min(self.heard + self.patience()) }
     }
@@ -183,7 +184,7 @@ impl<K: Hash + Eq + Copy> Owed<K> {
     /// Says what is due at `now`.
     fn due(&mut self, now: Instant) -> Due<K> {
         if self.pending.is_empty() {
-            return if now >= self.heard + self.idle { Due::Idle } else { Due::Nothing };
+            return if now >= self.idle.end(self.heard) { Due::Idle } else { Due::Nothing };
         }
         if now >= self.expires {
             let gone: Vec<K> =
@@ -272,10 +273,12 @@ pub(super) fn silence_after(alarms: u32) -> Duration {
 mod tests {
     use super::*;
 
-    const IDLE: Duration = Duration::from_secs(8);
-
     fn owed(now: Instant, rtt_ms: u64) -> Owed<u16> {
-        Owed::new(now, Duration::from_millis(rtt_ms), silence_after(0), IDLE)
+        Owed::new(now, Duration::from_millis(rtt_ms), silence_after(0), idle(now))
+    }
+
+    fn idle(now: Instant) -> Idle {
+        Idle::new(now, Duration::from_secs(8))
     }
 
     fn after(start: Instant, ms: u64) -> Instant {
@@ -296,8 +299,10 @@ mod tests {
         assert!(matches!(owed.due(after(start, 900)), Due::Nothing));
         assert!(owed.settle(1, Vec::new(), after(start, 1000)), "it lives: the link must know");
         assert!(!owed.settle(2, Vec::new(), after(start, 1001)));
-        assert_eq!(owed.wake_at(), after(start, 1001) + IDLE);
-        assert!(matches!(owed.due(after(start, 1001) + IDLE), Due::Idle));
+        let end = idle(start).end(after(start, 1001));
+        assert_eq!(owed.wake_at(), end);
+        assert!(matches!(owed.due(end - Duration::from_millis(1)), Due::Nothing));
+        assert!(matches!(owed.due(end), Due::Idle));
     }
 
     #[test]

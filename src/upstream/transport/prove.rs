@@ -3,12 +3,12 @@
 //! Who is believed is decided apart from upstreams' own certificates: the bundled roots are those of the public internet; one
 //! that this machine has besides was added by whoever runs it, and what it signs proves nothing to the public.
 
-use super::tls::{Roots, WallTime, names};
+use super::tls::{self, Roots, names};
 use crate::dns::foreign::is_hostile;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore};
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,6 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 /// How long a connection and its handshake may take: two round trips, to the other side of the world and over satellites.
 const MAX_TIME: Duration = Duration::from_millis(1200);
@@ -78,11 +77,8 @@ impl Believed {
             for certificate in more.iter().flatten() {
                 all.add(certificate.clone()).ok()?;
             }
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let verifier = |roots| {
-                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().ok()
-            };
-            Some(Checks { public: verifier(public)?, all: verifier(all)? })
+            let check = |roots| tls::usual_check(Arc::new(roots)).ok();
+            Some(Checks { public: check(public)?, all: check(all)? })
         };
         self.0.get_or_init(make).clone()
     }
@@ -112,15 +108,9 @@ pub(in crate::upstream) async fn prove(
 }
 
 async fn shake_hands(looker: Arc<Looker>, to: SocketAddr, name: ServerName<'static>) -> io::Result<()> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_details(provider, Arc::new(WallTime))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(looker)
-        .with_no_client_auth();
+    let config = tls::rules(looker).map_err(io::Error::other)?.with_no_client_auth();
     let stream = TcpStream::connect(to).await?;
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    let mut stream = tls::shake_hands(Arc::new(config), name, stream).await?;
     // Told that nothing follows; whether the server hears it does not matter.
     let _told = stream.shutdown().await;
     Ok(())

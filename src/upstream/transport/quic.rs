@@ -186,3 +186,7 @@ pub(super) fn fault(error: &ConnectionError) -> Fault {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "quic_tests.rs"]
+mod tests;

@@ -14,16 +14,20 @@ use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 
 /// The connected socket of one QUIC connection. quinn's own says nothing of errors but in the log.
 #[derive(Debug)]
 pub(super) struct Watched {
     socket: UdpSocket,
     state: UdpSocketState,
+    /// The kernel tells an error once: this one was told to whoever sent or read next.
+    met: Mutex<Option<io::Error>>,
+    has_met: Notify,
 }
 
 impl Watched {
@@ -31,11 +35,33 @@ impl Watched {
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Arc<Self>> {
         let socket = UdpSocket::from_std(socket)?;
         let state = UdpSocketState::new((&socket).into())?;
-        Ok(Arc::new(Self { socket, state }))
+        Ok(Arc::new(Self { socket, state, met: Mutex::default(), has_met: Notify::new() }))
     }
 
-    /// Waits until the network says that nobody is there. Cancel safe.
+    /// Waits until the network says that nobody is there. Cancel safe; for one caller at a time.
     pub(super) async fn refusal(&self) -> io::Error {
+        loop {
+            tokio::select! {
+                error = self.reported() => return error,
+                () = self.has_met.notified() => {
+                    if let Some(error) = self.met.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                        return error;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sending or reading was told an error.
+    fn meet(&self, error: io::Error) {
+        if is_about_the_server(&error) {
+            *self.met.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            self.has_met.notify_one();
+        }
+    }
+
+    /// Waits for an error that nobody has been told yet.
+    async fn reported(&self) -> io::Error {
         loop {
             // The kernel reports "error" and nothing else: no datagram is there to be read.
             if let Err(error) = self.socket.ready(Interest::ERROR).await {
@@ -43,7 +69,7 @@ impl Watched {
             }
             let report = || match SockRef::from(&self.socket).take_error()? {
                 Some(error) => Ok(error),
-                // Sending has met it first; the report is not taken back unless it is said that nothing was there.
+                // It was told to somebody else; the report is not taken back unless it is said that nothing was there.
                 None => Err(io::ErrorKind::WouldBlock.into()),
             };
             match self.socket.try_io(Interest::ERROR, report) {
@@ -98,10 +124,12 @@ impl AsyncUdpSocket for Watched {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let sent = self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), transmit));
         match sent {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
             // A datagram that was not sent is as good as lost on the way: a probe for the path's MTU is meant to be.
-            Ok(()) | Err(_) => Ok(()),
+            Err(error) => self.meet(error),
+            Ok(()) => {}
         }
+        Ok(())
     }
 
     fn poll_recv(
@@ -115,8 +143,9 @@ impl AsyncUdpSocket for Watched {
             let received =
                 self.socket.try_io(Interest::READABLE, || self.state.recv((&self.socket).into(), bufs, meta));
             match received {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // Each report is taken from the kernel by reading it, so this ends.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_about_the_server(&error) => {}
+                Err(error) if is_about_the_server(&error) => self.meet(error),
                 received => return Poll::Ready(received),
             }
         }
@@ -168,5 +197,23 @@ mod tests {
             assert_eq!(refusal.kind(), io::ErrorKind::ConnectionRefused);
         }
         assert!(timeout(Duration::from_millis(50), watched.refusal()).await.is_err(), "told once for each");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_sending_or_reading_is_told_first_is_told_all_the_same() {
+        let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(closed).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let watched = Watched::new(socket).unwrap();
+        watched.socket.writable().await.unwrap();
+        let datagram = Transmit { destination: closed, ecn: None, contents: b"x", segment_size: None, src_ip: None };
+        // On loopback the error is there when sending returns: the second datagram takes it and goes nowhere.
+        watched.try_send(&datagram).unwrap();
+        watched.try_send(&datagram).unwrap();
+        assert!(SockRef::from(&watched.socket).take_error().unwrap().is_none(), "it was taken");
+        let refusal = timeout(Duration::from_secs(10), watched.refusal()).await.expect("it is told");
+        assert_eq!(refusal.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(timeout(Duration::from_millis(50), watched.refusal()).await.is_err(), "told once");
     }
 }

@@ -177,3 +177,54 @@ fn abort(aborts: &mut HashMap<u64, AbortHandle>, gone: &[u64]) {
         abort.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::idle::Idle;
+    use super::*;
+    use std::future::pending;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    /// A connection on which nothing happens but that the network speaks against it so often.
+    #[derive(Debug)]
+    struct Doubtful(u32);
+
+    impl Protocol for Doubtful {
+        fn ask(&mut self, _query: Vec<u8>) -> Asking {
+            Box::pin(pending())
+        }
+
+        fn poll_over(&mut self, _cx: &mut Context<'_>) -> Poll<Fault> {
+            Poll::Pending
+        }
+
+        fn poll_doubt(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+            self.0 = match self.0.checked_sub(1) {
+                Some(left) => left,
+                None => return Poll::Pending,
+            };
+            Poll::Ready(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_network_says_makes_what_is_owed_go_elsewhere_at_once_and_once() {
+        let start = Instant::now();
+        let silence = Duration::from_secs(2);
+        let owed = Owed::new(start, Duration::ZERO, silence, Idle::new(start, Duration::from_secs(30)));
+        let mut session = Session::new(Doubtful(1), owed);
+        let (_sender, mut jobs) = mpsc::channel(1);
+        let soon = Duration::from_millis(100);
+        assert!(timeout(soon, session.next(&mut jobs)).await.is_err(), "nothing is owed: nothing to do");
+        assert_eq!(session.protocol.0, 0, "it was heard");
+        let (job, _receiver) = Job::new(b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x01");
+        session.ask(job);
+        session.protocol.0 = 2;
+        let before = Instant::now();
+        assert!(matches!(session.next(&mut jobs).await, Event::Suspect(jobs) if jobs.len() == 1));
+        assert_eq!(Instant::now(), before, "no timer was waited for");
+        assert!(timeout(silence, session.next(&mut jobs)).await.is_err(), "the connection goes on");
+        assert_eq!(session.protocol.0, 1, "what is suspect already need not be doubted");
+    }
+}

@@ -1,3 +1,4 @@
+use super::super::idle::Idle;
 use super::super::owed::{QUEUE, silence_after};
 use super::*;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
@@ -34,7 +35,7 @@ async fn written(
 #[tokio::test]
 async fn queries_waiting_on_one_connection_have_a_bound() {
     let (near, mut far) = duplex(64 * 1024);
-    let owed = Owed::new(Instant::now(), Duration::ZERO, silence_after(9), BOUND);
+    let owed = Owed::new(Instant::now(), Duration::ZERO, silence_after(9), Idle::new(Instant::now(), BOUND));
     let mut session = Session::new(near, owed);
     let (sender, mut jobs) = mpsc::channel(QUEUE);
     let mut waiting = Vec::new();

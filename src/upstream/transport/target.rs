@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// An encrypted connection with nothing pending is closed after this: it costs more to open than a plain one, and public
-/// resolvers keep theirs for 10 s to 2 min.
+/// An encrypted connection with nothing pending is closed after this at the latest: it costs more to open than a plain one,
+/// and public resolvers keep theirs for 10 s to 2 min.
 pub(super) const ENCRYPTED_IDLE: Duration = Duration::from_secs(30);
 
 /// Where a link leads, and what its connections need.

@@ -10,18 +10,22 @@ use crate::clock::{self, Clock, Tick};
 use crate::config::{ClientCertificate, UpstreamOptions};
 use data_encoding::BASE64;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, VerifierBuilderError, WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
-use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, ConfigBuilder};
+use rustls::{DigitallySignedStruct, OtherError, RootCertStore};
 use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Sessions kept for taking up again, for each server: one connection at a time needs one, and servers give two or more.
 /// rustls keeps eight of a server, or none.
@@ -82,13 +86,8 @@ pub(super) fn client_config(roots: &Roots, options: &UpstreamOptions, alpn: &[u8
             own.add(certificate).map_err(|error| Fault::told(format!("{}: {error}", path.display())))?;
         }
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Verifier::new(store, &provider, options.pins.clone(), Arc::clone(&roots.dates))?;
-    let builder = ClientConfig::builder_with_details(provider, Arc::new(WallTime))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Fault::told(error.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
+    let verifier = Verifier::new(store, options.pins.clone(), Arc::clone(&roots.dates))?;
+    let builder = rules(Arc::new(verifier)).map_err(|error| Fault::told(error.to_string()))?;
     let mut config = match &options.client_certificate {
         None => builder.with_no_client_auth(),
         Some(ours) => {
@@ -103,6 +102,32 @@ pub(super) fn client_config(roots: &Roots, options: &UpstreamOptions, alpn: &[u8
     config.enable_sni = options.sni;
     config.resumption = Resumption::in_memory_sessions(MAX_SESSIONS);
     Ok(config)
+}
+
+/// Begins the rules of a connection: TLS 1.2 and 1.3, certificates checked by `verifier` against the wall clock.
+pub(super) fn rules(
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let builder = ClientConfig::builder_with_details(provider(), Arc::new(WallTime));
+    Ok(builder.with_safe_default_protocol_versions()?.dangerous().with_custom_certificate_verifier(verifier))
+}
+
+/// Makes the usual check of certificates, held against these roots.
+pub(super) fn usual_check(roots: Arc<RootCertStore>) -> Result<Arc<WebPkiServerVerifier>, VerifierBuilderError> {
+    WebPkiServerVerifier::builder_with_provider(roots, provider()).build()
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Makes a connection one over TLS. The error is one that [`fault`] can put into words.
+pub(super) async fn shake_hands(
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    stream: TcpStream,
+) -> io::Result<TlsStream<TcpStream>> {
+    TlsConnector::from(config).connect(name, stream).await
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
@@ -120,7 +145,7 @@ fn identity(ours: &ClientCertificate) -> Result<(Vec<CertificateDer<'static>>, P
 
 /// The wall clock, which certificates are dated by.
 #[derive(Debug)]
-pub(super) struct WallTime;
+struct WallTime;
 
 impl TimeProvider for WallTime {
     fn current_time(&self) -> Option<UnixTime> {
@@ -162,15 +187,9 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn new(
-        roots: Arc<RootCertStore>,
-        provider: &Arc<CryptoProvider>,
-        pins: Vec<[u8; 32]>,
-        dates: Arc<Dates>,
-    ) -> Result<Self, Fault> {
-        let usual = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
-            .build()
-            .map_err(|error| Fault::told(format!("no roots to check certificates with: {error}")))?;
+    fn new(roots: Arc<RootCertStore>, pins: Vec<[u8; 32]>, dates: Arc<Dates>) -> Result<Self, Fault> {
+        let usual =
+            usual_check(roots).map_err(|error| Fault::told(format!("no roots to check certificates with: {error}")))?;
         Ok(Self { usual, pins, dates })
     }
 
@@ -366,5 +385,22 @@ fn told(error: &rustls::Error, name: &str) -> String {
             format!("{name} speaks TLS but not this protocol (ALPN)")
         }
         other => format!("TLS: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bundled_roots_are_believed_and_each_is_there_once() {
+        let roots = Roots::default().get();
+        assert!(webpki_roots::TLS_SERVER_ROOTS.len() > 100, "those of the public internet");
+        for bundled in webpki_roots::TLS_SERVER_ROOTS {
+            let is_it = |root: &&rustls::pki_types::TrustAnchor<'_>| {
+                root.subject == bundled.subject && root.subject_public_key_info == bundled.subject_public_key_info
+            };
+            assert_eq!(roots.roots.iter().filter(is_it).count(), 1, "{:?}", bundled.subject);
+        }
     }
 }

@@ -283,7 +283,7 @@ fn open(server: SocketAddr, options: &UpstreamOptions, query: &[u8]) -> io::Resu
 /// Throws away what has come for the peer before; tells whether that was possible. A socket with an error is not as good as
 /// new: the reactor never takes its report back.
 fn is_emptied(socket: &UdpSocket) -> bool {
-    let mut reads = (0..MAX_LEFT_OVER).map(|_| socket.recv(&mut [0; 1]));
+    let mut reads = (0..=MAX_LEFT_OVER).map(|_| socket.recv(&mut [0; 1]));
     reads.find_map(Result::err).is_some_and(|end| end.kind() == io::ErrorKind::WouldBlock)
 }
 
@@ -310,6 +310,39 @@ pub(in crate::upstream) fn is_definite(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[tokio::test]
+    async fn eight_datagrams_that_nobody_waits_for_are_thrown_away_and_with_nine_the_socket_is_closed() {
+        let (sockets, options) = (Arc::<Sockets>::default(), UpstreamOptions::default());
+        let [first, second] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let addresses = [&first, &second].map(|server| server.local_addr().unwrap());
+        let descriptor = |slot: &Slot| match slot {
+            Slot::Kept(bound) => bound.socket.as_raw_fd(),
+            Slot::New(_) => panic!("no socket was kept"),
+        };
+        for left_over in [MAX_LEFT_OVER, MAX_LEFT_OVER + 1] {
+            let slot = Slot::fresh(&sockets, Need::Answer).unwrap();
+            let mut socket = Socket::send(slot, addresses[0], &options, b"query").unwrap();
+            let (_, client) = first.recv_from(&mut [0; 9]).unwrap();
+            first.send_to(b"reply", client).unwrap();
+            assert_eq!(std::future::poll_fn(|cx| socket.poll(cx)).await.unwrap(), b"reply");
+            drop(socket);
+            // Through the kernel of this machine they are there at once.
+            for _ in 0..left_over {
+                first.send_to(b"late", client).unwrap();
+            }
+            let slot = Slot::find(addresses[1], &options, &sockets, Need::Answer).unwrap();
+            let kept = descriptor(&slot);
+            let mut socket = Socket::send(slot, addresses[1], &options, b"other").unwrap();
+            let is_same = socket.bound.as_ref().unwrap().socket.as_raw_fd() == kept;
+            assert_eq!(is_same, left_over == MAX_LEFT_OVER, "{left_over}");
+            // Either way the next reply is the next server's.
+            let (_, client) = second.recv_from(&mut [0; 9]).unwrap();
+            second.send_to(b"reply of the other", client).unwrap();
+            assert_eq!(std::future::poll_fn(|cx| socket.poll(cx)).await.unwrap(), b"reply of the other");
+        }
+    }
 
     #[tokio::test]
     async fn a_socket_has_its_mark_before_it_sends() {

@@ -164,8 +164,8 @@ pub(super) struct Step {
     pub(super) ede: Option<EdeCode>,
     /// A part of the extended error's text.
     pub(super) ede_text: Option<String>,
-    /// zone, hosts, special, rewrite, cache, stale, upstream or own.
-    pub(super) origin: Option<String>,
+    /// Where the answer came from, as in `/stats`.
+    pub(super) source: Option<String>,
     /// Header bits that are set: AA, AD, CD, TC.
     #[serde(default)]
     pub(super) has: Vec<Text<Flag>>,
@@ -397,7 +397,7 @@ impl Step {
             self.authority.is_some(),
             self.ede.is_some(),
             self.ede_text.is_some(),
-            self.origin.is_some(),
+            self.source.is_some(),
             !self.has.is_empty(),
             !self.lacks.is_empty(),
             self.within.is_some(),

@@ -29,6 +29,9 @@ pub fn against(case: &Case<'_>, signs: &mut Vec<Sign>) {
     if addresses().any(|address| case.evidence.listed.contains(&address)) {
         signs.push(Sign::ListedAddress);
     }
+    if addresses().any(|address| case.evidence.invented.contains(&address)) {
+        signs.push(Sign::InventedAddress);
+    }
     let many = |address| {
         let fan_in = case.evidence.fan_in(address);
         fan_in.names >= MANY_NAMES && fan_in.disputed >= MANY_NAMES
@@ -66,6 +69,9 @@ pub fn explanations(case: &Case<'_>, signs: &mut Vec<Sign>) {
     if truth.data().any(|trusted| same_aliases(reply, trusted)) {
         // A recursive resolver inside an injector's reach gives true aliases with a forged end.
         signs.push(if case.guarded { Sign::SameAliasesGuarded } else { Sign::SameAliases });
+    }
+    if case.evidence.may_differ && !against {
+        signs.push(Sign::MayDiffer);
     }
     // Forged pools reach into the networks of the names they are used for, so that for a guarded name the network says
     // nothing any more once a hard sign speaks against the reply.
