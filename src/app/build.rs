@@ -4,8 +4,8 @@
 
 use super::{DEFAULT_PATH, requirements};
 use crate::clock::{self, Clock};
+use crate::config::{self, Text, advice, effective, load, load_keeping};
 use crate::config::{Config, Diagnostic, Group, GroupId, ListFile, OnConflict, Severity, ViewId};
-use crate::config::{advice, effective, load};
 use crate::dns::Name;
 use crate::dns::address::is_private;
 use crate::pipeline::cache::Cache;
@@ -61,6 +61,8 @@ pub(super) struct Loaded {
     pub(super) hosts_conflicts: usize,
     /// Warnings.
     pub(super) warnings: Vec<Diagnostic>,
+    /// The texts of the configuration, for a copy of it.
+    pub(super) texts: Vec<Text>,
 }
 
 /// Returns the file to read: the one named, else the default one when it is there. One that cannot be looked at counts
@@ -111,6 +113,7 @@ pub(super) fn read(named: Option<&Path>) -> Result<Loaded, Vec<Diagnostic>> {
 pub(super) struct Draft {
     pub(super) config: Config,
     diagnostics: Vec<Diagnostic>,
+    texts: Vec<Text>,
 }
 
 /// Reads a configuration by itself; with `listen` in place of its addresses, when there are any.
@@ -118,15 +121,35 @@ pub(super) struct Draft {
 /// # Errors
 /// Its problems, when one of them is an error.
 pub(super) fn draft(named: Option<&Path>, listen: &[SocketAddr]) -> Result<Draft, Vec<Diagnostic>> {
-    let loaded = load(config_path(named).as_deref());
-    let Some(mut config) = loaded.config else { return Err(loaded.diagnostics) };
-    if !listen.is_empty() {
-        config.server.listen = listen.to_vec();
-    }
-    Ok(Draft { config, diagnostics: loaded.diagnostics })
+    Draft::of(load(config_path(named).as_deref()), listen)
+}
+
+/// Does the same and keeps the texts, unless they are longer than `most` octets.
+///
+/// # Errors
+/// As [`draft`].
+pub(super) fn draft_keeping(
+    named: Option<&Path>,
+    listen: &[SocketAddr],
+    most: usize,
+) -> Result<Draft, Vec<Diagnostic>> {
+    Draft::of(config_path(named).map_or_else(|| load(None), |path| load_keeping(&path, most)), listen)
 }
 
 impl Draft {
+    /// Makes one of what was loaded.
+    ///
+    /// # Errors
+    /// As [`draft`].
+    pub(super) fn of(loaded: config::Loaded, listen: &[SocketAddr]) -> Result<Self, Vec<Diagnostic>> {
+        let config::Loaded { config, diagnostics, texts, .. } = loaded;
+        let Some(mut config) = config else { return Err(diagnostics) };
+        if !listen.is_empty() {
+            config.server.listen = listen.to_vec();
+        }
+        Ok(Self { config, diagnostics, texts })
+    }
+
     /// Reads what it names. `own` are the addresses we listen on under it. `system` are the machine's resolvers known before:
     /// when resolv.conf, or the list behind a stub, names only us, they stay in use, so that pointing a machine at a running
     /// truename cuts nobody off.
@@ -134,7 +157,7 @@ impl Draft {
     /// # Errors
     /// Every problem of all files, when one of them is an error.
     pub(super) fn read(self, own: Vec<SocketAddr>, system: &[SocketAddr]) -> Result<Loaded, Vec<Diagnostic>> {
-        let Self { config, mut diagnostics } = self;
+        let Self { config, mut diagnostics, texts } = self;
         let found = machine_resolvers(&own, system);
         let named = read_named(&config, &found, Kept::default());
         diagnostics.extend(named.diagnostics);
@@ -142,7 +165,8 @@ impl Draft {
         // The daemon finds out by itself what it may; advice is for who reads it at leisure.
         diagnostics.retain(|problem| problem.severity != Severity::Advice);
         let named = Named { diagnostics, ..named };
-        named.loaded(Arc::new(config), own, found)
+        let loaded = named.loaded(Arc::new(config), own, found)?;
+        Ok(Loaded { texts, ..loaded })
     }
 }
 
@@ -235,7 +259,8 @@ impl Named {
             return Err(diagnostics);
         }
         let Found { servers: system, notes, .. } = found;
-        Ok(Loaded { config, zones, routes, system, own, notes, hosts_conflicts, warnings: diagnostics })
+        let texts = Vec::new();
+        Ok(Loaded { config, zones, routes, system, own, notes, hosts_conflicts, warnings: diagnostics, texts })
     }
 }
 

@@ -4,6 +4,7 @@
 use super::build::{self, Concerned, Loaded};
 use super::incidents::Incidents;
 use super::inside::{self, Inside};
+use super::last_good::{Instead, LastGood};
 use super::life::Life;
 use super::logging::{self, Logging};
 use super::network;
@@ -50,15 +51,39 @@ pub fn run(options: &Options) -> Result<(), RunError> {
 async fn serve(options: &Options) -> Result<(), RunError> {
     // A default file that is gone at a reload is an error: the defaults would take the place of what it said.
     let options = &Options { config: build::config_path(options.config.as_deref()), ..options.clone() };
-    let draft = build::draft(options.config.as_deref(), &options.listen).map_err(RunError::Config)?;
+    let (last_good, path) = (LastGood::new(), options.config.as_deref());
+    let (draft, mut instead) = match build::draft_keeping(path, &options.listen, last_good.most()) {
+        Ok(draft) => (draft, None),
+        Err(problems) => {
+            let (draft, copy) = last_good.instead(path, &options.listen, problems).map_err(RunError::Config)?;
+            (draft, Some(copy))
+        }
+    };
     let of_worker = draft.config.stats.recent_queries.div_ceil(draft.config.server.workers.max(1));
     let (clock, stats) = (Clock::default(), Arc::new(Stats::remembering(of_worker)));
     let logging = logging::start(&draft.config.log, &clock, &stats);
     let mut inherited = Inherited::take();
     let own = inherited.addresses_under(&draft.config.server);
-    let loaded = draft.read(own, &[]).map_err(RunError::Config)?;
+    let mut loaded = match (draft.read(own, &[]), &instead) {
+        (Ok(loaded), _) => loaded,
+        (Err(_), Some(Instead { problems, .. })) => return Err(RunError::Config(problems.clone())),
+        // A file that it names: the configuration before may not name that one.
+        (Err(problems), None) => {
+            let (draft, copy) = last_good.instead(path, &options.listen, problems).map_err(RunError::Config)?;
+            let own = inherited.addresses_under(&draft.config.server);
+            let loaded = draft.read(own, &[]).map_err(|_| RunError::Config(copy.problems.clone()))?;
+            instead = Some(copy);
+            loaded
+        }
+    };
     let mut signals = Signals::new().map_err(|source| RunError::System { what: "cannot catch signals", source })?;
+    if let Some(Instead { problems, why, .. }) = &instead {
+        problems.iter().for_each(log_diagnostic);
+        tracing::error!(why, "the configuration cannot be used; its last good copy is");
+        stats.count(Counter::ReloadsFailed);
+    }
     log_warnings(&loaded);
+    let texts = std::mem::take(&mut loaded.texts);
     files::raise_limit(build::WANTED_FILES);
     let state = build::state(loaded, &clock, &stats, None);
     let server = state.config.server.clone();
@@ -67,6 +92,10 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     // Before anybody can ask: there is no moment at which they are not there.
     let mut incidents = Incidents::start(&pipeline);
     let life = Arc::new(Life::new(options.config.as_deref(), &clock));
+    let has_copy = instead.is_some();
+    if let Some(Instead { main, why, .. }) = instead {
+        life.began_with_copy(&main, why);
+    }
     let places = pipeline.state().config.stats.clone();
     let (wanting, mut wanted) = Wanting::new();
     let unix = inherited.take_unix();
@@ -90,8 +119,18 @@ async fn serve(options: &Options) -> Result<(), RunError> {
     let mut network = network::Watched::begin(&pipeline.state());
     let mut snapshot = Snapshot::start(&pipeline);
     let watchdog = Watchdog::new(server.workers, running.addresses());
-    let mut daemon =
-        Daemon { options, pipeline, clock, running, logging: &logging, watchdog: &watchdog, life, pause: None };
+    let mut daemon = Daemon {
+        options,
+        pipeline,
+        clock,
+        running,
+        logging: &logging,
+        watchdog: &watchdog,
+        life,
+        last_good,
+        pause: None,
+    };
+    daemon.last_good.keep(options.config.as_deref().filter(|_| !has_copy), texts);
     let mut reports = pin!(logging.report_each_minute());
     let mut beats = pin!(watchdog.beat(service::watchdog()));
     service::ready(&daemon.status());
@@ -167,6 +206,7 @@ struct Daemon<'a> {
     logging: &'a Logging,
     watchdog: &'a Watchdog,
     life: Arc<Life>,
+    last_good: LastGood,
     pause: Option<Pause>,
 }
 
@@ -207,14 +247,17 @@ impl Daemon<'_> {
     fn reload(&mut self, why: &str) -> Outcome {
         service::reloading();
         let known = self.pipeline.state();
-        let draft = build::draft(self.options.config.as_deref(), &self.options.listen);
-        let loaded = draft.and_then(|draft| {
+        let draft = build::draft_keeping(self.options.config.as_deref(), &self.options.listen, self.last_good.most());
+        let mut loaded = draft.and_then(|draft| {
             let own = self.running.addresses_under(&draft.config.server);
             draft.read(own, &known.system)
         });
+        let texts = loaded.as_mut().map(|loaded| std::mem::take(&mut loaded.texts)).unwrap_or_default();
         let outcome = self.put_in_force(loaded, why);
         if outcome.ok {
             self.life.read_again();
+            service::ready(&self.status());
+            self.last_good.keep(self.options.config.as_deref(), texts);
             // What the files say is in force, all of it.
             self.pause = None;
             self.life.paused(None);
@@ -227,7 +270,8 @@ impl Daemon<'_> {
         let state = self.pipeline.state();
         let addresses: Vec<String> = self.running.addresses().iter().map(|at| at.actual.to_string()).collect();
         let (zones, routes, groups) = (state.config.zones.len(), state.config.routes.len(), state.config.groups.len());
-        format!("Serving {}: {zones} zones, {routes} routes, {groups} upstream groups", addresses.join(", "))
+        let copy = self.life.copy().map(|why| format!("Configuration refused ({why}); ")).unwrap_or_default();
+        format!("{copy}Serving {}: {zones} zones, {routes} routes, {groups} upstream groups", addresses.join(", "))
     }
 
     /// Reads again what changed files concern.

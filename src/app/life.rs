@@ -24,6 +24,8 @@ struct Now {
     loaded_at: SystemTime,
     tried_at: SystemTime,
     error: Option<String>,
+    /// What is in force is a copy, and why.
+    copy: Option<String>,
     paused_until: Option<SystemTime>,
 }
 
@@ -37,6 +39,7 @@ impl Life {
             loaded_at: started_at,
             tried_at: started_at,
             error: None,
+            copy: None,
             paused_until: None,
         };
         Self { path: path.map(Path::to_path_buf), started_at, started: clock.now(), now: Mutex::new(now) }
@@ -53,7 +56,19 @@ impl Life {
     /// Notes that it came from the file.
     pub(super) fn read_again(&self) {
         let sha256 = self.path.as_deref().and_then(sha256);
-        self.now().sha256 = sha256;
+        let mut now = self.now();
+        (now.sha256, now.copy) = (sha256, None);
+    }
+
+    /// Notes that a copy is in force since the start, the main file of which had this text, and why.
+    pub(super) fn began_with_copy(&self, main: &str, why: String) {
+        let mut now = self.now();
+        (now.sha256, now.copy) = (Some(sha256_of(main.as_bytes())), Some(why));
+    }
+
+    /// Says why a copy is in force, if one is.
+    pub(super) fn copy(&self) -> Option<String> {
+        self.now().copy.clone()
     }
 
     /// Notes until when it is paused, if it is.
@@ -91,10 +106,9 @@ impl Life {
             sha256: now.sha256.clone(),
             loaded_at: written(now.loaded_at),
             paused_until: now.paused_until.map(written),
-            last_reload: report::LastReload {
-                ok: now.error.is_none(),
-                at: written(now.tried_at),
-                error: now.error.clone(),
+            last_reload: {
+                let error = now.error.clone().or_else(|| now.copy.clone());
+                report::LastReload { ok: error.is_none(), at: written(now.tried_at), error }
             },
         }
     }
@@ -110,6 +124,9 @@ pub(super) fn written(at: SystemTime) -> String {
 }
 
 fn sha256(path: &Path) -> Option<String> {
-    let text = std::fs::read(path).ok()?;
-    Some(HEXLOWER.encode(digest(&SHA256, &text).as_ref()))
+    std::fs::read(path).ok().map(|text| sha256_of(&text))
+}
+
+fn sha256_of(text: &[u8]) -> String {
+    HEXLOWER.encode(digest(&SHA256, text).as_ref())
 }

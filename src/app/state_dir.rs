@@ -14,6 +14,11 @@ pub(super) fn state_dir() -> Option<PathBuf> {
     choose(|name| env::var_os(name).map(PathBuf::from))
 }
 
+/// Returns the service manager's alone.
+pub(super) fn of_manager() -> Option<PathBuf> {
+    given(env::var_os("STATE_DIRECTORY").map(PathBuf::from))
+}
+
 /// Writes a file, beside it at first, and puts it in its place only when all of it is on disk. Only its owner can read it.
 pub(super) fn replace<T>(
     folder: &Path,
@@ -53,10 +58,14 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 
 fn choose(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let set = |name| variable(name).filter(|path| path.is_absolute());
-    // systemd lists several, parted by colons, when a unit asks for several.
-    let given = variable("STATE_DIRECTORY").and_then(|list| list.to_str()?.split(':').next().map(PathBuf::from));
     let of_user = || set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
-    given.filter(|path| path.is_absolute()).or_else(|| Some(of_user()?.join(Path::new("truename"))))
+    given(variable("STATE_DIRECTORY")).or_else(|| Some(of_user()?.join(Path::new("truename"))))
+}
+
+/// systemd lists several, parted by colons, when a unit asks for several.
+fn given(list: Option<PathBuf>) -> Option<PathBuf> {
+    let first = list?.to_str()?.split(':').next().map(PathBuf::from);
+    first.filter(|path| path.is_absolute())
 }
 
 #[cfg(test)]

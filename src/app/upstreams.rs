@@ -1,5 +1,6 @@
 //! The upstream servers of a configuration, without a daemon: listed, and asked to see how well each rung goes.
 
+use super::build::Loaded;
 use super::inside::wrong_clock;
 use super::{RunError, build, runtime};
 use crate::clock::Clock;
@@ -79,8 +80,15 @@ pub fn list_upstreams(config: Option<&Path>, names: &[String]) -> Result<Vec<Mem
 ///
 /// # Errors
 /// When the configuration cannot be used or does not have one of the names.
-pub fn test_upstreams(config: Option<&Path>, what: &Test, mut done: impl FnMut(&Tested)) -> Result<Findings, RunError> {
-    let loaded = build::read(config).map_err(RunError::Config)?;
+pub fn test_upstreams(config: Option<&Path>, what: &Test, done: impl FnMut(&Tested)) -> Result<Findings, RunError> {
+    test_loaded(build::read(config).map_err(RunError::Config)?, what, done)
+}
+
+/// Does it with a configuration that was read.
+///
+/// # Errors
+/// When it does not have one of the names.
+pub(super) fn test_loaded(loaded: Loaded, what: &Test, mut done: impl FnMut(&Tested)) -> Result<Findings, RunError> {
     let members = chosen(&loaded.config, &loaded.system, &what.names, |member| member.in_use)?;
     let qname = what.qname.to_lower();
     let question = QuestionKey { qname, qtype: Rtype::A, dnssec_ok: false, checking_disabled: false };

@@ -4,7 +4,12 @@ use super::args::DownArguments;
 use super::exit::{Failed, Outcome};
 use super::render::{self, visible};
 use super::up;
+use crate::app;
 use crate::system::takeover::{self, Machine, Released, look, units};
+
+/// What a container or a folder of another machine may have.
+pub(super) const OF_ANOTHER_MACHINE: &str =
+    "/etc/resolv.conf leads to a truename of another machine, and is left as it is.";
 
 /// Gives names back and says what that came to.
 pub(super) fn run(arguments: &DownArguments) -> Result<Outcome, Failed> {
@@ -22,11 +27,15 @@ pub(super) fn run(arguments: &DownArguments) -> Result<Outcome, Failed> {
     }
     // With patience: the end of a trial must not be lost to whoever is at it just now.
     let _turn = takeover::turn(&machine, true).map_err(up::busy)?;
+    // Whoever was before us may have kept it.
+    if arguments.trial_end.as_ref().is_some_and(|until| !units::is_on_trial(&machine, until)) {
+        return Ok(Outcome::Fine);
+    }
     // Before the unit undoes it, and the record with it.
     let was_taken = !matches!(takeover::recorded(&machine), Ok(None));
     // Even when systemctl fails, what was done is undone: somebody wants their names back.
     let manager = if facts.has_systemd && facts.has_units && !arguments.if_dead {
-        units::give_back(&machine).err().map(|error| error.to_string())
+        units::give_back(&machine, arguments.trial_end.is_some()).err().map(|error| error.to_string())
     } else {
         None
     };
@@ -34,8 +43,14 @@ pub(super) fn run(arguments: &DownArguments) -> Result<Outcome, Failed> {
     if let Some(error) = manager {
         return Err(stuck(&error));
     }
+    if app::forget_doh().map_err(|error| stuck(&error.to_string()))? && facts.has_systemd {
+        // One that does not run reads the rest when it starts.
+        drop(units::reload());
+    }
     if !arguments.quiet {
         render::result(&outcome(&released, was_taken))?;
+    } else if released.of_another_machine {
+        render::complain(OF_ANOTHER_MACHINE);
     }
     Ok(Outcome::Fine)
 }
@@ -72,6 +87,9 @@ fn outcome(released: &Released, was_taken: bool) -> String {
     }
     if let Some(error) = &released.unread {
         text += &format!("\nWhat was done could not be read ({}); what was found of it was undone.", visible(error));
+    }
+    if released.of_another_machine {
+        text = format!("{text}\n{OF_ANOTHER_MACHINE}");
     }
     text + "\nThe daemon goes on. To end it: sudo systemctl disable --now truename.socket truename.service"
 }

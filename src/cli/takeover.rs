@@ -10,22 +10,26 @@ pub(super) fn run(what: &TakeoverCommand) -> Result<Outcome, Failed> {
     let machine = Machine::default();
     match what {
         TakeoverCommand::Apply => {
-            let wish = units::wish(&machine);
-            takeover::apply(&machine, wish.method, wish.trial_until).map_err(up::failed)?;
+            units::apply(&machine).map_err(up::failed)?;
             render::complain(&takeover::summary(&machine));
         }
-        TakeoverCommand::Release => {
-            let released = takeover::release(&machine).map_err(|error| down::stuck(&error.to_string()))?;
+        TakeoverCommand::Release { unless_taken } => {
+            let released =
+                if *unless_taken { units::release_again(&machine) } else { takeover::release(&machine).map(Some) };
+            let Some(released) = released.map_err(|error| down::stuck(&error.to_string()))? else {
+                return Ok(Outcome::Fine);
+            };
             if released.left_to_other {
                 render::complain("/etc/resolv.conf was written by somebody else meanwhile, and is left to them");
+            }
+            if released.of_another_machine {
+                render::complain(down::OF_ANOTHER_MACHINE);
             }
             if let Some(error) = released.unread {
                 render::complain(&format!("{error}: what was found of it was undone, and the record is put aside"));
             }
         }
-        TakeoverCommand::Reclaim => match takeover::reclaim(&machine)
-            .map_err(|error| down::stuck(&error.to_string()))?
-        {
+        TakeoverCommand::Reclaim => match units::reclaim(&machine).map_err(|error| down::stuck(&error.to_string()))? {
             Reclaimed::NothingToDo => {}
             Reclaimed::TakenAgain(times) => {
                 render::complain(&format!("another program wrote /etc/resolv.conf; taken again ({times} of late)"));

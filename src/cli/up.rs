@@ -3,6 +3,8 @@
 use super::args::UpArguments;
 use super::exit::{Failed, Outcome};
 use super::render;
+use crate::app::{RunError, UpFile};
+use crate::config::diagnostic;
 use crate::system::takeover::units::{self, Trial, UnitError};
 use crate::system::takeover::{self, ApplyError, Facts, Machine, Method, Plan, Record, Refusal, decide_again, look};
 use serde_json::{Value, json};
@@ -24,21 +26,20 @@ pub(super) fn run(arguments: &UpArguments) -> Result<Outcome, Failed> {
         return Ok(if known.plan.is_ok() { Outcome::Fine } else { Outcome::Negative });
     }
     let plan = known.plan.clone().map_err(refused)?;
-    render::result(&known.shown(&plan))?;
+    let doh = arguments.doh.as_deref().map(UpFile::doh);
+    render::result(&known.shown(&plan, doh.as_ref()))?;
+    if let Some(doh) = &doh {
+        known.must_have_units("--doh is written for a daemon that truename's units start")?;
+        doh.check().map_err(no_doh)?;
+    }
     if arguments.dry_run {
         return Ok(Outcome::Fine);
     }
     if !known.facts.is_root {
         return Err(Failed::NotRoot { command: format!("to do it: {SUDO}{}", again(arguments)) });
     }
-    if arguments.trial.is_some() && !known.has_units() {
-        let found = "nothing here could give the names back after a trial".to_owned();
-        let hint = "install the units of truename (docs/operations.md), or leave --try away".to_owned();
-        return Err(Failed::Refused {
-            found,
-            expected: Some("systemd with truename's units".to_owned()),
-            hint: Some(hint),
-        });
+    if arguments.trial.is_some() {
+        known.must_have_units("nothing here could give the names back after a trial")?;
     }
     if !arguments.yes && render::is_on_terminal() && !agreed()? {
         render::result("Nothing is changed.")?;
@@ -46,7 +47,7 @@ pub(super) fn run(arguments: &UpArguments) -> Result<Outcome, Failed> {
     }
     let machine = Machine::default();
     let _turn = takeover::turn(&machine, false).map_err(busy)?;
-    carry_out(&known, arguments, wanted)?;
+    carry_out(&known, arguments, wanted, doh.as_ref())?;
     let end = arguments.trial.map_or_else(
         || "Your machine now asks truename.".to_owned(),
         |time| {
@@ -58,19 +59,39 @@ pub(super) fn run(arguments: &UpArguments) -> Result<Outcome, Failed> {
     Ok(Outcome::Fine)
 }
 
-fn carry_out(known: &Known, arguments: &UpArguments, wanted: Option<Method>) -> Result<(), Failed> {
+fn carry_out(
+    known: &Known,
+    arguments: &UpArguments,
+    wanted: Option<Method>,
+    doh: Option<&UpFile>,
+) -> Result<(), Failed> {
     let machine = Machine::default();
     if known.has_units() {
-        let before = units::serve().map_err(|error| unit_failed(&error))?;
+        let written = doh.map(|doh| doh.write().map(|before| (doh, before))).transpose().map_err(|error| {
+            let hint = Some("move it away, or write the server into /etc/truename/truename.toml".to_owned());
+            Failed::Refused { found: error.to_string(), expected: None, hint }
+        })?;
+        let served = units::serve();
         let program = std::env::current_exe().unwrap_or_else(|_| Path::new("/usr/bin/truename").to_path_buf());
         let trial = arguments.trial.map(Trial);
-        let done = takeover::check(&machine, wanted).map_err(failed).and_then(|()| {
+        let done = served.as_ref().map_err(unit_failed).and_then(|_| {
+            if doh.is_some() {
+                // One that ran already has not read it.
+                units::reload().map_err(|error| unit_failed(&error))?;
+            }
+            takeover::check(&machine, wanted).map_err(failed)?;
             units::take_over(&machine, wanted, trial, &program.to_string_lossy()).map_err(|error| unit_failed(&error))
         });
+        if done.is_err()
+            && let Some((doh, text)) = written
+        {
+            drop(doh.restore(text));
+            drop(units::reload());
+        }
         if done.is_err() && matches!(takeover::recorded(&machine), Ok(None)) {
             // What was started for this alone; that it could not be stopped matters less than why nothing came of it. Where names
             // could not be given back they still lead to the daemon, and it goes on.
-            drop(before.restore());
+            drop(served.map(|before| before.restore()));
         }
         return done;
     }
@@ -109,7 +130,8 @@ fn again(arguments: &UpArguments) -> String {
     let method = arguments.method.map(|method| format!(" --method {}", Method::from(method).as_str()));
     let trial =
         arguments.trial.map(|time| format!(" --try {}", humantime::format_duration(time).to_string().replace(' ', "")));
-    [method, trial].into_iter().flatten().collect()
+    let doh = arguments.doh.as_ref().map(|url| format!(" --doh {url}"));
+    [method, trial, doh].into_iter().flatten().collect()
 }
 
 /// What is known of this machine, and what follows from it.
@@ -138,11 +160,23 @@ impl Known {
         self.facts.has_systemd && self.facts.has_units
     }
 
+    fn must_have_units(&self, found: &str) -> Result<(), Failed> {
+        if self.has_units() {
+            return Ok(());
+        }
+        let expected = Some("systemd with truename's units".to_owned());
+        let hint = Some("install the units of truename (docs/operations.md), or leave the option away".to_owned());
+        Err(Failed::Refused { found: found.to_owned(), expected, hint })
+    }
+
     /// Shows the evidence, and what was done or would be.
     pub(super) fn text(&self) -> String {
         let mut text = match &self.record {
             Ok(Some(_)) => format!("The names of this machine are {}\n", takeover::summary(&Machine::default())),
-            Ok(None) => "The names of this machine do not come to truename by its own doing\n".to_owned(),
+            Ok(None) => match takeover::summary(&Machine::default()).as_str() {
+                "unmanaged" => "The names of this machine do not come to truename by its own doing\n".to_owned(),
+                why => format!("The names of this machine are {}\n", render::visible(why)),
+            },
             Err(error) => format!("What was done here cannot be read: {}\n", render::visible(&error.to_string())),
         };
         match &self.plan {
@@ -162,7 +196,7 @@ impl Known {
         format!("Because\n{}", render::columns(&rows))
     }
 
-    fn shown(&self, plan: &Plan) -> String {
+    fn shown(&self, plan: &Plan, doh: Option<&UpFile>) -> String {
         let mut text = match &self.record {
             Ok(Some(_)) => {
                 format!("This machine is {}.\nIt would be done anew:\n", takeover::summary(&Machine::default()))
@@ -170,6 +204,13 @@ impl Known {
             Ok(None) | Err(_) => "Plan for this machine:\n".to_owned(),
         };
         let mut steps = Vec::new();
+        if let Some(doh) = doh {
+            let path = doh.path();
+            steps.push(format!(
+                "write {}: names that no route matches go to the DoH server, which has to answer first",
+                path.display()
+            ));
+        }
         if self.has_units() {
             steps.push("start truename.service, at every boot: 127.0.0.1:53 and [::1]:53, UDP and TCP".to_owned());
         } else {
@@ -233,6 +274,21 @@ pub(super) fn failed(error: ApplyError) -> Failed {
 pub(super) fn busy(error: io::Error) -> Failed {
     let hint = "wait for its end, and say this again".to_owned();
     Failed::Refused { found: error.to_string(), expected: None, hint: Some(hint) }
+}
+
+/// Says why the server of `--doh` will not do.
+fn no_doh(error: RunError) -> Failed {
+    let (found, hint) = match error {
+        RunError::Config(problems) => (
+            diagnostic::human(&problems).trim_end().to_owned(),
+            "say it in /etc/truename/truename.toml, by [default] upstream, and then `sudo truename up` without --doh",
+        ),
+        error
+        @ (RunError::Bind(_) | RunError::System { .. } | RunError::UnknownUpstream(_) | RunError::NoAnswer(_)) => {
+            (error.to_string(), "try it by itself: truename query example.org @https://…")
+        }
+    };
+    Failed::Refused { found: format!("nothing was changed: {found}"), expected: None, hint: Some(hint.to_owned()) }
 }
 
 fn unit_failed(error: &UnitError) -> Failed {

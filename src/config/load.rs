@@ -9,6 +9,7 @@ use super::model::{Config, Location};
 use super::paths::beside;
 use super::read::{missing_keys, read};
 use super::source::Source;
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
@@ -25,6 +26,9 @@ const MAX_INCLUDE_DEPTH: usize = 8;
 /// Problems reported at most; who has more sees the first ones.
 const MAX_DIAGNOSTICS: usize = 1000;
 
+/// A file beside the main one that is read after it: what `truename up` was told of upstreams, until `truename down`.
+pub const UP_FILE: &str = "up.toml";
+
 /// What became of a configuration.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -37,6 +41,17 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// The files read, the main one first.
     pub files: Vec<PathBuf>,
+    /// Their texts, where somebody asked for them and they are not too long.
+    pub texts: Vec<Text>,
+}
+
+/// A file as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// Where it stands.
+    pub path: PathBuf,
+    /// What stands in it.
+    pub text: String,
 }
 
 /// Loads a file and what it includes; without a file, the defaults.
@@ -44,7 +59,32 @@ pub struct Loaded {
 pub fn load(path: Option<&Path>) -> Loaded {
     let Some(path) = path else { return load_text("default", "") };
     let mut loader = Loader::new(path);
-    loader.load_file(path, None, 0);
+    loader.load_main(path);
+    loader.finish()
+}
+
+/// Loads a file and what it includes as if one of the files had this text, whether it is there or not.
+#[must_use]
+pub fn load_with(path: &Path, text: Text) -> Loaded {
+    let mut loader = Loader { lent: Some(text), ..Loader::new(path) };
+    loader.load_main(path);
+    loader.finish()
+}
+
+/// Loads a file and what it includes, and returns all texts unless they are longer than `most` octets together.
+#[must_use]
+pub fn load_keeping(path: &Path, most: usize) -> Loaded {
+    let mut loader = Loader { keeps: Some(most), ..Loader::new(path) };
+    loader.load_main(path);
+    loader.finish()
+}
+
+/// Loads texts that were kept, the main one first, as if they stood in their files; no file is read.
+#[must_use]
+pub fn load_kept(texts: Vec<Text>) -> Loaded {
+    let main = texts.first().map_or_else(PathBuf::new, |text| text.path.clone());
+    let mut loader = Loader { kept: Some(texts), ..Loader::new(&main) };
+    loader.load_main(&main);
     loader.finish()
 }
 
@@ -78,6 +118,13 @@ pub fn load_text_alone(file_name: &str, text: &str) -> Loaded {
 struct Loader {
     /// Files that a text includes are read.
     may_include: bool,
+    /// What stands in for files.
+    kept: Option<Vec<Text>>,
+    /// What stands in for one file.
+    lent: Option<Text>,
+    /// Texts are returned, so many octets of them from here on.
+    keeps: Option<usize>,
+    texts: Vec<Text>,
     root: Table,
     diagnostics: Vec<Diagnostic>,
     files: Vec<PathBuf>,
@@ -93,6 +140,10 @@ impl Loader {
     fn new(main: &Path) -> Self {
         Self {
             may_include: true,
+            kept: None,
+            lent: None,
+            keeps: None,
+            texts: Vec::new(),
             root: Table::empty(&ROOT, String::new(), Location::file(main)),
             diagnostics: Vec::new(),
             files: Vec::new(),
@@ -126,7 +177,23 @@ impl Loader {
             self.diagnostics.push(problem.found(format!("{left} more, from here on")));
         }
         let (config, partial) = if is_good { (Some(config), None) } else { (None, Some(config)) };
-        Loaded { config, partial, diagnostics: self.diagnostics, files: self.files }
+        // Not some of them without the others.
+        let texts = if self.keeps.is_some() { self.texts } else { Vec::new() };
+        Loaded { config, partial, diagnostics: self.diagnostics, files: self.files, texts }
+    }
+
+    /// Reads the main file, and the one beside it when there is one.
+    fn load_main(&mut self, path: &Path) {
+        self.load_file(path, None, 0);
+        let beside = path.with_file_name(UP_FILE);
+        let is_there = match &self.kept {
+            Some(kept) => kept.iter().any(|kept| kept.path == beside),
+            // One that cannot be looked at is there: reading it says why.
+            None => self.lent.as_ref().is_some_and(|lent| lent.path == beside) || beside.try_exists().unwrap_or(true),
+        };
+        if is_there && beside != path {
+            self.load_file(&beside, None, 1);
+        }
     }
 
     /// Reads a file; `named_at` is where it was included.
@@ -134,7 +201,8 @@ impl Loader {
         let at = named_at.cloned().unwrap_or_else(|| Location::file(path));
         let key = if named_at.is_some() { "include" } else { "" };
         let shown = format!("{:?}", path.display().to_string());
-        let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let canonical = if self.kept.is_some() { None } else { path.canonicalize().ok() };
+        let canonical = canonical.unwrap_or_else(|| path.to_owned());
         let (code, expected) = match () {
             () if self.files.len() >= MAX_FILES => ("too-many-files", format!("at most {MAX_FILES} files")),
             () if depth > MAX_INCLUDE_DEPTH => {
@@ -144,7 +212,7 @@ impl Loader {
             () => {
                 self.known.insert(canonical);
                 self.files.push(path.to_owned());
-                match read_text(path, named_at.is_some()) {
+                match self.text_of(path, named_at.is_some()) {
                     Ok((text, _)) if self.bytes + text.len() as u64 > MAX_TOTAL_BYTES => {
                         self.is_broken = true;
                         let most = super::units::format_bytes(MAX_TOTAL_BYTES);
@@ -153,6 +221,7 @@ impl Loader {
                     Ok((text, bad)) => {
                         self.is_broken |= bad.is_some();
                         self.diagnostics.extend(bad);
+                        self.keep(path, &text);
                         return self.take_text(path, text, depth);
                     }
                     Err(Unreadable { code, at: place, found, expected }) => {
@@ -166,6 +235,27 @@ impl Loader {
             }
         };
         self.diagnostics.push(Diagnostic::error(code, at, expected).key(key).found(shown));
+    }
+
+    fn text_of(&mut self, path: &Path, is_included: bool) -> Result<(String, Option<Diagnostic>), Unreadable> {
+        if let Some(lent) = self.lent.take_if(|lent| lent.path == path) {
+            return Ok((lent.text, None));
+        }
+        let Some(kept) = &mut self.kept else { return read_text(path, is_included) };
+        let text = kept.iter_mut().find(|kept| kept.path == path).map(|kept| std::mem::take(&mut kept.text));
+        text.map(|text| (text, None)).ok_or_else(|| Unreadable {
+            code: "unreadable-file",
+            at: None,
+            found: format!("{}: it was not kept", path.display()),
+            expected: "a file that can be read".to_owned(),
+        })
+    }
+
+    fn keep(&mut self, path: &Path, text: &str) {
+        self.keeps = self.keeps.and_then(|left| left.checked_sub(text.len()));
+        if self.keeps.is_some() {
+            self.texts.push(Text { path: path.to_owned(), text: text.to_owned() });
+        }
     }
 
     fn take_text(&mut self, path: &Path, text: String, depth: usize) {
@@ -195,6 +285,14 @@ impl Loader {
         };
         if !last.contains(['*', '?']) {
             return vec![full];
+        }
+        if let Some(kept) = &self.kept {
+            // They are in the order in which they were read.
+            let fits = |name: &str| matches_glob(last, name);
+            let is_meant = |path: &&Path| {
+                path.parent() == Some(folder) && path.file_name().is_some_and(|name| name.to_str().is_some_and(fits))
+            };
+            return kept.iter().map(|kept| kept.path.as_path()).filter(is_meant).map(Path::to_owned).collect();
         }
         let entries = match std::fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }) {
             Ok(entries) => entries,
@@ -356,6 +454,56 @@ mod tests {
         assert_eq!(config.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(), ["first", "second"]);
         assert_eq!(config.groups.iter().find(|group| group.name == "a").unwrap().timeout.as_millis(), 1000);
         assert_eq!(loaded.files.len(), 3);
+    }
+
+    #[test]
+    fn what_was_kept_loads_as_its_files_did_whatever_has_become_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        create_dir(folder.path().join("conf.d")).unwrap();
+        let main = folder.path().join("main.toml");
+        write(&main, "include = [\"conf.d/*.toml\", \"more.toml\"]\n[cache]\nmax_entries = 7\n").unwrap();
+        for (name, zone) in [("conf.d/20.toml", "b"), ("conf.d/10.toml", "a"), ("more.toml", "c")] {
+            write(folder.path().join(name), format!("[[zone]]\nname = \"{zone}.example\"\n")).unwrap();
+        }
+        let of_files = ["main.toml", "more.toml", "conf.d/10.toml", "conf.d/20.toml"];
+        let octets = of_files.iter().map(|name| std::fs::read(folder.path().join(name)).unwrap().len()).sum::<usize>();
+        assert_eq!(load(Some(&main)).texts, []);
+        assert_eq!(load_keeping(&main, octets - 1).texts, []);
+        let texts = load_keeping(&main, octets).texts;
+        assert_eq!(texts.iter().map(|text| text.text.len()).sum::<usize>(), octets);
+        write(&main, "nonsense").unwrap();
+        std::fs::remove_dir_all(folder.path().join("conf.d")).unwrap();
+        let loaded = load_kept(texts.clone());
+        assert_eq!(loaded.diagnostics, []);
+        let config = loaded.config.unwrap();
+        assert_eq!(config.cache.max_entries, 7);
+        let zones: Vec<String> = config.zones.iter().map(|zone| zone.apex.to_string()).collect();
+        assert_eq!(zones, ["a.example.", "b.example.", "c.example."]);
+        assert_eq!(loaded.files.len(), 4);
+        // One that is not among them is missed, as a file is.
+        assert_eq!(codes(&load_kept(texts[..3].to_vec())), ["unreadable-file"]);
+        assert_eq!(codes(&load_kept(Vec::new())), ["unreadable-file"]);
+    }
+
+    #[test]
+    fn a_file_that_up_wrote_is_read_after_the_main_one_or_tried_before_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (main, beside) = (folder.path().join("main.toml"), folder.path().join(UP_FILE));
+        write(&main, "[upstream.a]\nservers = [\"10.0.0.1\"]\n").unwrap();
+        let upstream = |loaded: Loaded| {
+            let config = loaded.config.unwrap();
+            (config.group(config.default.upstream).name.clone(), loaded.files.len())
+        };
+        let text = |text: &str| Text { path: beside.clone(), text: text.to_owned() };
+        assert_eq!(upstream(load(Some(&main))), ("system".to_owned(), 1));
+        assert_eq!(upstream(load_with(&main, text("[default]\nupstream = \"a\"\n"))), ("a".to_owned(), 2));
+        assert_eq!(codes(&load_with(&main, text("[upstream.a]\nservers = [\"10.0.0.2\"]\n"))), ["duplicate-key"]);
+        write(&beside, "[default]\nupstream = \"a\"\n").unwrap();
+        assert_eq!(upstream(load(Some(&main))), ("a".to_owned(), 2));
+        assert_eq!(upstream(load_with(&main, text(""))), ("system".to_owned(), 2));
+        assert_eq!(upstream(load_kept(load_keeping(&main, 999).texts)), ("a".to_owned(), 2));
+        // It is a configuration itself for whoever names it.
+        assert_eq!(load(Some(&beside)).files.len(), 1);
     }
 
     #[test]

@@ -34,5 +34,5 @@ mod read;
 mod resolve;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use load::{Loaded, load, load_text};
+pub use load::{Loaded, Text, UP_FILE, load, load_keeping, load_kept, load_text, load_with};
 pub use model::*;

@@ -75,7 +75,7 @@ impl Changes {
         Ok(Self { kernel, watched, files, changed, settling: None, reported: None })
     }
 
-    /// Watches these files, all of them and no others. Returns the folders that cannot be watched.
+    /// Watches these files, all of them and no others; a folder among them for every file in it. Returns the folders that cannot be watched.
     ///
     /// To be called again after a change: a file put in another's place is another file.
     pub fn watch(&mut self, files: impl IntoIterator<Item = PathBuf>) -> Vec<(PathBuf, std::io::Error)> {
@@ -149,7 +149,9 @@ impl Changes {
                 let path = event.name.as_ref().map_or_else(|| path.clone(), |name| path.join(name));
                 // Who creates a file has yet to write and close it; a link is complete.
                 let finished = !event.mask.contains(AddWatchFlags::IN_CREATE) || path.is_symlink();
-                if let Some(file) = self.files.get(&path).filter(|_| finished) {
+                // A folder that is watched itself is for all that is in it.
+                let file = self.files.get(&path).or_else(|| self.files.get(path.parent()?));
+                if let Some(file) = file.filter(|_| finished) {
                     self.changed.insert(file.clone());
                     changes = true;
                 }
@@ -218,6 +220,19 @@ mod tests {
         // Events come in their order: what is noticed at all is noticed by the time the last one is.
         assert_eq!(noticed(&mut changes).await, [hosts]);
         assert!(changes.changed.is_empty() && changes.settling.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_comes_into_a_folder_or_goes_is_a_change_of_the_folder() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("interface");
+        std::fs::create_dir(&folder).unwrap();
+        let mut changes = watching(&folder);
+        let one = [folder.clone()];
+        std::fs::write(folder.join("tun0"), "nameserver 10.0.0.1\n").unwrap();
+        assert_eq!(noticed(&mut changes).await, one);
+        std::fs::remove_file(folder.join("tun0")).unwrap();
+        assert_eq!(noticed(&mut changes).await, one);
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! local names. Never returns one of our own addresses, which would be asking ourselves.
 
 use crate::dns::Name;
+use std::ffi::OsStr;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,11 @@ const SHOWN_CHARS: usize = 80;
 const MAX_FOLDER_FILES: usize = 64;
 /// The resolv.conf that was put aside for ours (`takeover::file`), relative to the root.
 const BEFORE_US: &str = "etc/resolv.conf.before-truename";
+/// Where Debian's resolvconf and openresolv keep what they were told, one file for each interface and who told of it
+/// (`NAME.dhclient`), relative to the root; later versions of openresolv have `keys`.
+const RECORDS: [&str; 3] = ["run/resolvconf/interface", "run/resolvconf/interfaces", "run/resolvconf/keys"];
+/// Interfaces that both of them put before the rest, as they are shipped: names that are in use over a tunnel are its own.
+const TUNNELS: [&str; 5] = ["tap", "tun", "vpn", "wg", "ppp"];
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
 
@@ -49,7 +55,10 @@ pub fn machine_resolvers(own: &[SocketAddr]) -> Found {
 /// Returns the files whose change may change [`machine_resolvers`], those that may still come among them.
 #[must_use]
 pub fn watched_files() -> Vec<PathBuf> {
-    let lists = stubs_lists(Path::new("/"), &[]).into_iter().map(|list| Path::new("/").join(list));
+    // Records are looked at as a folder: one that comes is news as one that changes is.
+    let is_record = |list: &PathBuf| RECORDS.iter().any(|folder| list.starts_with(folder));
+    let files = stubs_lists(Path::new("/"), &[]).into_iter().filter(|list| !is_record(list));
+    let lists = files.chain(RECORDS.map(PathBuf::from)).map(|list| Path::new("/").join(list));
     // A program that is not there has no folder to watch.
     let lists = lists.filter(|path| path.parent().is_some_and(Path::exists));
     std::iter::once(PathBuf::from("/etc/resolv.conf")).chain(lists).take(MAX_FOLDER_FILES).collect()
@@ -140,12 +149,13 @@ fn stubs_lists(root: &Path, stubs: &[SocketAddr]) -> Vec<PathBuf> {
     let before = PathBuf::from(BEFORE_US);
     let is_managers = read(&root.join(&before)).is_ok_and(|text| text.contains("NetworkManager"));
     lists.insert(if is_managers || names_resolved { lists.len() } else { 0 }, before);
-    // Debian's resolvconf and openresolv keep one file per interface; NAME.dhclient and the like.
-    for folder in ["run/resolvconf/interface", "run/resolvconf/interfaces"].map(PathBuf::from) {
+    for folder in RECORDS.map(PathBuf::from) {
         if let Ok(entries) = std::fs::read_dir(root.join(&folder)) {
             let mut names: Vec<_> =
                 entries.take(MAX_FOLDER_FILES).filter_map(|entry| Some(entry.ok()?.file_name())).collect();
-            names.sort();
+            let is_tunnel =
+                |name: &OsStr| name.to_str().is_some_and(|name| TUNNELS.iter().any(|kind| name.starts_with(kind)));
+            names.sort_by_key(|name| (!is_tunnel(name), name.clone()));
             lists.extend(names.into_iter().map(|name| folder.join(name)));
         }
     }
@@ -318,6 +328,12 @@ mod tests {
             ("run/resolvconf/interface/lo.dnsmasq", "nameserver 127.0.0.1\n"),
         ]);
         assert_eq!(servers(&machine_resolvers_in(resolvconf.path(), &[])), ["10.7.7.7:53"]);
+        let tunnel = root(&[
+            ("etc/resolv.conf", "nameserver 127.0.0.1\n"),
+            ("run/resolvconf/keys/eth0.dhcp", "nameserver 10.7.7.7\n"),
+            ("run/resolvconf/keys/wg0", "nameserver 10.6.6.6\n"),
+        ]);
+        assert_eq!(servers(&machine_resolvers_in(tunnel.path(), &[])), ["10.6.6.6:53"]);
     }
 
     #[test]

@@ -135,6 +135,64 @@ fn a_deb_is_installed_answers_is_upgraded_without_a_lost_question_and_leaves_no_
     );
 }
 
+/// Local resolvers that many machines have on 127.0.0.1, asking the office.
+const RESOLVERS: [(&str, &str); 2] = [
+    (
+        "unbound",
+        "rm -f /etc/unbound/unbound.conf.d/root-auto-trust-anchor-file.conf && \
+         printf 'server:\\n module-config: \"iterator\"\\nforward-zone:\\n name: \".\"\\n forward-addr: 10.53.0.1\\n' \
+         > /etc/unbound/unbound.conf.d/office.conf",
+    ),
+    (
+        "dnsmasq",
+        "printf 'no-resolv\\nserver=10.53.0.1\\nlisten-address=127.0.0.1\\nbind-interfaces\\n' > /etc/dnsmasq.d/office.conf",
+    ),
+];
+
+#[test]
+fn a_deb_beside_another_local_resolver_takes_nothing_from_it_and_up_says_who_it_is() {
+    let Some(packages) = Packages::made() else { return };
+    for (resolver, configure) in RESOLVERS {
+        let Some(machine) = machine(&packages) else { return };
+        // It is told whom to ask before it starts.
+        machine.sh(&format!("systemctl mask --quiet {resolver}.service && dpkg -i /packages/{resolver}/*.deb 2>&1"));
+        machine.sh(configure);
+        machine.sh(&format!("systemctl unmask --quiet {resolver}.service && systemctl restart {resolver} && printf 'nameserver 127.0.0.1\\n' > /etc/resolv.conf"));
+        let must_work = |when: &str| {
+            // More than one: where two share a port, each gets a part of what is asked.
+            let asked = "n=0; for i in $(seq 20); do getent ahostsv4 www.office.example >/dev/null && n=$((n+1)); done; echo $n";
+            assert_eq!(machine.sh(asked), "20\n", "{resolver} {when}\n{}", machine.account());
+        };
+        crate::support::eventually("it answers", || machine.told("www.office.example") == "10.99.0.1");
+        must_work("alone");
+        machine.sh("dpkg -i /new/1/*.deb 2>&1");
+        must_work("beside truename");
+        machine.sh(&format!("systemctl restart {resolver}"));
+        must_work("after its restart");
+        let must_be_refused = || {
+            let output = machine.run("truename up --yes");
+            let said = [output.stdout, output.stderr].map(|octets| String::from_utf8(octets).unwrap()).concat();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains("port 53 of 127.0.0.1 is held by pid "), "{said}");
+            assert!(said.contains(&format!("({resolver})")), "{said}");
+            assert_eq!(machine.sh("cat /etc/resolv.conf"), "nameserver 127.0.0.1\n");
+        };
+        must_be_refused();
+        must_work("after up was refused");
+        let units = "truename.socket truename-stats.socket truename-control.socket truename.service";
+        let states = machine.run(&format!("systemctl is-enabled {units}; systemctl is-active {units}"));
+        assert_eq!(String::from_utf8(states.stdout).unwrap(), "disabled\n".repeat(4) + &"inactive\n".repeat(4));
+        // Somebody starts the sockets by hand: with unbound they get the port as well.
+        machine.run("systemctl start truename.socket truename.service");
+        must_be_refused();
+        machine.sh("systemctl stop truename.socket truename.service; systemctl reset-failed");
+        must_work("when the sockets are gone");
+        machine.sh("dpkg -i /new/2/*.deb 2>&1 && dpkg -P truename 2>&1");
+        must_work("after the removal");
+        machine.sh(&format!("systemctl is-active {resolver}"));
+    }
+}
+
 #[test]
 fn a_deb_stays_where_names_cannot_be_given_back_and_goes_when_they_can() {
     let Some(packages) = Packages::made() else { return };

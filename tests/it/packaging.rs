@@ -35,6 +35,29 @@ fn every_command_has_a_page_and_every_shell_its_completions() {
     assert!(Command::new("bash").arg("-n").arg(bash).status().unwrap().success());
 }
 
+#[test]
+fn every_unit_that_changes_names_as_root_is_in_the_same_sandbox() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    // From the capabilities on, to the end of the section.
+    let sandbox = |text: &str| {
+        let lines = text.lines().skip_while(|line| !line.starts_with("CapabilityBoundingSet="));
+        let lines = lines.take_while(|line| !line.starts_with('['));
+        lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let expected = sandbox(&std::fs::read_to_string(folder.join("truename-takeover.service")).unwrap());
+    assert!(expected.len() > 15 && expected.contains(&"NoNewPrivileges=yes".to_owned()), "{expected:?}");
+    let mut as_root = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        if text.contains("[Service]") && !text.contains("\nUser=") {
+            assert_eq!(sandbox(&text), expected, "{}", path.display());
+            as_root.push(path);
+        }
+    }
+    assert_eq!(as_root.len(), 5, "{as_root:?}");
+}
+
 /// Runs a checker on files of the project; it must find nothing. Where it is missing nothing is checked, but in CI.
 fn checked(program: &str, args: &[&str], paths: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -113,6 +113,65 @@ fn a_configuration_that_cannot_be_used_is_said_once_and_not_tried_for_ever() {
 }
 
 #[test]
+fn a_mistake_in_the_configuration_takes_no_names_away_at_the_next_start() {
+    let good = format!("include = [\"conf.d/*.toml\"]\n{ZONE}[log]\nlevel = \"info\"\n");
+    let Some(machine) = Booted::boot(&good) else { return };
+    let also = "dig +short @127.0.0.1 also.example";
+    machine.sh("mkdir /etc/truename/conf.d && printf '[[zone]]\\nname = \"also.example\"\\nrecords = \
+                [{ name = \"@\", type = \"A\", value = \"10.0.0.9\" }]\\n' > /etc/truename/conf.d/also.toml");
+    machine.sh("chown root:truename /etc/truename/truename.toml && chmod 640 /etc/truename/truename.toml");
+    machine.sh(START);
+    let copy = "/var/lib/truename/last-good.json";
+    eventually("a copy is kept", || machine.run(&format!("grep -q lab.example {copy}")).status.success());
+    // Nobody may read it who could not read the original.
+    assert_eq!(machine.sh(&format!("stat -c '%a %U' {copy} /var/lib/truename")), "600 truename\n750 truename\n");
+
+    machine.configure(&good.replace("[log]\nlevel = \"info\"", "[log]\nlevel = 5"));
+    machine.sh("printf 'nonsense\\n' > /etc/truename/conf.d/also.toml");
+    machine.sh("systemctl restart truename.service");
+    assert_eq!((asked(&machine, 3, ""), machine.sh(also)), (3, "10.0.0.9\n".to_owned()), "{}", machine.journal());
+    let why = "errors at the start, the first at /etc/truename/truename.toml:6";
+    let status = property(&machine, "StatusText");
+    assert!(
+        status.starts_with(&format!("Configuration refused ({why}")) && status.contains("; Serving 127."),
+        "{status}"
+    );
+    let told = machine.sh("truename status");
+    assert!(told.contains(why) && told.contains("is in force") && told.contains("truename check"), "{told}");
+    let report: serde_json::Value = serde_json::from_str(&machine.sh("truename stats --json")).unwrap();
+    assert_eq!(report["config"]["last_reload"]["ok"], false);
+    assert_eq!(
+        machine.sh("truename metrics | grep '^truename_config_last_reload_success '"),
+        "truename_config_last_reload_success 0\n"
+    );
+    let journal = machine.journal();
+    assert!(
+        journal.contains("truename.toml:6") && journal.contains("also.toml:1") && journal.contains("last good copy"),
+        "{journal}"
+    );
+    assert_eq!(machine.run("truename check").status.code(), Some(1));
+    // A file that changes meanwhile makes nothing good; the next start finds the copy again.
+    machine.sh("echo '10.0.0.5 five.example' >> /etc/hosts");
+    eventually("the hosts file is read", || machine.sh("dig +short @127.0.0.1 five.example") == "10.0.0.5\n");
+    assert!(machine.sh("truename status").contains(why));
+    machine.sh("systemctl kill --kill-who=main -s KILL truename.service");
+    eventually("it answers again", || asked(&machine, 1, "") == 1);
+
+    // Good again, it is what counts.
+    machine.configure(&ZONE.replace("10.0.0.1", "10.0.0.2"));
+    machine.sh("systemctl reload truename.service");
+    assert!(property(&machine, "StatusText").starts_with("Serving"), "{}", property(&machine, "StatusText"));
+    assert!(!machine.sh("truename status").contains("refused"));
+    assert_eq!(machine.sh("dig +short @127.0.0.1 lab.example"), "10.0.0.2\n");
+    eventually("the copy is the new one", || machine.run(&format!("grep -q 10.0.0.2 {copy}")).status.success());
+    // Half a copy is none.
+    machine.configure("[server]\nlisten = 5\n");
+    machine.sh(&format!("truncate -s 40 {copy} && systemctl restart truename.service; true"));
+    eventually("it has given up", || property(&machine, "ActiveState") == "failed");
+    assert_eq!(property(&machine, "ExecMainStatus"), "78");
+}
+
+#[test]
 fn questions_are_written_to_the_journal_and_into_the_directory_of_logs() {
     let Some(machine) = Booted::boot(&format!("{ZONE}[log]\nqueries = \"journal\"\n")) else { return };
     machine.sh(START);

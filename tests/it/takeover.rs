@@ -20,7 +20,7 @@ const SERVING: &str = "truename.socket truename-stats.socket truename-control.so
 const KILL: &str = "systemctl kill --kill-who=main -s KILL truename.service";
 
 /// A machine in an office, with truename installed and not started.
-fn machine(names: Names) -> Option<Booted> {
+pub(crate) fn machine(names: Names) -> Option<Booted> {
     let machine = Booted::boot_with(names, ZONE)?;
     machine.sh(OFFICE);
     match names {
@@ -46,34 +46,34 @@ fn machine(names: Names) -> Option<Booted> {
 
 impl Booted {
     /// What a program is told.
-    fn address(&self, name: &str) -> String {
+    pub(crate) fn address(&self, name: &str) -> String {
         let said = String::from_utf8(self.run(&format!("getent ahostsv4 {name}")).stdout).unwrap();
         said.split_whitespace().next().unwrap_or_default().to_owned()
     }
 
     /// Our names and those of the office are answered.
-    fn is_taken(&self) -> bool {
+    pub(crate) fn is_taken(&self) -> bool {
         self.address("lab.example") == "10.0.0.1" && self.address("www.office.example") == "10.99.0.1"
     }
 
     /// Names are where they were before.
-    fn is_as_before(&self) -> bool {
+    pub(crate) fn is_as_before(&self) -> bool {
         self.address("www.office.example") == "10.99.0.1" && self.address("lab.example").is_empty()
     }
 
     #[track_caller]
-    fn must_be_taken(&self, when: &str) {
+    pub(crate) fn must_be_taken(&self, when: &str) {
         assert!(self.is_taken(), "not taken {when}\n{}", self.account());
     }
 
     #[track_caller]
-    fn must_be_as_before(&self, when: &str) {
+    pub(crate) fn must_be_as_before(&self, when: &str) {
         assert!(self.is_as_before(), "not as before {when}\n{}", self.account());
     }
 
     /// What must come back byte for byte: what is there, with modes, owners and times, where links lead, and every text.
     /// NetworkManager and openresolv write their file anew, with the same text.
-    fn files(&self, names: Names) -> String {
+    pub(crate) fn files(&self, names: Names) -> String {
         let writes = matches!(names, Names::NetworkManager | Names::Openresolv);
         let stat = if writes { "%n %N %a %U" } else { "%n %N %a %U %i %y" };
         self.sh(&format!(
@@ -93,7 +93,7 @@ impl Booted {
         assert!(self.sh("truename metrics").contains(&format!("truename_takeover_active{{method=\"{method}\"}} 1\n")));
     }
 
-    fn unit(&self, property: &str, unit: &str) -> String {
+    pub(crate) fn unit(&self, property: &str, unit: &str) -> String {
         self.sh(&format!("systemctl show --value -p {property} {unit}")).trim().to_owned()
     }
 }
@@ -182,7 +182,7 @@ fn a_machine_with_openresolv_is_taken_over_and_given_back() {
 }
 
 /// What is said when it does not go: with status and all.
-fn refused(machine: &Booted, command: &str) -> (i32, String) {
+pub(crate) fn refused(machine: &Booted, command: &str) -> (i32, String) {
     let output = machine.run(command);
     let said = [output.stdout, output.stderr].map(|octets| String::from_utf8(octets).unwrap()).concat();
     (output.status.code().unwrap(), said)

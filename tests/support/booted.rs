@@ -15,9 +15,9 @@ const PACKAGES: &str = "systemd,systemd-sysv,systemd-resolved,dbus,iproute2,libn
                         bind9-dnsutils,procps";
 /// The release, as on most machines that run truename under systemd's oldest version in wide use (252).
 const RELEASE: &str = "bookworm";
-/// What is installed where systemd-resolved does not answer, and what installs packages of another kind; fetched once, a folder
-/// each.
-const EXTRAS: [&str; 4] = ["network-manager", "resolvconf", "openresolv", "rpm"];
+/// What is installed where systemd-resolved does not answer, what installs packages of another kind, and other local resolvers;
+/// fetched once, a folder each.
+const EXTRAS: [&str; 6] = ["network-manager", "resolvconf", "openresolv", "rpm", "unbound", "dnsmasq"];
 /// Takes systemd-resolved away and leaves a file that somebody wrote by hand.
 const PLAIN: &str = "systemctl disable --now --quiet systemd-resolved; \
                      dpkg --purge --force-depends libnss-resolve systemd-resolved >/dev/null 2>&1; rm -f /etc/resolv.conf; \
@@ -161,9 +161,14 @@ impl Booted {
 
     /// Writes the configuration.
     pub(crate) fn configure(&self, config: &str) {
-        let mut command = self.command("mkdir -p /etc/truename && cat > /etc/truename/truename.toml");
+        self.write("/etc/truename/truename.toml", config);
+    }
+
+    /// Writes a file.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let mut command = self.command(&format!("mkdir -p $(dirname {path}) && cat > {path}"));
         let mut writer = command.stdin(Stdio::piped()).spawn().expect("nsenter is part of every Debian");
-        writer.stdin.take().expect("piped").write_all(config.as_bytes()).expect("the shell reads");
+        writer.stdin.take().expect("piped").write_all(text.as_bytes()).expect("the shell reads");
         assert!(writer.wait().expect("our child").success());
     }
 

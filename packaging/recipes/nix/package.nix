@@ -4,9 +4,7 @@
   lib,
   rustPlatform,
   installShellFiles,
-  iproute2,
   systemd,
-  makeWrapper,
 }:
 
 rustPlatform.buildRustPackage {
@@ -18,7 +16,6 @@ rustPlatform.buildRustPackage {
 
   nativeBuildInputs = [
     installShellFiles
-    makeWrapper
   ];
 
   # The tests of upstreams and machines need other servers, network namespaces and root.
@@ -39,8 +36,6 @@ rustPlatform.buildRustPackage {
     done
     cp systemd/sysusers.conf $out/lib/sysusers.d/truename.conf
     cp config/truename.toml docs/operations.md $out/share/doc/truename
-    # What `truename up` runs.
-    wrapProgram $out/bin/truename --suffix PATH : ${lib.makeBinPath [ iproute2 systemd ]}
   '';
 
   meta = {

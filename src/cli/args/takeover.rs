@@ -19,6 +19,9 @@ pub(in crate::cli) struct UpArguments {
     /// The way, in place of the one that fits this machine
     #[arg(long, value_enum, value_name = "METHOD")]
     pub(in crate::cli) method: Option<MethodArgument>,
+    /// Have names that no route matches go to this DoH server, in a file beside the configuration, until `truename down`
+    #[arg(long, value_name = "URL", value_parser = doh, conflicts_with = "keep")]
+    pub(in crate::cli) doh: Option<String>,
     /// Give the names back after this time, unless `truename up --keep` is said before
     #[arg(long = "try", value_name = "DURATION", value_parser = trial, conflicts_with = "keep")]
     pub(in crate::cli) trial: Option<Duration>,
@@ -31,6 +34,8 @@ pub(super) const UP_HELP: &str = "Examples:
   truename up --dry-run            what would be done here, and why
   sudo truename up
   sudo truename up --try 5m        and back by itself, unless you say: sudo truename up --keep
+  sudo truename up --doh https://9.9.9.9/dns-query
+                                   the same, with this server for all names that no route matches
 
 Whether names really come to truename is tried out; if they do not, everything is undone. While the daemon does not run,
 names are where they were before.
@@ -50,6 +55,9 @@ pub(in crate::cli) struct DownArguments {
     /// Only when truename does not answer, or a trial was ended by a boot or its time
     #[arg(long)]
     pub(in crate::cli) if_dead: bool,
+    /// Only while the trial with this end is on: for the timer that ends it
+    #[arg(long, value_name = "TIME", hide = true)]
+    pub(in crate::cli) trial_end: Option<String>,
 }
 
 pub(super) const DOWN_HELP: &str = "Examples:
@@ -72,7 +80,11 @@ pub(in crate::cli) enum TakeoverCommand {
     /// Take over as `truename up` was told
     Apply,
     /// Give back, whatever was done
-    Release,
+    Release {
+        /// Not when names have been taken over anew since whoever says this was asked to
+        #[arg(long)]
+        unless_taken: bool,
+    },
     /// Take resolv.conf again that somebody else wrote
     Reclaim,
 }
@@ -105,6 +117,16 @@ impl From<MethodArgument> for Method {
 const MIN_TRIAL: Duration = Duration::from_secs(5);
 /// Longer than this nobody remembers what to confirm.
 const MAX_TRIAL: Duration = Duration::from_secs(86_400);
+
+/// It is written into a file of TOML.
+fn doh(text: &str) -> Result<String, String> {
+    let is_plain = text.bytes().all(|octet| octet.is_ascii_graphic() && !b"\"\\".contains(&octet));
+    if text.starts_with("https://") && is_plain {
+        Ok(text.to_owned())
+    } else {
+        Err("an address such as https://9.9.9.9/dns-query was expected".to_owned())
+    }
+}
 
 fn trial(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|_| "a duration such as 5m was expected".to_owned())?;

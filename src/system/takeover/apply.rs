@@ -4,7 +4,7 @@ use super::file::{self, Returned};
 use super::look::look;
 use super::plan::{Method, Plan, Refusal, Step, decide};
 use super::record::{self, Record};
-use super::{Machine, canary, link, lists, turn};
+use super::{Machine, SD_BOOTED, canary, link, lists, turn};
 use crate::clock;
 use serde::Serialize;
 use std::io;
@@ -51,6 +51,8 @@ pub struct Released {
     pub undone: Vec<Step>,
     /// resolv.conf was somebody else's by then, and is so still.
     pub left_to_other: bool,
+    /// resolv.conf is that of another machine, copied or lent to this root, and was left as it is.
+    pub of_another_machine: bool,
     /// What was done could not be read, and why; what was found of it was undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unread: Option<String>,
@@ -183,6 +185,12 @@ pub fn release(machine: &Machine) -> io::Result<Released> {
     undo(machine)
 }
 
+/// Does the same unless something is so when nobody else is at it.
+pub(super) fn release_unless(machine: &Machine, is_so: impl FnOnce() -> bool) -> io::Result<Option<Released>> {
+    let _turn = turn::for_work(machine)?;
+    if is_so() { Ok(None) } else { undo(machine).map(Some) }
+}
+
 fn undo(machine: &Machine) -> io::Result<Released> {
     let mut released = Released::default();
     // One of a later version, or a damaged one, must not keep names with a daemon that may be gone.
@@ -191,15 +199,18 @@ fn undo(machine: &Machine) -> io::Result<Released> {
         None
     });
     // Without a record something may be left all the same, of a disk that was restored or a file that somebody removed.
-    let steps = record.as_ref().map_or_else(|| leftovers(machine), |record| record.steps.clone());
+    released.of_another_machine = record.is_none() && is_of_another_machine(machine);
+    let steps = record
+        .as_ref()
+        .map_or_else(|| leftovers(machine, released.of_another_machine), |record| steps_here(machine, record));
     let had_no_file = record.as_ref().is_some_and(|record| record.had_no_file);
     let mut failed = None;
     for step in steps.into_iter().rev() {
         let undone = match step {
             Step::Link => link::remove(),
             Step::NetworkManager => lists::let_network_manager(machine),
-            Step::DebianResolvconf => lists::remove_record(false),
-            Step::Openresolv => lists::remove_record(true),
+            Step::DebianResolvconf => lists::remove_record(machine, false),
+            Step::Openresolv => lists::remove_record(machine, true),
             Step::File => file::give_back(machine, had_no_file).map(|returned| {
                 released.left_to_other |= returned == Returned::LeftToOther;
             }),
@@ -217,12 +228,35 @@ fn undo(machine: &Machine) -> io::Result<Released> {
     }
 }
 
+/// Returns what a record has to be undone. A disk of another boot, or of another machine, knows nothing of the links of this one;
+/// and who works in a folder of a machine undoes what is below it.
+fn steps_here(machine: &Machine, record: &Record) -> Vec<Step> {
+    let (is_chroot, is_of_this_boot) = (machine.is_chroot(), record.is_of_this_boot());
+    let is_here = |step: &Step| match step {
+        Step::File => true,
+        Step::Link => !is_chroot && (is_of_this_boot || link::is_of(machine)),
+        Step::NetworkManager | Step::DebianResolvconf | Step::Openresolv => !is_chroot,
+    };
+    record.steps.iter().copied().filter(is_here).collect()
+}
+
 /// Finds what was done without being told, in the order in which it is done.
-fn leftovers(machine: &Machine) -> Vec<Step> {
+fn leftovers(machine: &Machine, file_is_of_another: bool) -> Vec<Step> {
+    let is_chroot = machine.is_chroot();
     // A file of ours with nothing to give back in its place is an error of its undoing, and said so.
-    let steps = [(link::is_there(), Step::Link), (file::is_taken(machine), Step::File)];
+    let has_file = file::is_taken(machine) && !file_is_of_another;
+    let steps = [(!is_chroot && link::is_of(machine), Step::Link), (has_file, Step::File)];
     let [link, file] = steps.map(|(is_there, step)| is_there.then_some(step));
-    link.into_iter().chain(lists::ours(machine)).chain(file).collect()
+    link.into_iter().chain(lists::ours(machine).filter(|_| !is_chroot)).chain(file).collect()
+}
+
+/// Tells whether resolv.conf came from another machine, as it does into containers and folders in which packages are built: it
+/// is ours, nothing is put aside here, and here no service manager has ever taken names over.
+fn is_of_another_machine(machine: &Machine) -> bool {
+    let has_manager = machine.at(SD_BOOTED).is_dir() && !machine.is_chroot();
+    file::is_taken(machine)
+        && machine.at(file::BACKUP).symlink_metadata().is_err()
+        && !(has_manager && record::folder(machine).is_dir())
 }
 
 /// Makes a trial permanent; tells whether there was something to keep.
@@ -312,9 +346,39 @@ mod tests {
         let (_folder, machine) = taken();
         fs::remove_file(machine.at(file::BACKUP)).unwrap();
         record::remove(&machine).unwrap();
+        fs::create_dir_all(machine.at(SD_BOOTED)).unwrap();
         let error = release(&machine).unwrap_err();
         assert!(error.to_string().contains("before-truename is gone"), "{error}");
         assert!(!machine.at(file::BACKUP).exists());
+    }
+
+    #[test]
+    fn a_file_that_another_machine_lent_is_left_as_it_is() {
+        let (_folder, machine) = taken();
+        let ours = fs::read_to_string(machine.at(file::PATH)).unwrap();
+        fs::remove_file(machine.at(file::BACKUP)).unwrap();
+        record::remove(&machine).unwrap();
+        let left = |what: &str| {
+            let released = release(&machine).unwrap();
+            assert!(released.of_another_machine && released.undone.is_empty(), "{what}: {released:?}");
+            assert_eq!(fs::read_to_string(machine.at(file::PATH)).unwrap(), ours, "{what}");
+        };
+        left("no service manager");
+        fs::create_dir_all(machine.at(SD_BOOTED)).unwrap();
+        fs::remove_dir(record::folder(&machine)).unwrap();
+        left("nothing was ever taken here");
+        // The first process of the machine has another root than this.
+        fs::create_dir(record::folder(&machine)).unwrap();
+        fs::create_dir_all(machine.at("/proc/1/root")).unwrap();
+        let drop_in = machine.at("/run/NetworkManager/conf.d/50-truename.conf");
+        fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
+        fs::write(&drop_in, "[main]\n").unwrap();
+        left("a folder of another machine");
+        assert!(drop_in.exists());
+        // With what was put aside beside it, it is this one's.
+        fs::write(machine.at(file::BACKUP), BEFORE).unwrap();
+        assert_eq!(release(&machine).unwrap().undone, [Step::File]);
+        assert_eq!(fs::read_to_string(machine.at(file::PATH)).unwrap(), BEFORE);
     }
 
     #[test]

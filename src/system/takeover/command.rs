@@ -11,15 +11,15 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long systemctl may: it waits for the take-over's own unit, to be undone (30 s, TimeoutStopSec), to start (60 s,
 /// TimeoutStartSec) and to be undone again.
-const MANAGER_PATIENCE: Duration = Duration::from_secs(130);
+pub(super) const MANAGER_PATIENCE: Duration = Duration::from_secs(130);
 /// How long is waited for the rest of what one said that has ended; only a child that it left behind can keep its pipes open.
 const GRACE: Duration = Duration::from_millis(200);
 /// Pause between two looks whether one has ended that says nothing more.
 const LOOK: Duration = Duration::from_millis(5);
 /// Octets read of what it says.
 const MAX_SAID_BYTES: usize = 256 << 10;
-/// Where programs are looked for: a service's or a user's own list may lack the folders of root.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs are looked for: a service's or a user's own list may lack the folders of root. The last is NixOS's only one.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 
 /// What a program said.
 #[derive(Debug, Clone, Default)]

@@ -5,6 +5,7 @@
 //! without it. It has an address of its own because systemd-resolved asks no link without one; with it names are answered
 //! when the machine has no other link at all.
 
+use super::Machine;
 use super::command::{must, run};
 use super::facts::{LinkDns, links};
 use std::io;
@@ -19,6 +20,8 @@ const PEER: &str = "truename1";
 const ADDRESS: &str = "169.254.53.53/32";
 /// Where we answer.
 const SERVER: &str = "127.0.0.1";
+/// Where systemd-resolved keeps what it was told of a link, by the link's number.
+const SETTINGS: &str = "/run/systemd/resolve/netif";
 /// How often systemd-resolved is told again while it has not yet heard of the link from the kernel.
 const TRIES: u32 = 40;
 /// Pause between two of them.
@@ -70,6 +73,13 @@ pub(super) fn remove() -> io::Result<()> {
 /// Tells whether it is there.
 pub(super) fn is_there() -> bool {
     nix::net::if_::if_nametoindex(LINK).is_ok()
+}
+
+/// Tells whether it is this machine's: its own systemd-resolved was told of it. A container on its host's network sees the links
+/// of the host, and what their settings are stands in the host's /run.
+pub(super) fn is_of(machine: &Machine) -> bool {
+    let index = nix::net::if_::if_nametoindex(LINK);
+    index.is_ok_and(|index| machine.at(SETTINGS).join(index.to_string()).exists())
 }
 
 /// Lists the other links that have domains of their own; none when systemd-resolved does not say.

@@ -28,11 +28,10 @@ const OPENRESOLV_RECORDS: [&str; 2] = ["/run/resolvconf/interfaces", "/run/resol
 
 /// Finds what of ours is there.
 pub(super) fn ours(machine: &Machine) -> impl Iterator<Item = Step> {
-    let has_record = |folder: &str| machine.at(folder).join(RECORD).exists();
     [
         (machine.at(DROP_IN).exists(), Step::NetworkManager),
-        (has_record(DEBIAN_RECORDS), Step::DebianResolvconf),
-        (OPENRESOLV_RECORDS.into_iter().any(has_record), Step::Openresolv),
+        (has_record(machine, [DEBIAN_RECORDS]), Step::DebianResolvconf),
+        (has_record(machine, OPENRESOLV_RECORDS), Step::Openresolv),
     ]
     .into_iter()
     .filter_map(|(is_there, step)| is_there.then_some(step))
@@ -114,18 +113,24 @@ pub(super) fn add_record(is_open: bool) -> io::Result<()> {
 }
 
 /// Removes it; one that is not there is no failure.
-pub(super) fn remove_record(is_open: bool) -> io::Result<()> {
-    let args: &[&str] = if is_open { &["-f", "-d", RECORD] } else { &["-d", RECORD] };
-    match run("resolvconf", args) {
+pub(super) fn remove_record(machine: &Machine, is_open: bool) -> io::Result<()> {
+    let removed = if is_open {
+        let is_there = has_record(machine, OPENRESOLV_RECORDS);
+        must("resolvconf", &["-f", "-d", RECORD]).and_then(|said| {
+            // Its records are gone with a boot, and what it wrote of them stays on disk: without a record to remove it writes
+            // nothing, and the file would name us until some interface comes up.
+            if is_there { Ok(said) } else { must("resolvconf", &["-u"]) }
+        })
+    } else {
+        must("resolvconf", &["-d", RECORD])
+    };
+    match removed {
         // With the program its records are gone.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        said => {
-            let said = said?;
-            if said.ok {
-                Ok(())
-            } else {
-                Err(io::Error::other(format!("`resolvconf {}`: {}", args.join(" "), said.complaint())))
-            }
-        }
+        removed => removed.map(drop),
     }
+}
+
+fn has_record<const N: usize>(machine: &Machine, folders: [&str; N]) -> bool {
+    folders.into_iter().any(|folder| machine.at(folder).join(RECORD).exists())
 }

@@ -4,7 +4,7 @@ use super::command::run;
 use super::facts::{
     Facts, Owner, first_comment, is_mount_point, nss_resolve, owner_of, systemd_version, wsl_leaves_file,
 };
-use super::{MAX_FILE_BYTES, Machine, canary, link, lists};
+use super::{MAX_FILE_BYTES, Machine, SD_BOOTED, canary, link, lists};
 use crate::system::{ports, resolvers};
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,6 +14,8 @@ use std::path::Path;
 /// The units that give names back.
 const UNITS: [&str; 2] =
     ["/usr/lib/systemd/system/truename-takeover.service", "/etc/systemd/system/truename-takeover.service"];
+/// What our processes are called.
+const PROGRAM: &str = "truename";
 /// Our addresses: never a resolver of this machine.
 const OWN: [SocketAddr; 2] =
     [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53), SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 53)];
@@ -29,8 +31,7 @@ pub fn look(machine: &Machine) -> Facts {
     let owner = if path.symlink_metadata().is_err() { Owner::Missing } else { owner_of(&text, target.as_deref()) };
     let previous = resolvers::machine_resolvers_in(&machine.at("/"), &OWN);
     let release = read(&machine.at("/proc/sys/kernel/osrelease")).to_ascii_lowercase();
-    // sd_booted(3).
-    let has_systemd = machine.at("/run/systemd/system").is_dir();
+    let has_systemd = machine.at(SD_BOOTED).is_dir() && !machine.is_chroot();
     let version = if has_systemd { run("systemctl", &["--version"]).ok() } else { None };
     Facts {
         is_root: nix::unistd::geteuid().is_root(),
@@ -74,6 +75,10 @@ fn is_immutable(path: &Path) -> bool {
 
 /// Returns who else holds our port.
 fn port_53() -> Option<String> {
+    // Where sockets share it, a canary may reach us and the next question somebody else.
+    if let Some(other) = ports::sharer_of(OWN[0], PROGRAM) {
+        return Some(other);
+    }
     if canary::daemon_once() {
         return None;
     }

@@ -99,9 +99,14 @@ pub fn read(machine: &Machine) -> io::Result<Option<Record>> {
     serde_json::from_str(&text).map(Some).map_err(|error| wrong(error.to_string()))
 }
 
+/// Returns the folder; there is none where nothing was ever taken over.
+pub(super) fn folder(machine: &Machine) -> PathBuf {
+    machine.at(FOLDER)
+}
+
 /// Returns where it stands.
 pub(super) fn path(machine: &Machine) -> PathBuf {
-    machine.at(FOLDER).join(FILE)
+    folder(machine).join(FILE)
 }
 
 /// Writes it, all or nothing.

@@ -1,8 +1,9 @@
 //! How it is with the names of this machine, for whoever asks again and again: read when it has changed, not each time.
 
 use super::apply::missing;
+use super::left::Left;
 use super::record::{self, Record, read};
-use super::{Machine, Method, file, link};
+use super::{Machine, Method, file, left, link};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -13,15 +14,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub enum Standing {
     /// They do; the canary has come back.
     Active,
-    /// It was begun, and the canary has not come back.
+    /// It was begun, and the canary has not come back; or it failed, and is tried again.
     Inactive,
-    /// Part of it is somebody else's by now; or what was written down cannot be read, or is not root's: nobody can say.
+    /// Part of it is somebody else's by now, or all of it was left to them; or what was written down cannot be read, or is not root's: nobody can say.
     Conflict,
     /// Nothing was done.
     Unmanaged,
 }
 
 impl Standing {
+    fn of(left: Left) -> Self {
+        if left.to_other { Self::Conflict } else { Self::Inactive }
+    }
+
     /// Returns the word that stands for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -55,7 +60,7 @@ pub fn summary(machine: &Machine) -> String {
 
 fn say(machine: &Machine, record: &io::Result<Option<Record>>) -> String {
     match record {
-        Ok(None) => "unmanaged".to_owned(),
+        Ok(None) => left::read(machine).map_or_else(|| "unmanaged".to_owned(), |left| left.text()),
         Ok(Some(record)) if !record.verified => "being taken over".to_owned(),
         Ok(Some(record)) => {
             let but = missing(machine, record).map(|what| format!(", but {what}")).unwrap_or_default();
@@ -71,8 +76,8 @@ fn say(machine: &Machine, record: &io::Result<Option<Record>>) -> String {
 
 /// Which file it was.
 type File = Option<(u64, u64, i64, i64)>;
-/// What all of it depends on: the record, resolv.conf as a link and as a file, and our own link.
-type Seen = ([File; 3], bool);
+/// What all of it depends on: the record, why there is none, resolv.conf as a link and as a file, and our own link.
+type Seen = ([File; 4], bool);
 
 /// Keeps what was read.
 #[derive(Debug, Default)]
@@ -102,7 +107,7 @@ impl Watched {
         }
         let record = read(&self.machine);
         let (standing, method) = match &record {
-            Ok(None) => (Standing::Unmanaged, None),
+            Ok(None) => (left::read(&self.machine).map_or(Standing::Unmanaged, Standing::of), None),
             Ok(Some(record)) if !record.verified => (Standing::Inactive, Some(record.method)),
             Ok(Some(record)) if missing(&self.machine, record).is_some() => (Standing::Conflict, Some(record.method)),
             Ok(Some(record)) => (Standing::Active, Some(record.method)),
@@ -125,7 +130,8 @@ impl Watched {
             Some((metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
         };
         let resolv_conf = self.machine.at(file::PATH);
-        ([of(&record::path(&self.machine), false), of(&resolv_conf, false), of(&resolv_conf, true)], link::is_there())
+        let [record, left] = [record::path(&self.machine), left::path(&self.machine)].map(|note| of(&note, false));
+        ([record, left, of(&resolv_conf, false), of(&resolv_conf, true)], link::is_there())
     }
 }
 
@@ -183,6 +189,14 @@ mod tests {
             assert_eq!(watched.told().text, text);
             assert!(Arc::ptr_eq(&watched.told(), &watched.told()));
         };
+        both("unmanaged");
+        left::note(&machine, "the canary did not come back", false).unwrap();
+        both("not taken over: the canary did not come back (tried again");
+        standing(Standing::Inactive);
+        left::note(&machine, "another program goes on writing it", true).unwrap();
+        both("(left to it");
+        standing(Standing::Conflict);
+        left::forget(&machine).unwrap();
         both("unmanaged");
         fs::create_dir(machine.at("/etc")).unwrap();
         fs::write(machine.at(file::PATH), "nameserver 192.168.1.1\n").unwrap();

@@ -4,6 +4,7 @@
 //! The lock files are below /run, so that nothing is left for the next boot, and the kernel gives a lock up with its process.
 
 use super::Machine;
+use super::command::MANAGER_PATIENCE;
 use crate::system::lock::{Claim, Lock, claim};
 use std::fs;
 use std::io;
@@ -17,6 +18,9 @@ const COMMAND: &str = "/run/truename-up.lock";
 /// How long work waits for its turn: what is before it takes milliseconds, or the patience of a canary. Less than a unit has to
 /// stop (TimeoutStopSec).
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a command waits that must not be refused: longer than another one may have systemctl start the daemon and then the
+/// take-over.
+const COMMAND_PATIENCE: Duration = MANAGER_PATIENCE.saturating_mul(2).saturating_add(PATIENCE);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -30,7 +34,7 @@ pub(super) fn for_work(machine: &Machine) -> io::Result<Lock> {
 /// # Errors
 /// When another command has it, and which; or it cannot be claimed.
 pub fn for_command(machine: &Machine, is_patient: bool) -> io::Result<Lock> {
-    wait(machine, COMMAND, if is_patient { PATIENCE } else { Duration::ZERO })
+    wait(machine, COMMAND, if is_patient { COMMAND_PATIENCE } else { Duration::ZERO })
 }
 
 fn wait(machine: &Machine, path: &str, patience: Duration) -> io::Result<Lock> {

@@ -1,9 +1,10 @@
 //! The units that keep names taken over while the daemon runs, and give them back when it does not.
 
-use super::Machine;
+use super::apply::{self, ApplyError, Reclaimed, Released};
 use super::command::{must, run};
 use super::plan::Method;
 use super::record::put;
+use super::{Machine, left};
 use crate::clock;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -20,6 +21,8 @@ const RESCUE: &str = "truename-rescue.service";
 const TRIAL: &str = "truename-trial";
 /// What somebody asked for, for the unit; beside the record, but not in it: a release ends the record and no wish.
 const WISH: &str = "/var/lib/truename-takeover/wish.json";
+/// Between two tries to end a trial, in seconds. It is tried until it is done: perhaps nobody can reach the machine otherwise.
+const TRIAL_AGAIN: u32 = 5;
 /// Octets of a wish.
 const MAX_WISH_BYTES: usize = 4 << 10;
 /// Lines of a unit's complaint that are shown.
@@ -116,6 +119,15 @@ pub fn serve() -> Result<Before, UnitError> {
     Ok(before)
 }
 
+/// Has the daemon read its configuration again.
+///
+/// # Errors
+/// What systemctl says, for one that does not run as well.
+pub fn reload() -> Result<(), UnitError> {
+    must("systemctl", &["reload", "truename.service"])?;
+    Ok(())
+}
+
 /// Has the unit take names over, at every boot, or for a trial.
 ///
 /// # Errors
@@ -127,10 +139,10 @@ pub fn take_over(
     program: &str,
 ) -> Result<(), UnitError> {
     let end = trial.map(|Trial(time)| (time, clock::wall() + time));
-    let wish = Wish { method, trial_until: end.map(|(_, end)| humantime::format_rfc3339_seconds(end).to_string()) };
+    let wish = Wish { method, trial_until: end.map(|(_, end)| written(end)) };
     let text = serde_json::to_vec(&wish).map_err(io::Error::other)?;
     let path = machine.at(WISH);
-    end_trial();
+    end_trial(false);
     if let Some((time, end)) = end {
         // The manager waits: it outlives us and the daemon. A boot ends it, as it ends the trial.
         must("systemd-run", &timer(time, end, program).each_ref().map(String::as_str))?;
@@ -144,13 +156,21 @@ pub fn take_over(
         // It would try again by itself.
         drop(run("systemctl", &["stop", TAKEOVER]));
         drop(fs::remove_file(&path));
+        drop(left::forget(machine));
     }
     begun
 }
 
+/// Writes the end of a trial, which is also what tells it from another.
+fn written(end: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(end).to_string()
+}
+
 /// Says how long and until when, whichever comes first: the one does not count the time in which a machine sleeps, and the
 /// other follows a clock that may be set back.
-fn timer(time: Duration, end: SystemTime, program: &str) -> [String; 8] {
+///
+/// What it runs is tried again until it succeeds, and knows which trial it ends.
+fn timer(time: Duration, end: SystemTime, program: &str) -> [String; 13] {
     let seconds = end.duration_since(UNIX_EPOCH).map_or(0, |end| end.as_secs());
     [
         "--quiet".to_owned(),
@@ -159,8 +179,13 @@ fn timer(time: Duration, end: SystemTime, program: &str) -> [String; 8] {
         format!("--on-active={}", time.as_secs().max(1)),
         format!("--on-calendar=@{seconds}"),
         "--timer-property=AccuracySec=1s".to_owned(),
+        "--property=Restart=on-failure".to_owned(),
+        format!("--property=RestartSec={TRIAL_AGAIN}s"),
+        "--property=StartLimitIntervalSec=0".to_owned(),
         program.to_owned(),
         "down".to_owned(),
+        "--trial-end".to_owned(),
+        written(end),
     ]
 }
 
@@ -195,7 +220,7 @@ fn complaint() -> String {
 /// # Errors
 /// What systemctl says.
 pub fn keep(machine: &Machine) -> Result<(), UnitError> {
-    end_trial();
+    end_trial(false);
     let wish = Wish { trial_until: None, ..wish(machine) };
     put(&machine.at(WISH), &serde_json::to_vec(&wish).map_err(io::Error::other)?, 0o644)?;
     must("systemctl", &["disable", "--runtime", "--quiet", TAKEOVER])?;
@@ -203,18 +228,19 @@ pub fn keep(machine: &Machine) -> Result<(), UnitError> {
     Ok(())
 }
 
-/// Has the units give names back, for good.
+/// Has the units give names back, for good. The unit that ends a trial says so: it must not stop itself.
 ///
 /// # Errors
 /// What systemctl says.
-pub fn give_back(machine: &Machine) -> Result<(), UnitError> {
-    end_trial();
+pub fn give_back(machine: &Machine, is_trial_end: bool) -> Result<(), UnitError> {
+    end_trial(is_trial_end);
     let stopped = must("systemctl", &["stop", TAKEOVER]);
     forget(machine)?;
     match fs::remove_file(machine.at(WISH)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         Ok(()) | Err(_) => {}
     }
+    left::forget(machine)?;
     stopped?;
     Ok(())
 }
@@ -230,21 +256,119 @@ fn forget(machine: &Machine) -> io::Result<()> {
     Ok(())
 }
 
-fn end_trial() {
-    // Its timer only: the service is what may be calling us.
-    drop(run("systemctl", &["stop", &format!("{TRIAL}.timer")]));
+/// Ends the waiting for a trial's end, and an end that is still being tried.
+fn end_trial(is_the_end: bool) {
+    let (timer, service) = (format!("{TRIAL}.timer"), format!("{TRIAL}.service"));
+    let units: &[&str] = if is_the_end { &[&timer] } else { &[&timer, &service] };
+    drop(run("systemctl", &[&["stop"], units].concat()));
+}
+
+/// Tells whether the trial with this end is still on: nobody has kept or ended it, or begun another. One of which nothing can be
+/// read is: names must not stay where perhaps nobody wants them.
+#[must_use]
+pub fn is_on_trial(machine: &Machine, until: &str) -> bool {
+    match read_wish(machine) {
+        Ok(Some(wish)) => wish.trial_until.as_deref() == Some(until),
+        // It is gone before what was done is undone.
+        Ok(None) => match super::recorded(machine) {
+            Ok(record) => record.and_then(|record| record.trial_until).as_deref() == Some(until),
+            Err(_) => true,
+        },
+        Err(_) => true,
+    }
+}
+
+fn read_wish(machine: &Machine) -> io::Result<Option<Wish>> {
+    let bytes = match fs::read(machine.at(WISH)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let bytes = bytes.get(..bytes.len().min(MAX_WISH_BYTES)).unwrap_or_default();
+    serde_json::from_slice(bytes).map(Some).map_err(io::Error::other)
 }
 
 /// Reads what somebody asked for; nothing special when that cannot be read.
-#[must_use]
-pub fn wish(machine: &Machine) -> Wish {
-    let bytes = fs::read(machine.at(WISH)).unwrap_or_default();
-    serde_json::from_slice(bytes.get(..bytes.len().min(MAX_WISH_BYTES)).unwrap_or_default()).unwrap_or_default()
+fn wish(machine: &Machine) -> Wish {
+    read_wish(machine).ok().flatten().unwrap_or_default()
+}
+
+/// Takes names over as somebody asked for; why that failed is noted.
+///
+/// # Errors
+/// As [`super::apply()`].
+pub fn apply(machine: &Machine) -> Result<(), ApplyError> {
+    let wish = wish(machine);
+    let applied = apply::apply(machine, wish.method, wish.trial_until);
+    // What cannot be noted is in the journal all the same.
+    drop(match &applied {
+        Ok(_) => left::forget(machine),
+        Err(error) => left::note(machine, &error.to_string(), false),
+    });
+    applied.map(drop)
+}
+
+/// Takes resolv.conf again. Where that fails, names are taken over anew, as often as at a boot; why they are not is noted.
+///
+/// # Errors
+/// As [`super::reclaim()`].
+pub fn reclaim(machine: &Machine) -> io::Result<Reclaimed> {
+    let reclaimed = apply::reclaim(machine);
+    match &reclaimed {
+        Ok(Reclaimed::LeftToOther) => {
+            drop(left::note(machine, "another program goes on writing /etc/resolv.conf", true));
+        }
+        Err(error) => {
+            drop(left::note(machine, &error.to_string(), false));
+            // It stands as one that has done its work, and tries nothing by itself. This unit is stopped with it, so nobody waits.
+            drop(run("systemctl", &["--no-block", "restart", TAKEOVER]));
+        }
+        Ok(_) => {}
+    }
+    reclaimed
+}
+
+/// Gives names back, unless the unit that takes them over has begun anew meanwhile: then they are its business.
+///
+/// # Errors
+/// As [`super::release()`].
+pub fn release_again(machine: &Machine) -> io::Result<Option<Released>> {
+    apply::release_unless(machine, || {
+        let said = run("systemctl", &["show", "--value", "--property=SubState", TAKEOVER]).unwrap_or_default();
+        ["start", "start-post", "exited"].contains(&said.out.trim())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::takeover::record::{self, Record};
+
+    #[test]
+    fn the_end_of_a_trial_knows_which_one_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::below(folder.path());
+        let (this, other) = ("2026-01-01T00:00:00Z", "2026-01-01T00:05:00Z");
+        let is_on = || is_on_trial(&machine, this);
+        assert!(!is_on(), "nothing is taken");
+        let mut record = Record::new(Method::File);
+        let wish = |until: Option<&str>| {
+            let wish = Wish { trial_until: until.map(str::to_owned), ..Wish::default() };
+            put(&machine.at(WISH), &serde_json::to_vec(&wish).unwrap(), 0o644).unwrap();
+        };
+        record::write(&machine, &record).unwrap();
+        assert!(!is_on(), "it is permanent");
+        record.trial_until = Some(this.to_owned());
+        record::write(&machine, &record).unwrap();
+        assert!(is_on(), "what was asked for is gone, and names are still taken");
+        wish(Some(this));
+        assert!(is_on());
+        wish(Some(other));
+        assert!(!is_on(), "another one was begun");
+        wish(None);
+        assert!(!is_on(), "it was kept");
+        fs::write(machine.at(WISH), "{").unwrap();
+        assert!(is_on(), "nobody knows");
+    }
 
     #[test]
     fn what_was_not_there_before_is_known_line_by_line() {
