@@ -78,7 +78,18 @@ fn its_own_address_as_an_upstream_is_never_asked() {
 }
 
 /// Returns the lowest number no descriptor of the daemon has: a limit that lets none be made.
+/// Returns the lowest number that is free once the daemon is through with what it does at its start.
 fn first_free_descriptor(daemon: &Daemon) -> usize {
     let folder = format!("/proc/{}/fd", daemon.pid());
-    (0..).find(|number| std::fs::symlink_metadata(format!("{folder}/{number}")).is_err()).expect("there is no end")
+    eventually("its configuration is kept", || daemon.folder().join("last-good.json").exists());
+    let open =
+        || std::fs::read_dir(&folder).expect("a folder").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let (mut last, mut same) = (std::collections::BTreeSet::new(), 0);
+    eventually("no file comes or goes", || {
+        let now: std::collections::BTreeSet<String> = open().collect();
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        same >= 10
+    });
+    (0..).find(|number: &usize| !last.contains(&number.to_string())).expect("there is no end")
 }

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -131,6 +131,11 @@ impl Daemon {
     /// Counts the reloads that took effect.
     pub(crate) fn reloads(&self) -> usize {
         self.events("reloaded").len()
+    }
+
+    /// Returns the folder of its files, which is that of its state too.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Writes a file beside the configuration, as an editor does: a new one in the old one's place.
