@@ -126,13 +126,13 @@ fn line_ends_marks_and_tabs_move_no_column() {
 
 #[test]
 fn keys_of_later_work_are_refused_and_named() {
-    let text = "[guard]\nallow_divergent = true\n[default]\nguard = \"sample\"\n[server]\ndns64 = true\n[upstream.t]\nservers = \
+    let text = "[guard]\nallow_divergent = true\n[default]\nguard = \"sampled\"\n[server]\ndns64 = true\n[upstream.t]\nservers = \
                 [\"tsl://9.9.9.9\", \"[fd00::1\", \":53\", \"10.0.0.0/8\"]\nca_files = \"x\"\n";
     let said = check(&[("main.toml", text.as_bytes())]);
     assert_lines(
         &said,
         &[
-            ("main.toml:2:1", "guard.allow_divergent"),
+            ("main.toml:2:19", "guard.allow_divergent"),
             ("main.toml:4:9", "\"off\""),
             ("main.toml:6:1", "server.dns64"),
             ("main.toml:8:12", "did you mean `tls`?"),
