@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use truename::config::UpstreamTransport::{Https, Quic, Tls};
+use truename::stats::Counter;
 
 const MEDIA: &str = "application/dns-message";
 
@@ -68,38 +69,45 @@ async fn sixty_four_streams_are_open_at_once_on_a_connection_and_the_others_wait
     assert_eq!(most.load(Ordering::SeqCst), MAX_STREAMS);
 }
 
+/// Asks a server whose first connection refuses so many streams and whose others take all. Returns the last octet of the
+/// answer, 7 for the first connection, how many streams were opened on that, and how often it seemed silent.
+async fn refused(pki: &Pki, refusals: usize) -> (u8, usize, u64) {
+    let opened = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&opened);
+    let fake = Fake::tls(pki.server().server_config(&[b"h2"]), move |stream, count| {
+        let opened = Arc::clone(&counted);
+        async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            while let Some(Ok((request, mut to))) = connection.accept().await {
+                if count == 0 && opened.fetch_add(1, Ordering::SeqCst) < refusals {
+                    to.send_reset(Reason::REFUSED_STREAM);
+                    continue;
+                }
+                let last = if count == 0 { 7 } else { 8 };
+                tokio::spawn(async move { respond(to, 200, MEDIA, answer(&body(request).await, last)) });
+            }
+        }
+    })
+    .await;
+    let group = Group1::new(vec![upstream(Https, fake.address, options(pki))]);
+    let last = group.address("www.test").await.octets()[3];
+    (last, opened.load(Ordering::SeqCst), group.stats.get(Counter::UpstreamSuspects))
+}
+
 #[tokio::test]
 async fn a_stream_that_is_refused_is_opened_five_times_again() {
     const MAX_REFUSALS: usize = 5;
     let pki = Pki::new();
-    for (refusals, on_first) in [(MAX_REFUSALS, MAX_REFUSALS + 1), (1000, MAX_REFUSALS + 1)] {
-        let opened = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&opened);
-        // The first connection refuses so many streams; the others take all.
-        let fake = Fake::tls(pki.server().server_config(&[b"h2"]), move |stream, count| {
-            let opened = Arc::clone(&counted);
-            async move {
-                let Ok(mut connection) = h2::server::handshake(stream).await else { return };
-                let mut refused = 0;
-                while let Some(Ok((request, mut to))) = connection.accept().await {
-                    if count == 0 {
-                        opened.fetch_add(1, Ordering::SeqCst);
-                        refused += 1;
-                        if refused <= refusals {
-                            to.send_reset(Reason::REFUSED_STREAM);
-                            continue;
-                        }
-                    }
-                    let last = if count == 0 { 7 } else { 8 };
-                    tokio::spawn(async move { respond(to, 200, MEDIA, answer(&body(request).await, last)) });
-                }
+    for (refusals, expected) in [(MAX_REFUSALS, 7), (1000, 8)] {
+        let mut seen = refused(&pki, refusals).await;
+        // On a busy machine the connection may seem silent, so that another one is raced: such a time shows nothing.
+        for _ in 0..20 {
+            if seen.2 == 0 {
+                break;
             }
-        })
-        .await;
-        let group = Group1::new(vec![upstream(Https, fake.address, options(&pki))]);
-        let expected = if refusals == MAX_REFUSALS { 7 } else { 8 };
-        assert_eq!(group.address("www.test").await.octets()[3], expected, "after {refusals} refusals");
-        assert_eq!(opened.load(Ordering::SeqCst), on_first, "after {refusals} refusals");
+            seen = refused(&pki, refusals).await;
+        }
+        assert_eq!(seen, (expected, MAX_REFUSALS + 1, 0), "after {refusals} refusals");
     }
 }
 
