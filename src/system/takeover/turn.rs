@@ -4,7 +4,6 @@
 //! The lock files are below /run, so that nothing is left for the next boot, and the kernel gives a lock up with its process.
 
 use super::Machine;
-use super::command::MANAGER_PATIENCE;
 use crate::system::lock::{Claim, Lock, claim};
 use std::fs;
 use std::io;
@@ -19,8 +18,8 @@ const COMMAND: &str = "/run/truename-up.lock";
 /// stop (TimeoutStopSec).
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a command waits that must not be refused: longer than another one may have systemctl start the daemon and then the
-/// take-over.
-const COMMAND_PATIENCE: Duration = MANAGER_PATIENCE.saturating_mul(2).saturating_add(PATIENCE);
+/// take-over, twice the 130 s that `command` gives it.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(280);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
