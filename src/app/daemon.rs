@@ -291,10 +291,14 @@ impl Daemon<'_> {
         // What was learnt until now belongs there, whatever comes next.
         if state.upstreams.network_is(was) {
             tracing::debug!(network = was.0, "the network was another one than it seemed");
+            self.pipeline.network_mistaken();
         }
         if event.concerns_us() {
             stats.count(Counter::NetworkChanges);
             tracing::info!(links, addresses, routes, rules, lost, network = place.0, "the network has changed");
+            if place == crate::config::PlaceId::default() || was == crate::config::PlaceId::default() {
+                self.pipeline.network_mistaken();
+            }
             state.upstreams.network_changed(place);
             self.look_around("the network has changed");
             return;

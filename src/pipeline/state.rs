@@ -68,7 +68,7 @@ pub(super) struct Way {
     pub(super) private_answers: PrivateAnswers,
     pub(super) on_failure: OnFailure,
     /// The name must never reach a public server.
-    private: bool,
+    pub(super) private: bool,
     /// Whether replies are judged, before or behind the answer.
     pub(super) guard: GuardMode,
     /// It is by the default for all names, so that nobody has said of this name that it is a public one.
@@ -218,7 +218,7 @@ impl State {
             on_failure: choice.on_failure,
             private: choice.private,
             // A name that an alias of a guarded one leads to is as guarded, unless it is private.
-            guard: if choice.private { GuardMode::Off } else { choice.guard.max(from) },
+            guard: if choice.private { GuardMode::Off } else { choice.guard.max(handed_on(from)) },
             guarded_by_default: choice.id == RouteId::Default && from <= choice.guard,
             only_private: false,
             local_when_alone: None,
@@ -376,6 +376,11 @@ impl State {
         let at = self.config.groups.iter().position(|group| group.name == "system").unwrap_or(0);
         GroupId(u16::try_from(at).unwrap_or(0))
     }
+}
+
+/// Returns what an alias hands on of how its name is judged: a sample of one name is none of another.
+fn handed_on(from: GuardMode) -> GuardMode {
+    if from == GuardMode::Sample { GuardMode::Off } else { from }
 }
 
 /// What the zones need to know about routes: which names the user has routed by hand.

@@ -15,15 +15,15 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// See [`super::Upstreams::decoy`].
-pub(super) async fn decoy(inner: &Arc<Inner>, address: SocketAddr, question: &QuestionKey) -> bool {
+pub(super) async fn decoy(inner: &Arc<Inner>, address: SocketAddr, question: &QuestionKey) -> Option<Vec<u8>> {
     let server = Upstream {
         label: String::new(),
         host: UpstreamHost::Address(address.ip(), 0),
         rungs: vec![Rung { transport: UpstreamTransport::Udp, port: address.port(), path: None }],
         options: Arc::default(),
     };
-    let Some(ways) = Ways::new(&server) else { return false };
+    let ways = Ways::new(&server)?;
     let asked = ask_once(inner, (address, &ways), UpstreamTransport::Udp, question);
     // Nobody's answer and a router's word that nobody is there are the same.
-    matches!(timeout(PATIENCE, asked).await, Ok(Ok(_)))
+    timeout(PATIENCE, asked).await.ok()?.ok().map(|asked| asked.reply)
 }

@@ -430,9 +430,9 @@ impl Upstreams {
         prove::prove(&self.0, name, address).await
     }
 
-    /// Asks a question of an address at which no resolver is, and tells whether it was answered. Takes 0.4 s at most. Must run
-    /// inside a tokio runtime.
-    pub async fn decoy(&self, address: SocketAddr, question: &QuestionKey) -> bool {
+    /// Asks a question of an address at which no resolver is, and returns the message that came in answer. Takes 0.4 s at most. Must
+    /// run inside a tokio runtime.
+    pub async fn decoy(&self, address: SocketAddr, question: &QuestionKey) -> Option<Vec<u8>> {
         decoy::decoy(&self.0, address, question).await
     }
 

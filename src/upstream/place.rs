@@ -20,7 +20,7 @@ pub(super) struct Here {
 }
 
 /// A time between two changes of the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stay(u32);
 
 impl Here {

@@ -1,5 +1,5 @@
 //! What can be asked over the control sockets besides sums: upstreams by themselves, lists, everything in a file, and all of it in
-//! other forms than JSON (issue 5).
+//! other forms than JSON.
 
 use crate::control::{assert_sound, control_socket, start, stats_socket, validator};
 use crate::support::client::ask;

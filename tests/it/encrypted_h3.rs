@@ -1,7 +1,7 @@
-//! DNS over HTTP/3, against a server made of the same library as our client: what a server does with it is ours to decide
-//! here, and no server in Debian speaks it. Only with the feature `h3`.
+//! DNS over HTTP/3: against hickory's server, and against one of the library that our client is made of, which does what a
+//! test wants. No server in Debian speaks it. Only with the feature `h3`.
 
-use crate::support::encrypted::{ADDRESS, Group1, Identity, NAME, Pki, options, upstream};
+use crate::support::encrypted::{ADDRESS, Group1, Identity, NAME, Pki, Quic, options, upstream};
 use bytes::{Buf, Bytes};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -133,6 +133,24 @@ async fn h3_answers_a_thousand_questions_on_one_connection() {
         assert!(asking.join_all().await.into_iter().all(|address| address == ADDRESS));
     }
     assert_eq!((group.connections(), server.counts()), (1, (1, 1000)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h3_with_hickory_loses_nothing_when_it_has_enough_of_a_connection() {
+    let pki = Pki::new();
+    // It takes a hundred requests on a connection.
+    let server = Quic::start_h3(&pki.server());
+    let group = Arc::new(Group1::new(vec![upstream(H3, server.address, options(&pki))]));
+    for round in 0..5 {
+        let asking: tokio::task::JoinSet<_> = (0..50)
+            .map(|n| {
+                let group = Arc::clone(&group);
+                async move { group.address(&format!("n{round}-{n}.test")).await }
+            })
+            .collect();
+        assert!(asking.join_all().await.into_iter().all(|address| address == ADDRESS), "{round}");
+    }
+    assert!((3..10).contains(&group.connections()), "{}", group.connections());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -384,8 +384,7 @@ async fn a_networks_own_mirror_of_a_public_name_goes_out_when_this_machine_belie
 #[tokio::test]
 async fn proofs_have_a_bound() {
     // `src/pipeline/judge/proofs.rs`.
-    const MAX_AT_ONCE: usize = 16;
-    const MAX_UNDER_WAY: u64 = 64;
+    const MAX_UNDER_WAY: u64 = 128;
     const MORE: u64 = 9;
     let mut world = World::new();
     let identity = world.public.issue(&[NAME], |_| {}).server_config(&[]);
@@ -395,12 +394,10 @@ async fn proofs_have_a_bound() {
     let played = world.pipeline(&config(&isp, &witness, &other, "1ms"));
     let names: Vec<String> = (0..MAX_UNDER_WAY + MORE).map(|n| format!("n{n}.example.org")).collect();
     futures_util::future::join_all(names.iter().map(|name| played.ask(name))).await;
-    // On a busy machine some have ended by then.
+    // One that finds no place is tried again when more is known about its question; on a busy machine some have ended by then.
     let (full, begun) = (played.count(Counter::GuardProofsFull), played.count(Counter::GuardProofs));
-    assert!((1..=MORE).contains(&full) && begun >= 4, "{full} {begun}");
-    if full == MORE {
-        assert!(server.connections() <= MAX_AT_ONCE, "none of them has ended");
-    }
+    assert!(full >= 1 && begun >= MAX_UNDER_WAY / 2, "{full} {begun}");
+    assert!(server.connections() as u64 <= begun);
 }
 
 #[tokio::test]
@@ -467,9 +464,9 @@ async fn a_liar_with_many_slow_addresses_keeps_no_true_one_from_being_proved() {
     let played = world.pipeline(&config(&isp, &witness, &other, "1s"));
     let answer = played.ask(NAME).await;
     assert_eq!((addresses(&answer), ede(&answer)), (vec![TRUE], None));
-    // `src/pipeline/judge/proofs.rs`: of the liar's, so many have their turn at once.
-    const MAX_OF_ONE: usize = 4;
-    assert!(tarpit.connections() <= MAX_OF_ONE, "{}", tarpit.connections());
+    // `src/pipeline/judge/proofs.rs`: so many of one reply.
+    const MAX_ADDRESSES: usize = 8;
+    assert!(tarpit.connections() <= MAX_ADDRESSES, "{}", tarpit.connections());
 }
 
 #[tokio::test]

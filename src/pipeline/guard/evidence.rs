@@ -164,8 +164,8 @@ pub struct Evidence {
     pub networks: Vec<(IpAddr, u32)>,
     /// Addresses of the user's own list of forged ones that stand in replies.
     pub listed: Vec<IpAddr>,
-    /// Addresses in replies that were given for a name which does not exist.
-    pub invented: Vec<IpAddr>,
+    /// Addresses in replies that this operator gave for a name which does not exist.
+    pub invented: Vec<(OperatorId, IpAddr)>,
     /// The configuration says that replies about this name may differ.
     pub may_differ: bool,
     /// The name's IPv4 addresses, from trusted upstreams.

@@ -125,11 +125,6 @@ pub struct Book {
 }
 
 impl Book {
-    /// Forgets what was last seen before a moment.
-    pub fn forget_before(&mut self, moment: WallTime) {
-        self.incidents.retain(|incident| incident.last_seen >= moment);
-    }
-
     /// Enters a finding.
     pub fn record(&mut self, finding: &Finding<'_>) -> Recorded {
         // A server that fails is a matter of health, and one that merely differs is nobody's fault.
@@ -312,8 +307,6 @@ mod tests {
         assert_eq!(told, [("system/1", Verdict::EmptyVsPresent, 1, 1), ("system/1", Verdict::Poisoned, 3, 1)]);
         assert!(book.acknowledge(id) && !book.acknowledge(IncidentId(99)));
         assert_eq!(book.open_count(), 1);
-        book.forget_before(WallTime(31));
-        assert_eq!((book.iter().count(), book.get(id)), (1, None), "the other was seen at 40");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! shown by TLS, TTL ceilings.
 //!
 //! Tables that are told the time and what happened; nobody is asked and nothing is started here. Each has a bound, at which
-//! what was used longest ago goes. All but the habits belong to a [`PlaceId`]: what one network does says nothing about the
+//! what was used longest ago goes. All belong to a [`PlaceId`]: what one network does says nothing about the
 //! next, so that on another network nothing of it is found.
 
 use super::evidence::{FanIn, Habits, Proof};
@@ -73,7 +73,7 @@ const CEILING_AFTER: u32 = 20;
 pub struct Memory {
     verdicts: LruCache<(PlaceId, Name, Rtype), Remembered>,
     addresses: LruCache<(PlaceId, IpAddr), Vec<NameSeen>>,
-    habits: LruCache<Box<str>, Counts>,
+    habits: LruCache<(PlaceId, Box<str>), Counts>,
     ceilings: LruCache<(PlaceId, Name, Rtype), Ceiling>,
     presences: LruCache<(PlaceId, Name, Rtype), Presence>,
     listening: LruCache<PlaceId, Listening>,
@@ -193,8 +193,8 @@ impl Memory {
     }
 
     /// Learns from a reply that nobody disputes, how its server does things.
-    pub fn saw_reply(&mut self, server: &str, reply: &Reply) {
-        let counts = self.habits.get_or_insert_mut(server.into(), Counts::default);
+    pub fn saw_reply(&mut self, place: PlaceId, server: &str, reply: &Reply) {
+        let counts = self.habits.get_or_insert_mut((place, server.into()), Counts::default);
         let marks = reply.marks;
         count(&mut counts.opt, marks.opt);
         count(&mut counts.recursion, marks.recursion);
@@ -203,8 +203,8 @@ impl Memory {
     }
 
     /// Returns what a server is known to do.
-    pub fn habits(&mut self, server: &str) -> Habits {
-        let counts = self.habits.get(server).copied().unwrap_or_default();
+    pub fn habits(&mut self, place: PlaceId, server: &str) -> Habits {
+        let counts = self.habits.get(&(place, server.into())).copied().unwrap_or_default();
         Habits {
             sends_opt: counts.opt >= KNOWN_AFTER,
             sets_recursion: counts.recursion >= KNOWN_AFTER,
@@ -398,17 +398,18 @@ mod tests {
     fn a_habit_is_known_after_twenty_times_and_lost_at_once() {
         let mut memory = Memory::default();
         for _ in 0..KNOWN_AFTER - 1 {
-            memory.saw_reply("group/one", &reply(Some(true)));
+            memory.saw_reply(HERE, "group/one", &reply(Some(true)));
         }
-        assert!(!memory.habits("group/one").sends_opt);
-        memory.saw_reply("group/one", &reply(None));
-        memory.saw_reply("group/one", &reply(Some(true)));
-        let known = memory.habits("group/one");
+        assert!(!memory.habits(HERE, "group/one").sends_opt);
+        memory.saw_reply(HERE, "group/one", &reply(None));
+        memory.saw_reply(HERE, "group/one", &reply(Some(true)));
+        let known = memory.habits(HERE, "group/one");
         assert!(known.sends_opt && known.sets_recursion && !known.keeps_case);
-        memory.saw_reply("group/one", &reply(Some(false)));
-        assert!(!memory.habits("group/one").sends_opt);
+        assert!(!memory.habits(THERE, "group/one").sends_opt, "elsewhere another one may have its address");
+        memory.saw_reply(HERE, "group/one", &reply(Some(false)));
+        assert!(!memory.habits(HERE, "group/one").sends_opt);
         for n in 0..400 {
-            memory.saw_reply(&format!("group/{n}"), &reply(Some(true)));
+            memory.saw_reply(HERE, &format!("group/{n}"), &reply(Some(true)));
         }
         assert_eq!(memory.habits.len(), MAX_SERVERS);
     }

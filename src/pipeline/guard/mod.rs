@@ -7,9 +7,8 @@
 //!
 //! [`judge`] is a function of its arguments: it reads no clock, keeps no state and starts nothing, so a recorded case
 //! replayed through it (`replay.rs`) takes exactly the way a live one does. What is learnt over many questions is kept in
-//! `memory.rs`, what probes have shown in `probed.rs`, what was found against somebody in `incident.rs` (how often, in `tally.rs`),
-//! what answers were and became in `changes.rs`: tables that are
-//! told the time.
+//! `memory.rs`, what probes have shown in `probed.rs`, what was found against somebody in `incident.rs` (how often, in `tally.rs`), what
+//! answers were and became in `changes.rs`: tables that are told the time.
 //!
 //! Safety comes from what is served, not from the name of the verdict: when replies differ and nothing explains it, the
 //! client gets the trusted one, whether or not anybody is accused; but for NAT64 addresses, which the trusted one cannot
@@ -425,40 +424,46 @@ fn needed(question: &Question, policy: &Policy, evidence: &Evidence, truth: &Tru
     {
         needed.insert(Probe::Prove);
     }
-    if open && policy.decoys && evidence.suspects.iter().any(|of| of.way.is_open()) {
+    if open
+        && policy.decoys
+        && evidence.suspects.iter().any(|of| of.way.is_open() && !of.on_lan && !of.replies.is_empty())
+    {
         needed.insert(Probe::Decoy);
     }
     needed
 }
 
-/// Returns the addresses that suspects give and whose certificates nobody has looked at, each once and with the place of the
-/// suspect among them: one of each suspect, then the second of each, so that whoever gives many keeps nobody else's waiting. Of
+/// Returns the addresses that suspects give and whose certificates nobody has looked at, each once and with the places of the
+/// suspect and of its reply: one of each reply, then the second of each, so that whoever gives many leaves room for others. Of
 /// special addresses only those that a network may have a mirror of a public name at, and these only while nothing trusted speaks
 /// of the name.
 #[must_use]
-pub fn to_prove(question: &Question, policy: &Policy, evidence: &Evidence) -> Vec<(usize, IpAddr)> {
+pub fn to_prove(question: &Question, policy: &Policy, evidence: &Evidence) -> Vec<((usize, usize), IpAddr)> {
     if !question.asks_addresses() {
         return Vec::new();
     }
     let alone = Truth::of(evidence, question).answers.is_empty();
     let may_be_mirror =
         |of: &Candidate, at| of.on_lan && policy.guarded && !policy.inside && alone && data::is_inside(at);
-    let of_candidate = |of: &Candidate| -> Vec<IpAddr> {
-        let all = of.replies.iter().flat_map(Reply::addresses);
+    let of_reply = |of: &Candidate, reply: &Reply| -> Vec<IpAddr> {
         let wanted = |at: &IpAddr| !rules::is_special(*at) || may_be_mirror(of, *at);
-        let mut all: Vec<IpAddr> = all.filter(wanted).filter(|at| evidence.proof(*at).is_none()).collect();
+        let mut all: Vec<IpAddr> =
+            reply.addresses().filter(wanted).filter(|at| evidence.proof(*at).is_none()).collect();
         all.sort_unstable();
         all.dedup();
         all
     };
-    let of_each: Vec<Vec<IpAddr>> = evidence.suspects.iter().map(of_candidate).collect();
-    let most = of_each.iter().map(Vec::len).max().unwrap_or(0);
-    let mut all: Vec<(usize, IpAddr)> = Vec::new();
+    let mut of_each: Vec<((usize, usize), Vec<IpAddr>)> = Vec::new();
+    for (at, of) in evidence.suspects.iter().enumerate() {
+        of_each.extend(of.replies.iter().enumerate().map(|(nth, reply)| ((at, nth), of_reply(of, reply))));
+    }
+    let most = of_each.iter().map(|(_, addresses)| addresses.len()).max().unwrap_or(0);
+    let mut all: Vec<((usize, usize), IpAddr)> = Vec::new();
     for turn in 0..most {
-        for (suspect, addresses) in of_each.iter().enumerate() {
+        for (place, addresses) in &of_each {
             let Some(address) = addresses.get(turn) else { continue };
             if all.iter().all(|(_, known)| known != address) {
-                all.push((suspect, *address));
+                all.push((*place, *address));
             }
         }
     }

@@ -30,7 +30,7 @@ const DECOY_LIFE: Duration = Duration::from_secs(2 * 3600 + 1800);
 #[derive(Debug)]
 pub struct Probed {
     denials: LruCache<(PlaceId, Box<str>), Tick>,
-    invented: LruCache<(PlaceId, IpAddr), Tick>,
+    invented: LruCache<(PlaceId, Box<str>, IpAddr), Tick>,
     decoys: LruCache<PlaceId, Decoys>,
 }
 
@@ -59,14 +59,19 @@ impl Probed {
         is_due
     }
 
-    /// Notes an address that was given for a name which does not exist.
-    pub fn saw_invented(&mut self, place: PlaceId, address: IpAddr, now: Tick) {
-        self.invented.put((place, address), now);
+    /// Notes that nothing came of it, so that it is asked again.
+    pub fn denial_failed(&mut self, place: PlaceId, group: &str) {
+        self.denials.pop(&(place, Box::from(group)));
     }
 
-    /// Tells whether an address is given for names that do not exist.
-    pub fn is_invented(&mut self, place: PlaceId, address: IpAddr, now: Tick) -> bool {
-        self.invented.get(&(place, address)).is_some_and(|seen| now.since(*seen) < INVENTED_LIFE)
+    /// Notes an address that an operator gave for a name which does not exist.
+    pub fn saw_invented(&mut self, (place, operator, address): (PlaceId, &str, IpAddr), now: Tick) {
+        self.invented.put((place, operator.into(), address), now);
+    }
+
+    /// Tells whether an operator gives an address for names that do not exist.
+    pub fn is_invented(&mut self, (place, operator, address): (PlaceId, &str, IpAddr), now: Tick) -> bool {
+        self.invented.get(&(place, operator.into(), address)).is_some_and(|seen| now.since(*seen) < INVENTED_LIFE)
     }
 
     /// Returns which decoy is to be asked now, of so many there are; whoever is told so asks.
@@ -115,6 +120,8 @@ mod tests {
         let mut due = |place, after| probed.denial_is_due(place, "isp", at(after));
         assert!(due(HERE, Duration::ZERO) && due(THERE, Duration::ZERO));
         assert!(!due(HERE, DENIAL_PAUSE - SECOND) && due(HERE, DENIAL_PAUSE) && !due(HERE, DENIAL_PAUSE + SECOND));
+        probed.denial_failed(HERE, "isp");
+        assert!(probed.denial_is_due(HERE, "isp", at(DENIAL_PAUSE + SECOND)), "nothing came of it");
         for n in 0..=MAX_GROUPS {
             assert!(probed.denial_is_due(HERE, &format!("g{n}"), at(Duration::ZERO)));
         }
@@ -125,14 +132,12 @@ mod tests {
     fn what_is_given_for_such_names_is_known_for_a_day_and_on_its_network() {
         let mut probed = Probed::default();
         let address = |n: u16| IpAddr::from(Ipv4Addr::from_bits(0xc633_6400 + u32::from(n)));
-        probed.saw_invented(HERE, address(1), at(Duration::ZERO));
-        assert!(probed.is_invented(HERE, address(1), at(INVENTED_LIFE - SECOND)));
-        assert!(!probed.is_invented(HERE, address(1), at(INVENTED_LIFE)));
-        assert!(
-            !probed.is_invented(THERE, address(1), at(SECOND)) && !probed.is_invented(HERE, address(2), at(SECOND))
-        );
+        probed.saw_invented((HERE, "isp", address(1)), at(Duration::ZERO));
+        let mut known = |place, operator, n, after| probed.is_invented((place, operator, address(n)), at(after));
+        assert!(known(HERE, "isp", 1, INVENTED_LIFE - SECOND) && !known(HERE, "isp", 1, INVENTED_LIFE));
+        assert!(!known(THERE, "isp", 1, SECOND) && !known(HERE, "isp", 2, SECOND) && !known(HERE, "other", 1, SECOND));
         for n in 0..400 {
-            probed.saw_invented(HERE, address(n), at(Duration::ZERO));
+            probed.saw_invented((HERE, "isp", address(n)), at(Duration::ZERO));
         }
         assert_eq!(probed.invented.len(), MAX_INVENTED);
     }

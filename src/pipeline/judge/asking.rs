@@ -194,7 +194,7 @@ impl Pipeline {
         let Answered { found, held, .. } = answered;
         match found {
             Ok(found) => {
-                let habits = self.learnt.habits(&found.0);
+                let habits = self.learnt.habits(parties.place, &found.0);
                 let is_reference = state.is_reference(&found.0);
                 match whom {
                     // One of a fallback group is one more suspect, and there is one already.
@@ -202,7 +202,6 @@ impl Pipeline {
                     Whom::Route if !is_reference => parties.held = held,
                     Whom::Route | Whom::References | Whom::Other(_) => {}
                 }
-                parties.note_configured(&found.0, &state.config.guard);
                 parties.enter(if is_reference { Side::Trusted } else { Side::Suspect }, found, habits);
                 true
             }

@@ -51,12 +51,14 @@ impl Learnt {
     }
 
     /// Returns what a server is known to do.
-    pub(super) fn habits(&self, reply: &Reply) -> Habits {
-        self.tables().memory.habits(&reply.server)
+    pub(super) fn habits(&self, place: PlaceId, reply: &Reply) -> Habits {
+        self.tables().memory.habits(place, &reply.server)
     }
 
     /// Adds what is known of the name, and of the addresses that the suspect gives.
     pub(super) fn recall(&self, parties: &mut Parties, now: Tick) {
+        parties.note_configured();
+        let operators = parties.suspects_operators();
         let mut tables = self.tables();
         let Tables { memory, probed, .. } = &mut *tables;
         let Parties { about, place, evidence, proves, shown, .. } = parties;
@@ -75,7 +77,11 @@ impl Learnt {
         }
         let addresses: Vec<IpAddr> =
             evidence.suspects.iter().flat_map(|of| &of.replies).flat_map(|reply| reply.addresses()).collect();
-        evidence.invented = addresses.iter().copied().filter(|at| probed.is_invented(place, *at, now)).collect();
+        evidence.invented = Vec::new();
+        for (number, operator) in operators {
+            let known = addresses.iter().filter(|at| probed.is_invented((place, &operator, **at), now));
+            evidence.invented.extend(known.map(|at| (number, *at)));
+        }
         evidence.decoy_answered = probed.was_decoy_answered(place, now);
         evidence.fan_in =
             addresses.into_iter().map(|address| (address, memory.fan_in(place, address, &about.qname, now))).collect();
@@ -100,9 +106,14 @@ impl Learnt {
     }
 
     /// Notes addresses that were given for a name which does not exist.
-    pub(super) fn saw_invented(&self, place: PlaceId, addresses: &[IpAddr], now: Tick) {
+    pub(super) fn saw_invented(&self, (place, operator): (PlaceId, &str), addresses: &[IpAddr], now: Tick) {
         let probed = &mut self.tables().probed;
-        addresses.iter().for_each(|address| probed.saw_invented(place, *address, now));
+        addresses.iter().for_each(|address| probed.saw_invented((place, operator, *address), now));
+    }
+
+    /// Notes that nothing came of such a question, so that it is asked again.
+    pub(super) fn denial_failed(&self, place: PlaceId, group: &str) {
+        self.tables().probed.denial_failed(place, group);
     }
 
     /// Returns which decoy is to be asked now, of so many there are; whoever is told so asks.
@@ -160,7 +171,7 @@ impl Learnt {
         let disputed = !decision.verdict.is_clean() && !evidence.trusted.is_empty();
         for (reply, server) in parties.suspected() {
             if decision.verdict.is_clean() {
-                memory.saw_reply(server, reply);
+                memory.saw_reply(place, server, reply);
             }
             for address in reply.addresses() {
                 memory.saw_address(place, address, &about.qname, disputed, now);
@@ -169,7 +180,6 @@ impl Learnt {
         let Some(suspect) = parties.accused(decision) else { return };
         let said = parties.said().filter(|_| guard.packets);
         let packets: Vec<(&str, &[u8])> = said.map(|reply| (&*reply.server, &*reply.message)).collect();
-        book.forget_before(WallTime(at.0.saturating_sub(guard.keep.as_secs())));
         let finding = Finding {
             place: PLACE,
             upstream: &suspect.server,
@@ -211,32 +221,40 @@ impl Pipeline {
         self.learnt.tables().memory.forget_network();
     }
 
+    /// Takes note that the network was another one than it seemed, or cannot be told from others: what was learnt may be of either.
+    pub fn network_mistaken(&self) {
+        let mut tables = self.learnt.tables();
+        (tables.memory, tables.probed) = (Memory::default(), Probed::default());
+    }
+
     /// Returns the incidents, the one seen longest ago first.
     #[must_use]
     pub fn incidents(&self) -> Vec<Incident> {
-        self.forget_old_incidents();
-        self.learnt.tables().book.iter().cloned().collect()
+        let oldest = self.oldest_incident();
+        self.learnt.tables().book.iter().filter(|incident| incident.last_seen >= oldest).cloned().collect()
     }
 
-    /// Forgets those that were last seen longer ago than the configuration wants them kept.
-    fn forget_old_incidents(&self) {
+    /// Returns before when incidents are kept no longer. They are left out and not removed: a clock that is wrong may be set.
+    fn oldest_incident(&self) -> WallTime {
         let keep = self.state().config.guard.keep;
         let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.learnt.tables().book.forget_before(WallTime(now.saturating_sub(keep).as_secs()));
+        WallTime(now.saturating_sub(keep).as_secs())
     }
 
     /// Returns one.
     #[must_use]
     pub fn incident(&self, id: IncidentId) -> Option<Incident> {
-        self.learnt.tables().book.get(id).cloned()
+        let oldest = self.oldest_incident();
+        self.learnt.tables().book.get(id).filter(|incident| incident.last_seen >= oldest).cloned()
     }
 
     /// Returns how many incidents nobody has taken note of, and the number of the one seen last.
     #[must_use]
     pub fn open_incidents(&self) -> (usize, Option<String>) {
-        self.forget_old_incidents();
+        let oldest = self.oldest_incident();
         let tables = self.learnt.tables();
-        (tables.book.open_count(), tables.book.iter().next_back().map(Incident::id_text))
+        let kept = || tables.book.iter().filter(|incident| incident.last_seen >= oldest);
+        (kept().filter(|incident| !incident.acknowledged).count(), kept().next_back().map(Incident::id_text))
     }
 
     /// Returns what was found against upstreams since the start: the label of each, of what kind, and how often.

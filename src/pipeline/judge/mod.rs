@@ -30,7 +30,7 @@ use super::said::{Found as Finding, Record, Shown};
 use super::state::{State, Way};
 use super::text::key_text;
 use super::{Pipeline, Work};
-use crate::config::GuardMode;
+use crate::config::{GuardMode, Proxy};
 use crate::dns::answer::ede;
 use crate::dns::{Ede, QuestionKey, Rtype, Stage, Trace};
 use crate::stats::Counter;
@@ -51,9 +51,20 @@ fn policy(way: &Way, state: &State) -> Policy {
         inside: !guarded || way.guarded_by_default,
         compare: Compare::Always,
         proofs: guarded && state.config.guard.proofs,
-        decoys: guarded && !state.config.guard.decoys.is_empty(),
+        decoys: guarded && !way.guarded_by_default && may_ask_decoys(way, state),
         hold_on: if state.config.guard.hold_on { HoldOn::WhenDisputed } else { HoldOn::Never },
     }
+}
+
+/// Tells whether there are decoys for the names of a way: where its servers are asked in a way of their own, over an interface or
+/// through a proxy, a plain datagram would go past it.
+fn may_ask_decoys(way: &Way, state: &State) -> bool {
+    let group = state.config.group(way.group);
+    let mut options = group.servers.iter().map(|server| &server.options);
+    let is_plain = options.all(|of| {
+        of.source.is_none() && of.interface.is_none() && of.mark.is_none() && matches!(of.proxy, Proxy::None)
+    });
+    !state.config.guard.decoys.is_empty() && !group.has_floor() && is_plain
 }
 
 impl Pipeline {
@@ -68,7 +79,7 @@ impl Pipeline {
         let references = state.config.guard.references;
         let mut policy = policy(way, state);
         let proves = policy.proofs.then(|| work.begun.as_ref().unwrap_or(&question.qname));
-        let mut parties = Parties::with_client(question, state.upstreams.place(), proves.and_then(proofs::provable));
+        let mut parties = Parties::with_client(question, state, proves.and_then(proofs::provable));
         policy.proofs = parties.proves.is_some();
         let mut patience = Patience::new(work.deadline, work.patience);
         if way.group == references || state.upstreams.group_is_down(references) {
@@ -142,7 +153,9 @@ impl Pipeline {
                 let has_answer = self.enter(parties, Whom::References, answered, state);
                 self.look(parties, policy, patience);
                 let alone = has_answer.then(|| self.stands_alone(policy, parties)).flatten();
-                let has_more = || parties.may_have_more_here(policy) && !state.upstreams.group_is_down(subject.way.group);
+                // Where replies may differ, that of the route's group is the one that goes out.
+                let may_differ = parties.evidence.may_differ;
+                let has_more = || (may_differ || parties.may_have_more_here(policy)) && !state.upstreams.group_is_down(subject.way.group);
                 let waited = match &alone {
                     Some(_) if !has_more() => None,
                     Some(_) => timeout_at(patience.until(), &mut route).await.ok(),
@@ -161,7 +174,7 @@ impl Pipeline {
                     let found = Finding { decided: decided_text, because: because_text, proofs: Vec::new() };
                     self.note(&question, Record::judged(parties.said(), found, self.clock.now()), work);
                     work.step(Stage::Guard, || (key_text(&question), decided, because));
-                    let mut early = std::mem::replace(parties, Parties::new(&question, parties.place));
+                    let mut early = std::mem::replace(parties, Parties::new(&question, state));
                     early.has_client = false;
                     self.judge_behind(subject.behind(), early, Some(route));
                     return Some(Judged::unlooked(trusted));
@@ -226,7 +239,7 @@ impl Pipeline {
             self.stats.count(Counter::GuardConsistent);
             return;
         }
-        let mut parties = Parties::new(question, state.upstreams.place());
+        let mut parties = Parties::new(question, state);
         let found = Ok((judged.reply.clone(), judged.policy));
         self.enter(&mut parties, Whom::Route, Answered { found, held, trace: Trace::off() }, state);
         work.step(Stage::Guard, || {
@@ -299,7 +312,7 @@ impl Pipeline {
             }
             Probe::AskIpv4 => {
                 let ipv4 = QuestionKey { qtype: Rtype::A, ..question.clone() };
-                let mut others = Parties::new(&ipv4, parties.place);
+                let mut others = Parties::new(&ipv4, work.state);
                 self.ask_reference(&ipv4, way, &mut others, work).await;
                 let about = Question { qtype: Rtype::A, ..parties.about.clone() };
                 parties.evidence.ipv4.extend(others.said().flat_map(|reply| ipv4_addresses(&about, reply)));

@@ -1,6 +1,6 @@
 //! Who has said what about one question, kept side by side: as replies that can be served, and as evidence.
 
-use crate::config::{GroupId, Guard, PlaceId, UpstreamTransport};
+use crate::config::{Config, GroupId, PlaceId, UpstreamTransport};
 use crate::dns::address::{self, AddressKind};
 use crate::dns::wire::Message;
 use crate::dns::{Ede, Name, QuestionKey, Rtype};
@@ -10,11 +10,12 @@ use crate::pipeline::guard::evidence::{Candidate, Evidence, Habits, OperatorId, 
 use crate::pipeline::guard::reply::{Content, Datum, Question, Reply as Read};
 use crate::pipeline::guard::verdict::{Decision, Given, ReplyAt, Serve, Side};
 use crate::pipeline::said::Shown;
-use crate::upstream::{Failure, Held, Reply};
+use crate::pipeline::state::State;
+use crate::upstream::{Failure, Held, Reply, Stay};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 /// Ends, with an error, when a proof has been kept or given up.
 pub(super) type Proving = watch::Receiver<()>;
@@ -22,8 +23,8 @@ pub(super) type Proving = watch::Receiver<()>;
 /// Whose address is looked at, of those that have answered a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Looks {
-    /// A suspect's, by its place among them.
-    Suspect(usize),
+    /// A suspect's, by its place among them and that of the reply among its own.
+    Suspect(usize, usize),
     /// A trusted one's.
     Trusted,
 }
@@ -64,6 +65,9 @@ pub(super) struct Parties {
     pub(super) about: Question,
     /// The network that the question was asked on: what it teaches holds there.
     pub(super) place: PlaceId,
+    /// The time between two changes of the network that it was asked in.
+    pub(super) stay: Stay,
+    config: Arc<Config>,
     pub(super) evidence: Evidence,
     /// As in `evidence.suspects`, reply for reply.
     suspects: Vec<Vec<Found>>,
@@ -81,8 +85,6 @@ pub(super) struct Parties {
     pub(super) shown: Vec<Shown>,
     /// Addresses that proofs were begun of, with who gave them.
     pub(super) looked_at: Vec<(Looks, IpAddr)>,
-    /// The turns that proofs of what one gives have.
-    pub(super) turns: Vec<(Looks, Arc<Semaphore>)>,
     /// Proofs that are waited for.
     pub(super) proving: Vec<Proving>,
     /// Somebody waits for the answer.
@@ -90,12 +92,14 @@ pub(super) struct Parties {
 }
 
 impl Parties {
-    pub(super) fn new(question: &QuestionKey, place: PlaceId) -> Self {
+    pub(super) fn new(question: &QuestionKey, state: &State) -> Self {
         let about = Question { qname: question.qname.clone(), qtype: question.qtype };
         let (suspects, trusted, operators) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             about,
-            place,
+            place: state.upstreams.place(),
+            stay: state.upstreams.stay(),
+            config: Arc::clone(&state.config),
             evidence: Evidence::default(),
             suspects,
             trusted,
@@ -105,15 +109,14 @@ impl Parties {
             proves: None,
             shown: Vec::new(),
             looked_at: Vec::new(),
-            turns: Vec::new(),
             proving: Vec::new(),
             has_client: false,
         }
     }
 
     /// Makes parties about a question whose client waits; `proves` is the name that a certificate must be of.
-    pub(super) fn with_client(question: &QuestionKey, place: PlaceId, proves: Option<Name>) -> Self {
-        Self { proves, has_client: true, ..Self::new(question, place) }
+    pub(super) fn with_client(question: &QuestionKey, state: &State, proves: Option<Name>) -> Self {
+        Self { proves, has_client: true, ..Self::new(question, state) }
     }
 
     /// Enters a reply of an upstream that had none so far.
@@ -136,12 +139,21 @@ impl Parties {
         all.push(replies);
     }
 
-    /// Notes what the configuration says of the name and of the addresses in a reply.
-    pub(super) fn note_configured(&mut self, reply: &Reply, guard: &Guard) {
-        self.evidence.may_differ = guard.may_differ(&self.about.qname);
-        if let Some(read) = read(&self.about, reply) {
-            self.evidence.listed.extend(read.addresses().filter(|address| guard.forged.has(*address)));
-        }
+    /// Notes what the configuration says of the name and of the addresses in replies.
+    pub(super) fn note_configured(&mut self) {
+        let guard = &self.config.guard;
+        let evidence = &mut self.evidence;
+        evidence.may_differ = guard.may_differ(&self.about.qname);
+        let replies = evidence.suspects.iter().chain(&evidence.trusted).flat_map(|of| &of.replies);
+        evidence.listed = replies.flat_map(Read::addresses).filter(|address| guard.forged.has(*address)).collect();
+    }
+
+    /// Returns who runs each suspect that has replied, with its number.
+    pub(super) fn suspects_operators(&self) -> Vec<(OperatorId, Arc<str>)> {
+        let replied = self.evidence.suspects.iter().filter(|of| !of.replies.is_empty());
+        replied
+            .filter_map(|of| Some((of.operator, Arc::clone(self.operators.get(usize::from(of.operator.0))?))))
+            .collect()
     }
 
     /// Enters that the route's group has said nothing.

@@ -19,54 +19,44 @@ use crate::pipeline::said::{Found as Finding, Record};
 use crate::pipeline::state::{State, Way};
 use crate::pipeline::{Pipeline, Work};
 use crate::stats::Counter;
-use crate::upstream::{Shown, Upstreams};
+use crate::upstream::{Shown, Stay, Upstreams};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-/// Proofs at once, of all questions: each is a connection to somebody else's server. Enough for four that give addresses where
-/// nobody answers, at all of their turns.
-const MAX_AT_ONCE: usize = 16;
-/// Of these, for one reply to one question: whoever forges one has no more of them than who gives a true one.
-const MAX_OF_ONE: usize = 4;
-/// Proofs under way or waiting for their turn: at 1.2 s each at worst, those of half a minute.
-const MAX_UNDER_WAY: usize = 64;
-/// Addresses that are proved of what one upstream says to one question. A reply that has more is proved in part at best.
+/// Proofs under way, of all questions: each is a connection to somebody else's server, of 1.2 s at most. None waits for another:
+/// whoever forges a reply may give addresses where nobody answers.
+const MAX_UNDER_WAY: usize = 128;
+/// Addresses that are proved of one reply to one question. A reply that has more is proved in part at best.
 const MAX_ADDRESSES: usize = 8;
-/// Addresses of trusted replies looked at when a suspect's certificate is a wrong one; they have turns of their own.
+/// Addresses of trusted replies looked at when a suspect's certificate is a wrong one.
 const MAX_WITNESSES: usize = 2;
 /// Groups asked besides, while nobody who is believed answers.
 const MAX_OTHERS: usize = 4;
 
 /// The proofs that are under way; each receiver ends with its proof.
-#[derive(Debug)]
-pub(super) struct UnderWay {
-    turns: Arc<Semaphore>,
-    all: Mutex<HashMap<(Name, IpAddr), Proving>>,
-}
+#[derive(Debug, Default)]
+pub(super) struct UnderWay(Mutex<HashMap<Key, Proving>>);
 
-impl Default for UnderWay {
-    fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(MAX_AT_ONCE)), all: Mutex::default() }
-    }
-}
+/// A name, an address, and when on which network.
+type Key = (Name, IpAddr, Stay);
 
 /// A proof being looked for; dropped, it is under way no more.
 struct Looking {
     pipeline: Pipeline,
-    key: (Name, IpAddr),
+    key: Key,
     /// Dropped last, so that whoever waits finds it gone.
     _done: watch::Sender<()>,
 }
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        self.pipeline.learnt.under_way.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.pipeline.learnt.under_way.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 
@@ -78,8 +68,8 @@ pub(super) fn provable(name: &Name) -> Option<Name> {
 impl Pipeline {
     /// Begins to prove what suspects give, and notes what to wait for. What is known already is not looked at again.
     pub(super) fn begin_proofs(&self, parties: &mut Parties, policy: &Policy, state: &Arc<State>) {
-        for (suspect, address) in guard::to_prove(&parties.about, policy, &parties.evidence) {
-            self.begin_proof(parties, (Looks::Suspect(suspect), MAX_ADDRESSES), address, state);
+        for ((suspect, reply), address) in guard::to_prove(&parties.about, policy, &parties.evidence) {
+            self.begin_proof(parties, (Looks::Suspect(suspect, reply), MAX_ADDRESSES), address, state);
         }
     }
 
@@ -102,14 +92,10 @@ impl Pipeline {
         if begun >= most || parties.looked_at.iter().any(|(_, known)| *known == address) {
             return;
         }
-        parties.looked_at.push((of, address));
-        let known = parties.turns.iter().find(|(other, _)| *other == of).map(|(_, turns)| Arc::clone(turns));
-        let turns = known.unwrap_or_else(|| {
-            let turns = Arc::new(Semaphore::new(MAX_OF_ONE));
-            parties.turns.push((of, Arc::clone(&turns)));
-            turns
-        });
-        parties.proving.extend(self.prove(&name, address, (parties.place, turns), state));
+        if let Some(proving) = self.prove(&name, address, (parties.place, parties.stay), state) {
+            parties.looked_at.push((of, address));
+            parties.proving.push(proving);
+        }
     }
 
     /// Begins to prove that an address is a name's, unless that is under way.
@@ -117,12 +103,12 @@ impl Pipeline {
         &self,
         name: &Name,
         address: IpAddr,
-        (network, of_one): (PlaceId, Arc<Semaphore>),
+        (network, stay): (PlaceId, Stay),
         state: &Arc<State>,
     ) -> Option<Proving> {
-        let mut all = self.learnt.under_way.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.learnt.under_way.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = all.len() >= MAX_UNDER_WAY;
-        let place = match all.entry((name.to_lower(), address)) {
+        let place = match all.entry((name.to_lower(), address, stay)) {
             Entry::Occupied(known) => return Some(known.get().clone()),
             Entry::Vacant(place) if !is_full => place,
             Entry::Vacant(_) => {
@@ -135,13 +121,8 @@ impl Pipeline {
         place.insert(proving.clone());
         drop(all);
         let (looking, state) = (Looking { pipeline: self.clone(), key, _done: done }, Arc::clone(state));
-        let turns = Arc::clone(&self.learnt.under_way.turns);
-        let stay = state.upstreams.stay();
         let work = async move {
-            // Closed never.
-            let Ok(_own) = of_one.acquire().await else { return };
-            let Ok(_turn) = turns.acquire().await else { return };
-            let Looking { pipeline, key: (name, address), .. } = &looking;
+            let Looking { pipeline, key: (name, address, stay), .. } = &looking;
             pipeline.stats.count(Counter::GuardProofs);
             let proven = state.upstreams.prove(name, *address).await;
             let proof = match proven.shown {
@@ -157,7 +138,7 @@ impl Pipeline {
                 Proof::LocalRoot | Proof::Unreachable => {}
             }
             // What came over a network that is left says nothing of this one.
-            if state.upstreams.stay() == stay {
+            if state.upstreams.stay() == *stay {
                 let at: Tick = pipeline.clock.now();
                 pipeline.learnt.keep_proof(network, name, *address, Proved { proof, told: proven.told.into(), at });
             }
@@ -294,9 +275,13 @@ impl Pipeline {
                 (Serve::Unconfirmed(_), Serve::Nothing) => {
                     let key = KeyBuf::of(PLACE, subject.view, question);
                     state.cache.forget_disputed(&key);
-                    // Where an alias led on, the whole answer is kept only when its end is there.
-                    tokio::time::sleep_until(until).await;
-                    state.cache.forget_disputed(&key);
+                    // Where an alias led on, the whole answer is kept only when its end is there. Detached: it has no place among
+                    // what goes on behind answers, from which it comes, and ends with the question's time.
+                    let state = Arc::clone(state);
+                    tokio::spawn(async move {
+                        tokio::time::sleep_until(until).await;
+                        state.cache.forget_disputed(&key);
+                    });
                 }
                 _ => {}
             }

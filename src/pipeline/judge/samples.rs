@@ -19,6 +19,12 @@ const PAUSE_WHEN_WRONG: Duration = Duration::from_secs(1);
 pub(super) struct Samples(Mutex<Option<Tick>>);
 
 impl Samples {
+    /// Tells whether it may be time for a sample, if it looks wrong.
+    pub(super) fn may_be_due(&self, now: Tick) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_none_or(|last| now.since(last) >= PAUSE_WHEN_WRONG)
+    }
+
     /// Takes a sample if the last one is long enough ago. `looks_wrong` is asked only when that decides.
     pub(super) fn take(&self, looks_wrong: impl FnOnce() -> bool, now: Tick) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);

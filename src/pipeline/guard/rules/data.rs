@@ -29,7 +29,7 @@ pub fn against(case: &Case<'_>, signs: &mut Vec<Sign>) {
     if addresses().any(|address| case.evidence.listed.contains(&address)) {
         signs.push(Sign::ListedAddress);
     }
-    if addresses().any(|address| case.evidence.invented.contains(&address)) {
+    if addresses().any(|address| case.evidence.invented.contains(&(case.candidate.operator, address))) {
         signs.push(Sign::InventedAddress);
     }
     let many = |address| {

@@ -46,6 +46,8 @@ impl<'a> Truth<'a> {
         if answers.iter().any(|(_, _, reply)| reply.content == Content::Data && !special(reply)) {
             answers.retain(|(_, _, reply)| !special(reply));
         }
+        // Nor is one with an address that the user knows to be forged.
+        answers.retain(|(_, _, reply)| !reply.addresses().any(|address| evidence.listed.contains(&address)));
         let data = || answers.iter().map(|(_, _, reply)| *reply).filter(|reply| reply.content == Content::Data);
         let has_data = data().next().is_some();
         let denies = !answers.is_empty() && answers.iter().all(|(_, _, reply)| reply.content == Content::Missing);

@@ -21,7 +21,8 @@ pub fn hard(case: &Case<'_>, signs: &mut Vec<Sign>) {
     if substance(reply.content) && others.into_iter().any(|o| substance(o.content) && !o.shares_data(reply)) {
         signs.push(Sign::TwoReplies);
     }
-    if case.evidence.decoy_answered && candidate.way.is_open() {
+    // What the own network's resolver says has not come the way that a decoy goes.
+    if case.evidence.decoy_answered && candidate.way.is_open() && !candidate.on_lan {
         signs.push(Sign::DecoyAnswered);
     }
     // Forwarders at home set AA on what they have cached and clear RA as they like, so that neither says anything of them
