@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long systemctl may: it waits for the take-over's own unit, to be undone (30 s, TimeoutStopSec), to start (60 s,
 /// TimeoutStartSec) and to be undone again.
-pub(super) const MANAGER_PATIENCE: Duration = Duration::from_secs(130);
+const MANAGER_PATIENCE: Duration = Duration::from_secs(130);
 /// How long is waited for the rest of what one said that has ended; only a child that it left behind can keep its pipes open.
 const GRACE: Duration = Duration::from_millis(200);
 /// Pause between two looks whether one has ended that says nothing more.

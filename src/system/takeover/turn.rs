@@ -18,7 +18,7 @@ const COMMAND: &str = "/run/truename-up.lock";
 /// stop (TimeoutStopSec).
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a command waits that must not be refused: longer than another one may have systemctl start the daemon and then the
-/// take-over (`MANAGER_PATIENCE` of command.rs each), and than its own work waits.
+/// take-over, twice the 130 s that `command` gives it.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(280);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
