@@ -2,6 +2,7 @@
 //! other forms than JSON.
 
 use crate::control::{assert_sound, control_socket, start, stats_socket, validator};
+use crate::guard_live::{TRUE, guarded, incidents};
 use crate::support::client::ask;
 use crate::support::daemon::{Daemon, binary, forward_to};
 use crate::support::eventually;
@@ -156,6 +157,40 @@ fn a_bundle_has_names_only_when_they_are_asked_for() {
     assert_eq!(line["name"], "www.example.org.");
     assert_eq!(json(&with, "cache.json")["entries"][0]["name"], "www.example.org.");
     assert!(read(&with, "effective.toml").contains("inside.example"));
+}
+
+#[test]
+fn a_bundle_has_so_many_of_the_last_questions_of_the_cache_and_of_the_incidents() {
+    let isp = Fake::start(Habit::Address([10, 10, 34, 34].into(), 300));
+    let witnesses = ["127.0.0.1", "127.1.0.1"]
+        .map(|address| Fake::start_at(address.parse().unwrap(), Habit::Address(TRUE.into(), 300)));
+    let zone = ZONE.replace("\"@\"", "\"*\"");
+    let guarded = guarded(&[isp.address], &witnesses.each_ref().map(|fake| fake.address), "enforce");
+    let daemon = start(&format!("{zone}{guarded}"));
+    for n in 0..65 {
+        ask(daemon.address, &format!("n{n}.example.org"));
+    }
+    eventually("each is an incident", || incidents(&daemon).len() == 65);
+    for n in 0..1_001 {
+        ask(daemon.address, &format!("n{n}.lab.example"));
+    }
+    let bundle = get(&control_socket(&daemon), "/debug/bundle?names=1").body;
+    let count = |of: &str| bundle.matches(of).count();
+    assert_eq!([count("{\"ts\":"), count("\"checking_disabled\":"), count("\"evidence\":")], [1_000, 1_000, 64]);
+    assert!(bundle.contains("\"name\":\"n1000.lab.example.\"") && !bundle.contains("\"name\":\"n0.lab.example.\""));
+    assert_eq!(count("\"more\": true"), 2, "of the cache and of incidents");
+}
+
+#[test]
+fn of_a_group_so_many_servers_are_asked_about_one_question() {
+    let first = Fake::address([192, 0, 2, 1]);
+    // Nobody is at the others, which ICMP says at once.
+    let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let others: Vec<std::net::SocketAddr> = (2..34).map(|n| ([127, 0, 0, n], gone).into()).collect();
+    let daemon = start(&forward_to(&[&[first.address][..], &others].concat()));
+    let told = get(&control_socket(&daemon), "/query?name=www.example.org&upstream=fake").json();
+    assert_eq!((told["replies"].as_array().unwrap().len(), &told["more"]), (32, &json!(1)));
+    assert_eq!(told["replies"][0]["answer"][0]["data"], "192.0.2.1");
 }
 
 #[test]
