@@ -9,9 +9,12 @@ use super::attempts::{Attempt, make_reply};
 use super::reply::Match;
 use crate::config::UpstreamTransport;
 use crate::dns::wire::Message;
+use futures_util::FutureExt;
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::sync::{Mutex, PoisonError};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 /// Datagrams looked at on one channel: a flood must not keep a question busy.
@@ -56,13 +59,32 @@ impl Held {
     pub async fn next(&mut self, until: Instant) -> Option<Reply> {
         while self.looked_at < MAX_LOOKED_AT {
             let event = timeout_at(until, poll_fn(|cx| self.attempt.channel.poll(cx))).await.ok()?;
-            self.looked_at += 1;
-            // An ICMP error after an answer is somebody's late word about nothing.
-            let Ok(bytes) = event else { continue };
-            if self.attempt.sent.matches(&bytes) == Match::Exact && Message::parse(&bytes).is_ok() {
-                return Some(make_reply(&self.attempt, bytes, self.attempt.at.elapsed(), 1));
+            if let Some(reply) = self.read(event) {
+                return Some(reply);
             }
         }
         None
+    }
+
+    /// Returns one more reply to the same query if it is there by now. Timers end by the millisecond, so that waiting until now would
+    /// be waiting that long.
+    pub async fn next_at_hand(&mut self) -> Option<Reply> {
+        // What has come meanwhile is noticed between two turns.
+        yield_now().await;
+        while self.looked_at < MAX_LOOKED_AT {
+            let event = poll_fn(|cx| self.attempt.channel.poll(cx)).now_or_never()?;
+            if let Some(reply) = self.read(event) {
+                return Some(reply);
+            }
+        }
+        None
+    }
+
+    fn read(&mut self, event: io::Result<Vec<u8>>) -> Option<Reply> {
+        self.looked_at += 1;
+        // An ICMP error after an answer is somebody's late word about nothing.
+        let bytes = event.ok()?;
+        let is_reply = self.attempt.sent.matches(&bytes) == Match::Exact && Message::parse(&bytes).is_ok();
+        is_reply.then(|| make_reply(&self.attempt, bytes, self.attempt.at.elapsed(), 1))
     }
 }

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -162,7 +163,7 @@ def races(address, count):
     for first in range(0, count, WINDOW):
         numbers = range(first, min(first + WINDOW, count))
         for number in numbers:
-            sock.send(query(number, f"race{number}.example.org"))
+            sock.send(lab.query(number, f"race{number}.example.org"))
         for _ in numbers:
             reply = sock.recv(4096)
             given = socket.inet_ntoa(reply[-4:]) if reply[6:8] == b"\0\1" and not reply[11] else f"rcode {reply[3] & 15}"

@@ -83,7 +83,9 @@ impl Pipeline {
         policy.proofs = parties.proves.is_some();
         let mut patience = Patience::new(work.deadline, work.patience);
         if way.group == references || state.upstreams.group_is_down(references) {
-            work.hold = state.config.guard.hold_on.then(Arc::default);
+            // Nobody listens behind a reply that is believed.
+            let is_believed = way.group == references && !state.upstreams.group_is_down(references);
+            work.hold = (state.config.guard.hold_on && !is_believed).then(Arc::default);
             let found = self.exchange(question, way, work).await;
             let held = work.hold.take().and_then(|hold| hold.take());
             self.enter(&mut parties, Whom::Route, Answered { found, held, trace: Trace::off() }, state);
@@ -207,7 +209,7 @@ impl Pipeline {
             }
         };
         // What is there by now costs no more waiting.
-        while let Some(reply) = held.next(Instant::now()).await {
+        while let Some(reply) = held.next_at_hand().await {
             self.enter_second(parties, reply);
         }
         if !listen.is_zero() && Instant::now() >= listen_until {
@@ -343,7 +345,9 @@ impl Pipeline {
             false => Duration::ZERO,
         };
         let until = work.deadline.min(Instant::now() + listen);
-        while let Some(reply) = held.next(until).await {
+        loop {
+            let next = if listen.is_zero() { held.next_at_hand().await } else { held.next(until).await };
+            let Some(reply) = next else { break };
             self.enter_second(parties, reply);
         }
         if !listen.is_zero() {
