@@ -41,15 +41,17 @@ def unbound(folder, address):
 
 
 def truename(folder, binary, address, route):
+    # One server for all that is compared one by one: two are never alike.
+    plain, believed = (BELIEVED, PLAIN) if route == BY_ITSELF else (PLAIN, BELIEVED)
     (folder / "run").mkdir(parents=True)
     (folder / "truename.toml").write_text(f"""
 [server]
 listen = ["{address}:53"]
 workers = 1
 [upstream.plain]
-servers = ["{PLAIN}"]
+servers = ["{plain}"]
 [upstream.believed]
-servers = ["{BELIEVED}"]
+servers = ["{believed}"]
 [default]
 upstream = "plain"
 [guard]
