@@ -289,9 +289,14 @@ impl Daemon<'_> {
         stats.add(Counter::NetworkEventsLost, u64::from(lost));
         stats.add(Counter::NetworkEventsElsewhere, u64::from(elsewhere));
         // What was learnt until now belongs there, whatever comes next.
+        let seemed = state.upstreams.place();
         if state.upstreams.network_is(was) {
             tracing::debug!(network = was.0, "the network was another one than it seemed");
-            self.pipeline.network_mistaken();
+            if seemed == crate::config::PlaceId::default() {
+                self.pipeline.network_named(was);
+            } else {
+                self.pipeline.network_mistaken();
+            }
         }
         if event.concerns_us() {
             stats.count(Counter::NetworkChanges);

@@ -282,6 +282,17 @@ impl Memory {
         (now.since(proved.at) < life).then_some(proved)
     }
 
+    /// Takes what was learnt on a network that had no number yet for what was learnt on this one.
+    pub fn name_network(&mut self, place: PlaceId) {
+        rekey(&mut self.verdicts, |(_, name, rtype)| (place, name, rtype), |(at, ..)| *at);
+        rekey(&mut self.addresses, |(_, address)| (place, address), |(at, _)| *at);
+        rekey(&mut self.habits, |(_, server)| (place, server), |(at, _)| *at);
+        rekey(&mut self.ceilings, |(_, name, rtype)| (place, name, rtype), |(at, ..)| *at);
+        rekey(&mut self.presences, |(_, name, rtype)| (place, name, rtype), |(at, ..)| *at);
+        rekey(&mut self.listening, |_| place, |at| *at);
+        rekey(&mut self.proofs, |(_, name, address)| (place, name, address), |(at, ..)| *at);
+    }
+
     /// Forgets every verdict, and what addresses have shown that proves nothing, as after a change of network: a portal shows
     /// its own certificate for every name.
     pub fn forget_network(&mut self) {
@@ -290,6 +301,22 @@ impl Memory {
         let wrong: Vec<_> = wrong.map(|(key, _)| key.clone()).collect();
         for key in wrong {
             self.proofs.pop(&key);
+        }
+    }
+}
+
+/// Moves what is kept under the number of no network under another key; `place` tells under which number a key is.
+pub(super) fn rekey<K: Hash + Eq + Clone, V>(
+    all: &mut LruCache<K, V>,
+    named: impl Fn(K) -> K,
+    place: impl Fn(&K) -> PlaceId,
+) {
+    // The one used longest ago first, so that their order stays.
+    let unnamed: Vec<K> =
+        all.iter().rev().map(|(key, _)| key.clone()).filter(|key| place(key) == PlaceId::default()).collect();
+    for key in unnamed {
+        if let Some(value) = all.pop(&key) {
+            all.put(named(key), value);
         }
     }
 }
@@ -491,6 +518,31 @@ mod tests {
             memory.proved(HERE, &www, address(n), proved(Proof::Valid));
         }
         assert_eq!(memory.proofs.len(), MAX_PROOFS);
+    }
+
+    #[test]
+    fn what_was_learnt_before_a_network_had_a_number_is_of_that_network() {
+        let mut memory = Memory::default();
+        let (start, www, address) = (at(Duration::ZERO), name("www.example.org"), "192.0.2.1".parse().unwrap());
+        memory.remember(HERE, &www, Rtype::A, Verdict::Poisoned, start);
+        memory.saw_address(HERE, address, &name("a.one.test"), true, start);
+        memory.saw_presence(HERE, &www, Rtype::A, true, start);
+        memory.listened(HERE, true, start);
+        memory.proved(HERE, &www, address, Proved { proof: Proof::Valid, told: "".into(), at: start });
+        for _ in 0..KNOWN_AFTER.max(CEILING_AFTER) {
+            memory.saw_reply(HERE, "group/one", &reply(Some(true)));
+            memory.saw_trusted_ttl(HERE, &www, Rtype::A, 60);
+        }
+        memory.name_network(THERE);
+        for (place, is_known) in [(HERE, false), (THERE, true)] {
+            assert_eq!(memory.verdict(place, &www, Rtype::A, start).is_some(), is_known);
+            assert_eq!(memory.fan_in(place, address, &www, start).names == 1, is_known);
+            assert_eq!(memory.must_have_data(place, &www, Rtype::A, start), is_known);
+            assert_eq!(memory.listen_for(place, start) == LISTEN_LONG, is_known);
+            assert_eq!(memory.proof(place, &www, address, start).is_some(), is_known);
+            assert_eq!(memory.habits(place, "group/one").sends_opt, is_known);
+            assert_eq!(memory.ttl_ceiling(place, &www, Rtype::A).is_some(), is_known);
+        }
     }
 
     #[test]

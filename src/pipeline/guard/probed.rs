@@ -2,6 +2,7 @@
 //!
 //! Tables that are told the time; nobody is asked here. Each has a bound, at which what was used longest ago goes.
 
+use super::memory::rekey;
 use crate::clock::Tick;
 use crate::config::PlaceId;
 use lru::LruCache;
@@ -49,6 +50,13 @@ impl Default for Probed {
 }
 
 impl Probed {
+    /// Takes what was learnt on a network that had no number yet for what was learnt on this one.
+    pub fn name_network(&mut self, place: PlaceId) {
+        rekey(&mut self.denials, |(_, group)| (place, group), |(at, _)| *at);
+        rekey(&mut self.invented, |(_, operator, address)| (place, operator, address), |(at, ..)| *at);
+        rekey(&mut self.decoys, |_| place, |at| *at);
+    }
+
     /// Tells whether a group is to be asked now for a name that does not exist; whoever is told so asks.
     pub fn denial_is_due(&mut self, place: PlaceId, group: &str, now: Tick) -> bool {
         let key = (place, Box::from(group));
@@ -152,6 +160,10 @@ mod tests {
         assert!(!probed.was_decoy_answered(HERE, at(Duration::ZERO)));
         probed.decoy_answered(HERE, at(Duration::ZERO));
         assert!(probed.was_decoy_answered(HERE, at(DECOY_LIFE - SECOND)));
+        probed.name_network(THERE);
+        assert!(probed.was_decoy_answered(THERE, at(SECOND)) && !probed.was_decoy_answered(HERE, at(SECOND)));
+        probed = Probed::default();
+        probed.decoy_answered(HERE, at(Duration::ZERO));
         assert!(!probed.was_decoy_answered(HERE, at(DECOY_LIFE)) && !probed.was_decoy_answered(THERE, at(SECOND)));
         for n in 0..40 {
             probed.decoy_answered(PlaceId(n), at(Duration::ZERO));

@@ -221,6 +221,13 @@ impl Pipeline {
         self.learnt.tables().memory.forget_network();
     }
 
+    /// Takes note that the network has a number now, by which it is known again.
+    pub fn network_named(&self, place: PlaceId) {
+        let mut tables = self.learnt.tables();
+        tables.memory.name_network(place);
+        tables.probed.name_network(place);
+    }
+
     /// Takes note that the network was another one than it seemed, or cannot be told from others: what was learnt may be of either.
     pub fn network_mistaken(&self) {
         let mut tables = self.learnt.tables();

@@ -61,10 +61,12 @@ fn policy(way: &Way, state: &State) -> Policy {
 fn may_ask_decoys(way: &Way, state: &State) -> bool {
     let group = state.config.group(way.group);
     let mut options = group.servers.iter().map(|server| &server.options);
-    let is_plain = options.all(|of| {
-        of.source.is_none() && of.interface.is_none() && of.mark.is_none() && matches!(of.proxy, Proxy::None)
-    });
-    !state.config.guard.decoys.is_empty() && !group.has_floor() && is_plain
+    // Without decoys, as by default, nobody looks at the servers.
+    !state.config.guard.decoys.is_empty()
+        && !group.has_floor()
+        && options.all(|of| {
+            of.source.is_none() && of.interface.is_none() && of.mark.is_none() && matches!(of.proxy, Proxy::None)
+        })
 }
 
 impl Pipeline {

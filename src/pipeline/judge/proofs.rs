@@ -276,7 +276,8 @@ impl Pipeline {
                     let key = KeyBuf::of(PLACE, subject.view, question);
                     state.cache.forget_disputed(&key);
                     // Where an alias led on, the whole answer is kept only when its end is there. Detached: it has no place among
-                    // what goes on behind answers, from which it comes, and ends with the question's time.
+                    // what goes on behind answers, from which it comes, and ends with the question's time; there are as many as
+                    // proofs end in that.
                     let state = Arc::clone(state);
                     tokio::spawn(async move {
                         tokio::time::sleep_until(until).await;
